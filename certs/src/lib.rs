@@ -1,0 +1,1 @@
+//! Trust services: certification authority, OCSP responder, CRL, timestamping authority.

@@ -1,0 +1,20 @@
+//! Generates the gRPC stubs over the types of trave-proto, with cargo alone: protox stands in for protoc.
+
+const FILES: [&str; 3] = [
+    "trave/transport/v1/transport.proto",
+    "trave/operator/v1/operator.proto",
+    "trave/management/v1/management.proto",
+];
+const PACKAGES: [&str; 5] = ["message", "configuration", "transport", "operator", "management"];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=../schema");
+    let descriptors = protox::compile(FILES, ["../schema"])?;
+    let mut builder = tonic_prost_build::configure().build_transport(false).bytes(".");
+    for package in PACKAGES {
+        builder = builder
+            .extern_path(format!(".trave.{package}.v1"), format!("::trave_proto::schema::{package}::v1"));
+    }
+    builder.compile_fds(descriptors)?;
+    Ok(())
+}

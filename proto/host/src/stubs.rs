@@ -1,0 +1,21 @@
+//! gRPC stubs of the services in `proto/schema`, generated over the types of trave-proto.
+
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    reason = "generated: the documentation stands in the schema"
+)]
+
+/// Between two security servers.
+pub mod transport {
+    tonic::include_proto!("trave.transport.v1");
+}
+/// The operator door.
+pub mod operator {
+    tonic::include_proto!("trave.operator.v1");
+}
+/// The registry's administration, enrolment and cosigning.
+pub mod management {
+    tonic::include_proto!("trave.management.v1");
+}

@@ -1,0 +1,1 @@
+//! Message log: segment files, group commit, Merkle tree, checkpoints, contents.

@@ -1,0 +1,11 @@
+//! What all parts of Trave agree on, byte for byte.
+//!
+//! Pure: no network, no disk, no async runtime; time is an argument. Whoever verifies a proof needs this crate alone.
+//! The modules stand from the door to the cellar: each imports only from those below it.
+
+pub mod tree;
+pub mod clock;
+pub mod identifier;
+pub mod digest;
+pub mod encoding;
+pub mod schema;

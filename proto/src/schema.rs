@@ -1,0 +1,68 @@
+//! The types of the schema in `proto/schema`, generated with cargo alone. Checked types of the other modules are made
+//! from these; a value of a type in here has been parsed, and nothing more.
+
+#![allow(missing_docs, clippy::all, reason = "generated: the documentation stands in the schema")]
+
+/// Messages, envelopes and contents.
+pub mod message {
+    pub use v1::*;
+
+    /// Version 1.
+    pub mod v1 {
+        include!(concat!(env!("OUT_DIR"), "/trave.message.v1.rs"));
+    }
+}
+/// The global configuration and the anchor's signatures.
+pub mod configuration {
+    pub use v1::*;
+
+    /// Version 1.
+    pub mod v1 {
+        include!(concat!(env!("OUT_DIR"), "/trave.configuration.v1.rs"));
+    }
+}
+/// The wire between two security servers.
+pub mod transport {
+    pub use v1::*;
+
+    /// Version 1.
+    pub mod v1 {
+        include!(concat!(env!("OUT_DIR"), "/trave.transport.v1.rs"));
+    }
+}
+/// The leaves of a message log and what stands beside them.
+pub mod log {
+    pub use v1::*;
+
+    /// Version 1.
+    pub mod v1 {
+        include!(concat!(env!("OUT_DIR"), "/trave.log.v1.rs"));
+    }
+}
+/// The proof file.
+pub mod proof {
+    pub use v1::*;
+
+    /// Version 1.
+    pub mod v1 {
+        include!(concat!(env!("OUT_DIR"), "/trave.proof.v1.rs"));
+    }
+}
+/// The operator door.
+pub mod operator {
+    pub use v1::*;
+
+    /// Version 1.
+    pub mod v1 {
+        include!(concat!(env!("OUT_DIR"), "/trave.operator.v1.rs"));
+    }
+}
+/// The registry's acts, enrolment and cosigning.
+pub mod management {
+    pub use v1::*;
+
+    /// Version 1.
+    pub mod v1 {
+        include!(concat!(env!("OUT_DIR"), "/trave.management.v1.rs"));
+    }
+}

@@ -1,0 +1,131 @@
+//! The Merkle tree of RFC 6962 section 2.1: roots, and inclusion paths and how they are verified.
+
+use crate::digest::Digest;
+
+/// The hash of a leaf (RFC 6962 section 2.1: `SHA-256(0x00 || leaf)`).
+pub fn leaf_hash(leaf: &[u8]) -> Digest {
+    Digest::of_parts(&[&[0], leaf])
+}
+
+/// The hash of an inner node (`SHA-256(0x01 || left || right)`).
+pub fn node_hash(left: &Digest, right: &Digest) -> Digest {
+    Digest::of_parts(&[&[1], left.as_bytes(), right.as_bytes()])
+}
+
+/// The root over `leaves`, given as leaf hashes; SHA-256 of nothing for none.
+pub fn root(leaves: &[Digest]) -> Digest {
+    match leaves {
+        [] => Digest::of(b""),
+        [leaf] => *leaf,
+        _ => {
+            let (left, right) = leaves.split_at(split(leaves.len()));
+            node_hash(&root(left), &root(right))
+        }
+    }
+}
+
+/// The audit path of leaf `index` in the tree over `leaves` (RFC 6962 section 2.1.1), nearest sibling first; none if
+/// there is no such leaf.
+pub fn path(leaves: &[Digest], index: usize) -> Option<Vec<Digest>> {
+    if index >= leaves.len() {
+        return None;
+    }
+    let mut siblings = Vec::new();
+    let (mut rest, mut index) = (leaves, index);
+    while rest.len() > 1 {
+        let (left, right) = rest.split_at(split(rest.len()));
+        if index < left.len() {
+            siblings.push(root(right));
+            rest = left;
+        } else {
+            siblings.push(root(left));
+            index -= left.len();
+            rest = right;
+        }
+    }
+    siblings.reverse();
+    Some(siblings)
+}
+
+/// The root that `path` leads to from `leaf` at `index` in a tree of `size` (RFC 9162 section 2.1.3.2); none if index,
+/// size and length of the path do not fit each other.
+pub fn root_from_path(leaf: &Digest, index: u64, size: u64, path: &[Digest]) -> Option<Digest> {
+    if index >= size {
+        return None;
+    }
+    let (mut node, mut last, mut hash) = (index, size - 1, *leaf);
+    for sibling in path {
+        if last == 0 {
+            return None;
+        }
+        if node & 1 == 1 || node == last {
+            hash = node_hash(sibling, &hash);
+            while node & 1 == 0 && node != 0 {
+                node >>= 1;
+                last >>= 1;
+            }
+        } else {
+            hash = node_hash(&hash, sibling);
+        }
+        node >>= 1;
+        last >>= 1;
+    }
+    (last == 0).then_some(hash)
+}
+
+/// The largest power of two below `len`, which is at least 2.
+fn split(len: usize) -> usize {
+    1 << (usize::BITS - 1 - (len - 1).leading_zeros())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn leaves(count: usize) -> Vec<Digest> {
+        (0..count).map(|i| leaf_hash(&i.to_be_bytes())).collect()
+    }
+
+    #[test]
+    fn agrees_with_the_reference_tree() {
+        // The test tree of certificate-transparency's own implementations.
+        let inputs: [&[u8]; 8] = [
+            b"",
+            &[0x00],
+            &[0x10],
+            &[0x20, 0x21],
+            &[0x30, 0x31],
+            &[0x40, 0x41, 0x42, 0x43],
+            &[0x50, 0x51, 0x52, 0x53, 0x54, 0x55, 0x56, 0x57],
+            &[0x60, 0x61, 0x62, 0x63, 0x64, 0x65, 0x66, 0x67, 0x68, 0x69, 0x6a, 0x6b, 0x6c, 0x6d, 0x6e, 0x6f],
+        ];
+        let hashes: Vec<_> = inputs.iter().map(|input| leaf_hash(input)).collect();
+        let expected = "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328";
+        assert_eq!(root(&hashes).to_string(), expected);
+        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(root(&[]).to_string(), empty);
+    }
+
+    proptest! {
+        #[test]
+        fn every_path_leads_to_the_root_and_no_other_does(count in 1_usize..80, pick in any::<prop::sample::Index>()) {
+            let leaves = leaves(count);
+            let index = pick.index(count);
+            let path = path(&leaves, index).unwrap();
+            let from = |index: usize, size: usize, path: &[Digest]| {
+                root_from_path(&leaves[pick.index(count)], index as u64, size as u64, path)
+            };
+            prop_assert_eq!(from(index, count, &path), Some(root(&leaves)));
+            for other in (0..count).filter(|other| *other != index) {
+                prop_assert_ne!(from(other, count, &path), Some(root(&leaves)));
+            }
+            let mut longer = path.clone();
+            longer.push(leaves[0]);
+            prop_assert_eq!(from(index, count, &longer), None);
+            if let Some((_, shorter)) = path.split_last() {
+                prop_assert_eq!(from(index, count, shorter), None);
+            }
+        }
+    }
+}

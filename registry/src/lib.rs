@@ -1,0 +1,1 @@
+//! The central registry and its cosigner.

@@ -1,0 +1,1 @@
+//! The promises of Trave, and the demonstration.
