@@ -3,6 +3,9 @@
 //! Pure: no network, no disk, no async runtime; time is an argument. Whoever verifies a proof needs this crate alone.
 //! The modules stand from the door to the cellar: each imports only from those below it.
 
+pub mod signature;
+pub mod message;
+pub mod fault;
 pub mod tree;
 pub mod clock;
 pub mod identifier;

@@ -1,7 +1,12 @@
 //! The types of the schema in `proto/schema`, generated with cargo alone. Checked types of the other modules are made
 //! from these; a value of a type in here has been parsed, and nothing more.
 
-#![allow(missing_docs, clippy::all, reason = "generated: the documentation stands in the schema")]
+#![allow(
+    missing_docs,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    reason = "generated: the documentation stands in the schema"
+)]
 
 /// Messages, envelopes and contents.
 pub mod message {
