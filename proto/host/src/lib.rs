@@ -2,3 +2,7 @@
 //! system's clock, and the generated gRPC stubs.
 
 pub mod stubs;
+pub mod keys;
+pub mod config;
+pub mod files;
+pub mod clock;
