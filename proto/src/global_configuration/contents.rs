@@ -1,0 +1,79 @@
+//! Everything that a configuration says, checked entry by entry and ready to be looked up.
+
+use std::collections::HashMap;
+
+use super::members::Members;
+use super::offerings::{
+    Catalogue, CertificationAuthorityEntry, PolicyEntry, TimestampingAuthorityEntry,
+    check_certification_authorities, check_policy, check_timestamping_authorities,
+};
+use super::people::{AdministratorEntry, check_administrators};
+use super::servers::Servers;
+use super::text::{FieldError, digest, require};
+use crate::digest::Digest;
+use crate::identifier::MemberId;
+use crate::schema::configuration::GlobalConfiguration;
+
+const VERSION: u32 = 1;
+const MAX_ACTS: usize = 1_000;
+
+/// The checked contents of a configuration. Who signed it is another question: see [`super::Configuration`].
+#[derive(Debug)]
+pub(crate) struct Contents {
+    pub(super) previous: Option<Digest>,
+    pub(super) acts: Vec<Digest>,
+    pub(super) members: Members,
+    pub(super) servers: Servers,
+    pub(super) catalogue: Catalogue,
+    pub(super) certification_authorities: Vec<CertificationAuthorityEntry>,
+    pub(super) timestamping_authorities: Vec<TimestampingAuthorityEntry>,
+    pub(crate) administrators: HashMap<Digest, AdministratorEntry>,
+    pub(crate) policy: PolicyEntry,
+}
+
+impl Contents {
+    /// Checks every field of `configuration`.
+    pub(crate) fn check(configuration: &GlobalConfiguration) -> Result<Self, FieldError> {
+        let previous = check_head(configuration)?;
+        let instance = &configuration.instance;
+        let acts = configuration.acts.iter().enumerate();
+        let acts = acts.map(|(i, act)| digest(act, || format!("acts[{i}]"))).collect::<Result<_, _>>()?;
+        let members = Members::check(&configuration.members, instance)?;
+        let servers = Servers::check(&configuration.security_servers, instance, &members)?;
+        let catalogue = Catalogue::check(configuration, &members)?;
+        let trust_services = configuration.trust_services.as_ref();
+        let trust_services = trust_services.ok_or_else(|| FieldError::new("trust_services", "are absent"))?;
+        let policy = configuration.policy.as_ref();
+        let policy = policy.ok_or_else(|| FieldError::new("policy", "is absent"))?;
+        Ok(Self {
+            previous,
+            acts,
+            members,
+            servers,
+            catalogue,
+            certification_authorities: check_certification_authorities(
+                &trust_services.certification_authorities,
+            )?,
+            timestamping_authorities: check_timestamping_authorities(
+                &trust_services.timestamping_authorities,
+            )?,
+            administrators: check_administrators(&configuration.administrators)?,
+            policy: check_policy(policy)?,
+        })
+    }
+}
+
+fn check_head(configuration: &GlobalConfiguration) -> Result<Option<Digest>, FieldError> {
+    require(configuration.version == VERSION, || "version".into(), "is not 1, the only one known here")?;
+    let instance = format!("{}/x/x", configuration.instance).parse::<MemberId>().is_ok();
+    require(instance, || "instance".into(), "is not the first part of an identifier")?;
+    require(configuration.number > 0, || "number".into(), "counts from 1")?;
+    let times = configuration.issued_ms >= 0 && configuration.valid_until_ms > configuration.issued_ms;
+    require(times, || "valid_until_ms".into(), "is not after issued_ms")?;
+    require(configuration.acts.len() <= MAX_ACTS, || "acts".into(), "are more than 1000")?;
+    if configuration.number == 1 {
+        require(configuration.previous.is_empty(), || "previous".into(), "must be empty at number 1")?;
+        return Ok(None);
+    }
+    digest(&configuration.previous, || "previous".into()).map(Some)
+}
