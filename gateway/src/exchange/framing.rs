@@ -1,0 +1,230 @@
+//! Cuts a body into the pieces that become messages: one per gRPC message, at most [`MAX_BODY`] bytes each.
+//!
+//! gRPC frames are kept as they are, prefix included (gRPC over HTTP/2, "Length-Prefixed-Message"): the other side
+//! forwards the same bytes, and no schema need be known.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::HeaderMap;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame};
+use trave_proto::message::MAX_BODY;
+
+/// How long the first message waits for the end of its direction, so as to be signed together with it.
+const WAIT_FOR_END: Duration = Duration::from_millis(1);
+/// gRPC's prefix: one byte for compression, four for the length.
+const PREFIX: usize = 5;
+
+/// A piece of a body that becomes one message.
+#[derive(Debug, Default)]
+pub(crate) struct Piece {
+    /// Bytes, none where only the end is told.
+    pub(crate) body: Bytes,
+    /// Whether the direction ends here.
+    pub(crate) end: bool,
+    /// Trailers, where the direction ends with some.
+    pub(crate) trailers: Option<HeaderMap>,
+}
+
+/// How a body's bytes are delimited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// gRPC: a piece ends where a gRPC message ends.
+    Grpc,
+    /// Anything else: a piece is what is there.
+    Raw,
+}
+
+impl Framing {
+    /// gRPC where the content type says so.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let value = headers.get(http::header::CONTENT_TYPE).map(|value| value.as_bytes());
+        match value {
+            Some(value) if value.starts_with(b"application/grpc") => Self::Grpc,
+            _ => Self::Raw,
+        }
+    }
+}
+
+/// Reads a body piece by piece, holding at most one frame beyond the piece in hand.
+pub(crate) struct Pieces<B> {
+    body: B,
+    framing: Framing,
+    /// Received and not yet handed out.
+    held: BytesMut,
+    /// Bytes of the gRPC message under way that have not been handed out yet.
+    rest_of_message: usize,
+    first: bool,
+    done: bool,
+    ready: VecDeque<Piece>,
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Pieces<B> {
+    pub(crate) fn new(body: B, framing: Framing) -> Self {
+        let held = BytesMut::new();
+        Self { body, framing, held, rest_of_message: 0, first: true, done: false, ready: VecDeque::new() }
+    }
+
+    /// The next piece; none after the one with the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Piece>, B::Error> {
+        if let Some(piece) = self.ready.pop_front() {
+            return Ok(Some(piece));
+        }
+        if self.done {
+            return Ok(None);
+        }
+        loop {
+            if let Some(body) = self.cut() {
+                return self.with_end_if_near(body).await.map(Some);
+            }
+            match self.body.frame().await.transpose()? {
+                Some(frame) => {
+                    if let Some(trailers) = self.take(frame) {
+                        return Ok(Some(self.last(Some(trailers))));
+                    }
+                }
+                None => return Ok(Some(self.last(None))),
+            }
+        }
+    }
+
+    /// Waits a moment for the end behind the first piece; behind later ones takes it only if it is already there.
+    async fn with_end_if_near(&mut self, body: Bytes) -> Result<Piece, B::Error> {
+        let wait = if std::mem::take(&mut self.first) { WAIT_FOR_END } else { Duration::ZERO };
+        if !self.held.is_empty() {
+            return Ok(Piece { body, ..Piece::default() });
+        }
+        if self.body.is_end_stream() {
+            self.done = true;
+            return Ok(Piece { body, end: true, trailers: None });
+        }
+        let near = match wait {
+            Duration::ZERO => tokio::time::timeout(Duration::ZERO, self.body.frame()).await,
+            wait => tokio::time::timeout(wait, self.body.frame()).await,
+        };
+        match near.map(Option::transpose) {
+            Err(_) => Ok(Piece { body, ..Piece::default() }),
+            Ok(frame) => match frame? {
+                None => {
+                    self.done = true;
+                    Ok(Piece { body, end: true, trailers: None })
+                }
+                Some(frame) => match self.take(frame) {
+                    Some(trailers) => {
+                        self.done = true;
+                        Ok(Piece { body, end: true, trailers: Some(trailers) })
+                    }
+                    None => Ok(Piece { body, ..Piece::default() }),
+                },
+            },
+        }
+    }
+
+    /// Takes a frame's bytes; the trailers if it has them.
+    fn take(&mut self, frame: Frame<Bytes>) -> Option<HeaderMap> {
+        match frame.into_data() {
+            Ok(data) => {
+                self.held.extend_from_slice(&data);
+                None
+            }
+            Err(frame) => frame.into_trailers().ok(),
+        }
+    }
+
+    /// What is left when the body has ended; an incomplete gRPC message passes as it came, for the receiver to judge.
+    fn last(&mut self, trailers: Option<HeaderMap>) -> Piece {
+        self.done = true;
+        let body = self.held.split().freeze();
+        Piece { body, end: true, trailers }
+    }
+
+    /// Cuts the next whole piece off what is held.
+    fn cut(&mut self) -> Option<Bytes> {
+        if self.framing == Framing::Raw {
+            let len = self.held.len().min(MAX_BODY);
+            return (len > 0).then(|| self.held.split_to(len).freeze());
+        }
+        if self.rest_of_message == 0 {
+            let mut prefix = self.held.get(..PREFIX)?;
+            prefix.advance(1);
+            self.rest_of_message = PREFIX + prefix.get_u32() as usize;
+        }
+        let len = self.rest_of_message.min(MAX_BODY);
+        if self.held.len() < len {
+            return None;
+        }
+        self.rest_of_message -= len;
+        Some(self.held.split_to(len).freeze())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::StreamBody;
+    use std::convert::Infallible;
+    use tokio_stream::iter;
+
+    fn grpc(len: usize) -> Vec<u8> {
+        let mut message = vec![0];
+        message.extend_from_slice(&u32::try_from(len).unwrap().to_be_bytes());
+        message.extend(std::iter::repeat_n(7, len));
+        message
+    }
+
+    async fn cut(framing: Framing, frames: Vec<Frame<Bytes>>) -> Vec<Piece> {
+        let body = StreamBody::new(iter(frames.into_iter().map(Ok::<_, Infallible>)));
+        let mut pieces = Pieces::new(body, framing);
+        let mut all = Vec::new();
+        while let Some(piece) = pieces.next().await.unwrap() {
+            all.push(piece);
+        }
+        all
+    }
+
+    fn sizes(pieces: &[Piece]) -> Vec<(usize, bool)> {
+        pieces.iter().map(|piece| (piece.body.len(), piece.end)).collect()
+    }
+
+    #[tokio::test]
+    async fn a_unary_call_is_one_piece() {
+        let pieces = cut(Framing::Grpc, vec![Frame::data(grpc(1000).into())]).await;
+        assert_eq!(sizes(&pieces), [(1005, true)]);
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", "0".parse().unwrap());
+        let pieces = cut(Framing::Grpc, vec![Frame::data(grpc(3).into()), Frame::trailers(trailers)]).await;
+        assert_eq!(sizes(&pieces), [(8, true)]);
+        assert!(pieces[0].trailers.is_some());
+    }
+
+    #[tokio::test]
+    async fn each_grpc_message_is_a_piece_however_it_was_framed() {
+        let stream = [grpc(3), grpc(0), grpc(4)].concat();
+        for step in [1, 2, 5, 7, stream.len()] {
+            let frames = stream.chunks(step).map(|chunk| Frame::data(Bytes::copy_from_slice(chunk))).collect();
+            let pieces = cut(Framing::Grpc, frames).await;
+            let lens: Vec<_> = pieces.iter().map(|piece| piece.body.len()).filter(|len| *len > 0).collect();
+            assert_eq!(lens, [8, 5, 9], "frames of {step}");
+            assert!(pieces.last().unwrap().end);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_long_message_is_several_pieces_and_loses_nothing() {
+        let message = grpc(4 << 20);
+        let frames = message.chunks(16 << 10).map(|chunk| Frame::data(Bytes::copy_from_slice(chunk))).collect();
+        let pieces = cut(Framing::Grpc, frames).await;
+        assert!(pieces.len() >= 5 && pieces.iter().all(|piece| piece.body.len() <= MAX_BODY));
+        let joined: Vec<u8> = pieces.iter().flat_map(|piece| piece.body.to_vec()).collect();
+        assert!(joined == message);
+    }
+
+    #[tokio::test]
+    async fn an_incomplete_message_passes_as_it_came() {
+        let pieces = cut(Framing::Grpc, vec![Frame::data(Bytes::from_static(&[0, 0, 0, 0, 9, 1]))]).await;
+        assert_eq!(sizes(&pieces), [(6, true)]);
+        assert_eq!(sizes(&cut(Framing::Grpc, vec![]).await), [(0, true)]);
+    }
+}
