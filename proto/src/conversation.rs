@@ -1,7 +1,7 @@
 //! The order of an exchange: which manifest may come next, from whom, to whom, in answer to what.
 //!
 //! Each side keeps one [`Conversation`]. It makes the fields of what this side sends and accepts what the other side
-//! sends, or says why not. It looks at manifests alone; whose signature they bear is for `verification`.
+//! sends, or says why not. Whose signature a message bears was decided before, by [`crate::verification`].
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,6 +10,8 @@ use crate::clock::Time;
 use crate::digest::Digest;
 use crate::identifier::{ExchangeId, Method, ServerId, ServiceId, SubsystemId};
 use crate::message::{Code, Direction, Ending, Manifest, ManifestFields};
+use crate::signature::{Parts, Request, Signed, Way};
+use crate::verification::Authentic;
 
 /// How far the times of exchange ids and manifests may lie from the receiver's.
 pub const TOLERANCE: Duration = Duration::from_secs(5 * 60);
@@ -101,6 +103,32 @@ pub struct InUse {
     pub digest: Digest,
 }
 
+/// A message that is authentic, addressed to this server, fresh, and the one that must come next.
+/// [`Conversation::accept`] is its only maker.
+#[derive(Debug, Clone)]
+pub struct Verified<W>(Signed<W>);
+
+impl<W: Way> Verified<W> {
+    /// What was signed.
+    pub fn manifest(&self) -> &Manifest {
+        self.0.manifest()
+    }
+
+    /// What the manifest commits to.
+    pub fn parts(&self) -> &Parts {
+        self.0.parts()
+    }
+
+    /// The message itself.
+    pub fn signed(&self) -> &Signed<W> {
+        &self.0
+    }
+}
+
+fn within_tolerance(time: Time, now: Time) -> bool {
+    time <= now.plus(TOLERANCE) && time >= now.minus(TOLERANCE)
+}
+
 /// One side's view of an exchange.
 #[derive(Debug)]
 pub struct Conversation {
@@ -126,13 +154,18 @@ impl Conversation {
     }
 
     /// The provider's side: it begins with the first request.
-    pub fn answer(first: &Manifest, own: Party, peer: Party, now: Time) -> Result<Self, OrderError> {
-        let mut conversation = Self::new(Topic::of(first), Direction::Response, own, peer);
-        if first.exchange.time() > now.plus(TOLERANCE) || first.exchange.time() < now.minus(TOLERANCE) {
+    pub fn answer(
+        first: Authentic<Request>,
+        own: Party,
+        peer: Party,
+        now: Time,
+    ) -> Result<(Self, Verified<Request>), OrderError> {
+        let mut conversation = Self::new(Topic::of(first.manifest()), Direction::Response, own, peer);
+        if !within_tolerance(first.manifest().exchange.time(), now) {
             return Err(OrderError::Time);
         }
-        conversation.accept(first, now)?;
-        Ok(conversation)
+        let verified = conversation.accept(first, now)?;
+        Ok((conversation, verified))
     }
 
     fn new(topic: Topic, own_direction: Direction, own: Party, peer: Party) -> Self {
@@ -205,13 +238,18 @@ impl Conversation {
         self.own_ended = manifest.ending != Ending::Continue;
     }
 
-    /// Accepts the other side's next manifest, or says why it may not come.
-    pub fn accept(&mut self, manifest: &Manifest, now: Time) -> Result<(), OrderError> {
+    /// Accepts the other side's next message, or says why it may not come. A refused one changes nothing.
+    pub fn accept<W: Way>(&mut self, message: Authentic<W>, now: Time) -> Result<Verified<W>, OrderError> {
+        self.check(message.manifest(), now)?;
+        Ok(Verified(message.into_signed()))
+    }
+
+    fn check(&mut self, manifest: &Manifest, now: Time) -> Result<(), OrderError> {
         self.check_parties(manifest)?;
         if Topic::of(manifest) != self.topic || manifest.direction == self.own_direction {
             return Err(OrderError::Topic);
         }
-        if manifest.created > now.plus(TOLERANCE) || manifest.created < now.minus(TOLERANCE) {
+        if !within_tolerance(manifest.created, now) {
             return Err(OrderError::Time);
         }
         if self.peer_ended {
@@ -261,7 +299,8 @@ impl Conversation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::tests_sample;
+    use crate::message::{Content, Salt, tests_sample};
+    use crate::signature::{BatchSignature, Unsigned};
 
     const NOW: Time = Time::from_millis(1_795_288_440_005);
     const IN_USE: InUse = InUse { number: 1, digest: Digest::from_bytes([1; 32]) };
@@ -293,19 +332,30 @@ mod tests {
         manifest
     }
 
+    fn answer(first: &Manifest, now: Time) -> Result<Conversation, OrderError> {
+        let parts = Parts { content: Content::default(), content_salt: Salt::new([0; 32]), caller_context: None };
+        let message = Unsigned::<Request>::new(ManifestFields::clone(first), parts).unwrap();
+        let signature = BatchSignature::unchecked_in_tests(message.manifest());
+        let message = Authentic::unchecked_in_tests(message.signed(signature).unwrap());
+        let (mut conversation, _) = Conversation::answer(message, provider(), client(), now)?;
+        // What the answerer has seen is `first` itself, whose commitments this test does not care for.
+        conversation.last_received = Some(first.digest());
+        Ok(conversation)
+    }
+
     #[test]
     fn a_stream_goes_both_ways() {
         let mut asking = ask();
         let first = say(&mut asking, Ending::Continue);
-        let mut answering = Conversation::answer(&first, provider(), client(), NOW).unwrap();
+        let mut answering = answer(&first, NOW).unwrap();
         for _ in 0..3 {
             let answer = say(&mut answering, Ending::Continue);
             let question = say(&mut asking, Ending::Continue);
-            asking.accept(&answer, NOW).unwrap();
-            answering.accept(&question, NOW).unwrap();
+            asking.check(&answer, NOW).unwrap();
+            answering.check(&question, NOW).unwrap();
         }
-        answering.accept(&say(&mut asking, Ending::End), NOW).unwrap();
-        asking.accept(&say(&mut answering, Ending::End), NOW).unwrap();
+        answering.check(&say(&mut asking, Ending::End), NOW).unwrap();
+        asking.check(&say(&mut answering, Ending::End), NOW).unwrap();
         assert!(asking.is_complete() && answering.is_complete());
         assert_eq!(asking.counts(), (5, 4));
         assert!(asking.unacknowledged.is_empty());
@@ -315,11 +365,11 @@ mod tests {
     fn dropped_doubled_reordered_and_foreign_messages_are_refused() {
         let mut asking = ask();
         let messages: Vec<_> = (0..4).map(|_| say(&mut asking, Ending::Continue)).collect();
-        let mut answering = Conversation::answer(&messages[0], provider(), client(), NOW).unwrap();
-        answering.accept(&messages[1], NOW).unwrap();
+        let mut answering = answer(&messages[0], NOW).unwrap();
+        answering.check(&messages[1], NOW).unwrap();
         let index = |found| Err(OrderError::Index { expected: 2, found });
-        assert_eq!(answering.accept(&messages[3], NOW), index(3), "dropped");
-        assert_eq!(answering.accept(&messages[1], NOW), index(1), "doubled");
+        assert_eq!(answering.check(&messages[3], NOW), index(3), "dropped");
+        assert_eq!(answering.check(&messages[1], NOW), index(1), "doubled");
         let altered = |change: fn(&mut ManifestFields)| {
             let mut fields = ManifestFields::clone(&messages[2]);
             change(&mut fields);
@@ -338,20 +388,19 @@ mod tests {
             (OrderError::Time, |f| f.created = NOW.minus(TOLERANCE).minus(Duration::from_millis(1))),
         ];
         for (error, change) in rows {
-            assert_eq!(answering.accept(&altered(change), NOW), Err(error));
+            assert_eq!(answering.check(&altered(change), NOW), Err(error));
         }
-        answering.accept(&messages[2], NOW).unwrap();
+        answering.check(&messages[2], NOW).unwrap();
     }
 
     #[test]
     fn nothing_follows_the_end_and_no_old_exchange_begins() {
         let mut asking = ask();
         let first = say(&mut asking, Ending::End);
-        let mut answering = Conversation::answer(&first, provider(), client(), NOW).unwrap();
+        let mut answering = answer(&first, NOW).unwrap();
         let after = Manifest::new(asking.next(NOW, IN_USE, Ending::End));
-        assert_eq!(answering.accept(&after, NOW), Err(OrderError::Ended));
+        assert_eq!(answering.check(&after, NOW), Err(OrderError::Ended));
         let late = NOW.plus(TOLERANCE).plus(Duration::from_millis(1));
-        let refused = Conversation::answer(&first, provider(), client(), late);
-        assert_eq!(refused.map(|_| ()), Err(OrderError::Time));
+        assert_eq!(answer(&first, late).map(|_| ()), Err(OrderError::Time));
     }
 }

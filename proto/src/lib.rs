@@ -4,6 +4,7 @@
 //! The modules stand from the door to the cellar: each imports only from those below it.
 
 pub mod conversation;
+pub mod verification;
 pub mod global_configuration;
 pub mod signature;
 pub mod message;
