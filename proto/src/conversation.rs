@@ -333,7 +333,8 @@ mod tests {
     }
 
     fn answer(first: &Manifest, now: Time) -> Result<Conversation, OrderError> {
-        let parts = Parts { content: Content::default(), content_salt: Salt::new([0; 32]), caller_context: None };
+        let parts =
+            Parts { content: Content::default(), content_salt: Salt::new([0; 32]), caller_context: None };
         let message = Unsigned::<Request>::new(ManifestFields::clone(first), parts).unwrap();
         let signature = BatchSignature::unchecked_in_tests(message.manifest());
         let message = Authentic::unchecked_in_tests(message.signed(signature).unwrap());

@@ -16,7 +16,7 @@ use crate::global_configuration::Configuration;
 use crate::identifier::{ServerId, SubsystemId};
 use crate::message::{Direction, Manifest};
 use crate::schema::log::CertificateChain;
-use crate::signature::{Parts, Signed, SignatureError, Way};
+use crate::signature::{Parts, SignatureError, Signed, Way};
 
 /// Why a message is not authentic.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +40,9 @@ pub enum VerificationError {
     #[error("the message names another signing certificate than its sender showed")]
     OtherCertificate,
     /// The signer's certificate is another member's, or another server's.
-    #[error("the signer may not sign this: its certificate is for {certified}, the message is from {claimed}")]
+    #[error(
+        "the signer may not sign this: its certificate is for {certified}, the message is from {claimed}"
+    )]
     NotTheSigner {
         /// Whom the certificate names.
         certified: String,
@@ -102,8 +104,11 @@ impl TrustedSigner {
         configuration: &Configuration,
         at: Time,
     ) -> Result<Self, VerificationError> {
-        let authorities: Vec<_> =
-            configuration.certification_authorities().iter().map(|authority| &authority.certificate).collect();
+        let authorities: Vec<_> = configuration
+            .certification_authorities()
+            .iter()
+            .map(|authority| &authority.certificate)
+            .collect();
         let verified = VerifiedChain::verify(chain, &authorities, Profile::Signing, at)
             .map_err(VerificationError::Chain)?;
         let expected = ocsp::Expected { at, max_age: configuration.policy().ocsp_max_age, nonce: None };
@@ -126,7 +131,8 @@ impl TrustedSigner {
     pub fn check_current(&self, configuration: &Configuration, at: Time) -> Result<(), VerificationError> {
         let subject = self.chain.subject();
         let entry = configuration.security_server(&subject.server);
-        if !entry.is_some_and(|entry| !entry.is_suspended() && entry.lists_signing_key(&subject.spki_digest)) {
+        if !entry.is_some_and(|entry| !entry.is_suspended() && entry.lists_signing_key(&subject.spki_digest))
+        {
             return Err(VerificationError::NotListed(subject.server.clone()));
         }
         let algorithm = subject.public_key.algorithm().name();
@@ -190,7 +196,11 @@ impl TrustedSigner {
         Ok(Authentic(signed))
     }
 
-    fn check_manifest(&self, manifest: &Manifest, configuration: &Configuration) -> Result<(), VerificationError> {
+    fn check_manifest(
+        &self,
+        manifest: &Manifest,
+        configuration: &Configuration,
+    ) -> Result<(), VerificationError> {
         if manifest.signing_certificate != self.certificate() {
             return Err(VerificationError::OtherCertificate);
         }
@@ -249,4 +259,3 @@ impl<W: Way> Authentic<W> {
         Self(signed)
     }
 }
-
