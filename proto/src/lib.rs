@@ -5,6 +5,7 @@
 
 pub mod conversation;
 pub mod verification;
+pub mod management;
 pub mod global_configuration;
 pub mod signature;
 pub mod message;

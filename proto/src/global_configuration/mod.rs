@@ -23,9 +23,11 @@ pub use offerings::{
     ALGORITHMS, CatalogueEntry, CertificationAuthorityEntry, PolicyEntry, ServiceEntry,
     TimestampingAuthorityEntry,
 };
-pub use people::AdministratorEntry;
+pub use people::{AdministratorEntry, spki_p256};
 pub use servers::{LogEntry, SecurityServerEntry};
-pub use text::is_code;
+pub use text::{FieldError, is_code};
+
+pub(crate) use contents::Contents;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -1,0 +1,191 @@
+use super::*;
+use crate::global_configuration::testing::{administrator, catalogue_entry};
+use crate::management::act::{Act, ActId, Role};
+use crate::management::testing::{Instance, signed};
+use crate::schema::configuration as schema;
+use crate::schema::management::{EnrolSecurityServer, RemoveKey, SuspendSecurityServer, act::Change};
+use bytes::Bytes;
+use std::time::Duration;
+
+const SERVER: &str = "NORD/SH/luebeck/s1";
+
+fn validity(instance: &Instance) -> Validity {
+    let issued = instance.issued().plus(Duration::from_secs(60));
+    Validity { issued, until: issued.plus(Duration::from_secs(3600)) }
+}
+
+fn after(instance: &Instance, acts: &[SignedAct]) -> Result<GlobalConfiguration, FollowError> {
+    follow(&instance.configuration, acts, validity(instance))
+}
+
+fn purpose(code: &str) -> Change {
+    Change::PutPurpose(catalogue_entry(code))
+}
+
+#[test]
+fn two_administrators_make_a_change() {
+    let instance = Instance::new();
+    let acts = [instance.approved(1, purpose("zuzug")), instance.approved(2, purpose("auszug"))];
+    let next = after(&instance, &acts).unwrap();
+    let codes: Vec<_> = next.purposes.iter().map(|entry| entry.code.as_str()).collect();
+    assert_eq!(codes, ["auszug", "ummeldung", "zuzug"], "lists stay ascending");
+    assert_eq!(next.number, 2);
+    assert_eq!(next.previous, Digest::of(&instance.configuration.encode_to_vec()).to_bytes());
+    assert_eq!(next.acts, [Digest::of(&acts[0].act).to_bytes(), Digest::of(&acts[1].act).to_bytes()]);
+    assert_eq!(after(&instance, &acts).unwrap(), next, "the same input gives the same configuration");
+}
+
+#[test]
+fn without_acts_only_number_and_validity_change() {
+    let instance = Instance::new();
+    let mut next = after(&instance, &[]).unwrap();
+    assert_eq!(next.number, 2);
+    let old = instance.configuration.clone();
+    (next.number, next.previous) = (old.number, old.previous.clone());
+    (next.issued_ms, next.valid_until_ms) = (old.issued_ms, old.valid_until_ms);
+    assert_eq!(next, old);
+    let earlier = Validity { issued: Time::from_millis(1), until: Time::from_millis(i64::MAX) };
+    assert!(matches!(follow(&old, &[], earlier), Err(FollowError::Earlier { .. })));
+}
+
+#[test]
+fn one_person_alone_one_state_alone_and_strangers_change_nothing() {
+    let instance = Instance::new();
+    let act = instance.act(1, purpose("zuzug"));
+    let (stranger, _) = administrator("Fremd", "MV");
+    let refused = |signed: SignedAct| match after(&instance, &[signed]) {
+        Err(FollowError::Act { position: 1, source }) => source,
+        other => panic!("{other:?}"),
+    };
+    let alone = refused(signed(&act, &instance.frauke_sh, &instance.frauke_sh));
+    assert!(matches!(alone, ActError::SamePerson { .. }), "{alone}");
+    let one_state = refused(signed(&act, &instance.frauke_sh, &instance.hinnerk_sh));
+    assert!(matches!(one_state, ActError::SameClass { .. }), "{one_state}");
+    let by_stranger = refused(signed(&act, &instance.frauke_sh, &stranger));
+    assert!(matches!(by_stranger, ActError::Unlisted { role: Role::Approver }), "{by_stranger}");
+    let for_stranger = refused(signed(&act, &stranger, &instance.uwe_mv));
+    assert!(matches!(for_stranger, ActError::Unlisted { role: Role::Applicant }), "{for_stranger}");
+
+    let mut unapproved = instance.approved(1, purpose("zuzug"));
+    unapproved.approver = None;
+    assert!(matches!(refused(unapproved), ActError::Unlisted { role: Role::Approver }));
+    let mut crossed = instance.approved(1, purpose("zuzug"));
+    crossed.approver = Some(act.sign(Role::Applicant, &instance.uwe_mv).unwrap());
+    let crossed = refused(crossed);
+    assert!(matches!(crossed, ActError::Signature { role: Role::Approver, .. }), "{crossed}");
+    let mut altered = instance.approved(1, purpose("zuzug"));
+    altered.act = instance.act(1, purpose("anderes")).bytes().clone();
+    assert!(matches!(refused(altered), ActError::Signature { role: Role::Applicant, .. }));
+}
+
+#[test]
+fn where_the_policy_allows_it_one_state_suffices_but_never_one_person() {
+    let mut instance = Instance::new();
+    instance.configuration.policy.as_mut().unwrap().approval_by_other_class = false;
+    let act = instance.act(1, purpose("zuzug"));
+    assert!(after(&instance, &[signed(&act, &instance.frauke_sh, &instance.hinnerk_sh)]).is_ok());
+    let alone = after(&instance, &[signed(&act, &instance.frauke_sh, &instance.frauke_sh)]);
+    assert!(matches!(alone, Err(FollowError::Act { source: ActError::SamePerson { .. }, .. })));
+}
+
+#[test]
+fn expired_repeated_and_foreign_acts_are_refused() {
+    let instance = Instance::new();
+    let approved = instance.approved(1, purpose("zuzug"));
+    let twice = after(&instance, &[approved.clone(), approved.clone()]);
+    assert!(matches!(twice, Err(FollowError::Repeated { position: 2 })));
+    let issued = instance.issued().plus(Duration::from_millis(3_600_001));
+    let late = Validity { issued, until: issued.plus(Duration::from_secs(1)) };
+    let late = follow(&instance.configuration, std::slice::from_ref(&approved), late);
+    assert!(matches!(late, Err(FollowError::Act { source: ActError::Expired { .. }, .. })));
+    let (id, lifetime) = (ActId::from_bytes([9; 16]), Duration::from_secs(60));
+    let elsewhere = Act::new("SUED", purpose("zuzug"), id, instance.issued(), lifetime).unwrap();
+    let elsewhere = after(&instance, &[signed(&elsewhere, &instance.frauke_sh, &instance.uwe_mv)]);
+    assert!(matches!(elsewhere, Err(FollowError::Act { source: ActError::Instance { .. }, .. })));
+    let many = vec![approved; MAX_ACTS + 1];
+    assert!(matches!(after(&instance, &many), Err(FollowError::TooMany { .. })));
+}
+
+#[test]
+fn nobody_locks_the_instance_out() {
+    let instance = Instance::new();
+    let remove = |name: &str| Change::RemoveAdministrator(name.into());
+    let last_of_mv = after(&instance, &[instance.approved(1, remove("Uwe"))]);
+    assert!(matches!(last_of_mv, Err(FollowError::LockedOut { .. })), "{last_of_mv:?}");
+    assert!(after(&instance, &[instance.approved(1, remove("Hinnerk"))]).is_ok());
+}
+
+#[test]
+fn a_server_gets_keys_by_enrolment_alone_and_keeps_them() {
+    let instance = Instance::new();
+    let put = |server: schema::SecurityServer| {
+        after(&instance, &[instance.approved(1, Change::PutSecurityServer(server))])
+    };
+    let registered = schema::SecurityServer {
+        id: SERVER.into(),
+        address: "s1.luebeck.example:7443".into(),
+        subsystems: vec!["NORD/SH/luebeck/gewerbeamt".into()],
+        ..Default::default()
+    };
+    let smuggled =
+        schema::SecurityServer { signing_keys: vec![Bytes::from_static(&[9; 32])], ..registered.clone() };
+    assert!(matches!(put(smuggled), Err(FollowError::Change { .. })));
+    let foreign = vec!["NORD/MV/gewerberegister/register".into()];
+    let hosting = schema::SecurityServer { subsystems: foreign, ..registered.clone() };
+    assert!(matches!(put(hosting), Err(FollowError::Change { .. })));
+    let next = put(registered).unwrap();
+    let (old, new) = (&instance.configuration.security_servers[1], &next.security_servers[1]);
+    assert_eq!(new.address, "s1.luebeck.example:7443");
+    assert_eq!((&new.signing_keys, &new.logs), (&old.signing_keys, &old.logs));
+
+    let enrolment = EnrolSecurityServer {
+        id: SERVER.into(),
+        authentication_key: Bytes::from_static(&[0; 32]),
+        signing_key: Bytes::from_static(&[99; 32]),
+        log: Some(schema::LogKey { origin: "log/2".into(), public_key: Bytes::from_static(&[98; 32]) }),
+    };
+    let enrol = |id, enrolment: &EnrolSecurityServer| {
+        instance.approved(id, Change::EnrolSecurityServer(enrolment.clone()))
+    };
+    let next = after(&instance, &[enrol(1, &enrolment)]).unwrap();
+    assert_eq!(next.security_servers[1].authentication_keys.len(), 2);
+    let remove = RemoveKey { security_server: SERVER.into(), key: enrolment.signing_key.clone() };
+    let acts = [enrol(1, &enrolment), instance.approved(2, Change::RemoveKey(remove.clone()))];
+    assert_eq!(after(&instance, &acts).unwrap().security_servers[1].signing_keys.len(), 1);
+    let absent = after(&instance, &[instance.approved(2, Change::RemoveKey(remove))]);
+    assert!(matches!(absent, Err(FollowError::Change { .. })));
+
+    let stolen = EnrolSecurityServer { signing_key: Bytes::from_static(&[2; 32]), ..enrolment.clone() };
+    let other_server = after(&instance, &[enrol(1, &stolen)]);
+    assert!(matches!(other_server, Err(FollowError::Result { .. })), "{other_server:?}");
+    let without_log = EnrolSecurityServer { log: None, ..enrolment };
+    assert!(matches!(after(&instance, &[enrol(1, &without_log)]), Err(FollowError::Change { .. })));
+}
+
+#[test]
+fn what_is_referred_to_is_not_removed_and_what_is_absent_neither() {
+    let instance = Instance::new();
+    let result = |change| after(&instance, &[instance.approved(1, change)]);
+    let in_use = result(Change::RemoveMember("NORD/SH/luebeck".into()));
+    assert!(matches!(in_use, Err(FollowError::Result { .. })), "{in_use:?}");
+    let absent = result(Change::RemoveMember("NORD/SH/nirgends".into()));
+    assert!(matches!(absent, Err(FollowError::Change { .. })), "{absent:?}");
+    let suspend = SuspendSecurityServer { id: SERVER.into(), suspended: true };
+    assert!(result(Change::SuspendSecurityServer(suspend)).unwrap().security_servers[1].suspended);
+    assert!(result(Change::RemoveService("NORD/MV/gewerberegister/register/auskunft".into())).is_ok());
+    let acts = [
+        instance.approved(1, Change::RemoveSecurityServer(SERVER.into())),
+        instance.approved(2, Change::RemoveMember("NORD/SH/luebeck".into())),
+    ];
+    assert_eq!(after(&instance, &acts).unwrap().members.len(), 1);
+}
+
+#[test]
+fn the_first_configuration_is_checked_like_any_other() {
+    let instance = Instance::new();
+    assert!(check_genesis(&instance.configuration).is_ok());
+    let without = GlobalConfiguration { administrators: Vec::new(), ..instance.configuration.clone() };
+    assert!(matches!(check_genesis(&without), Err(FollowError::LockedOut { .. })));
+    let second = after(&instance, &[]).unwrap();
+    assert!(check_genesis(&second).is_err());
+}
