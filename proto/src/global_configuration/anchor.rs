@@ -19,7 +19,7 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use ring::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
+use ring::signature::{ED25519, UnparsedPublicKey};
 
 use super::text::is_code;
 use crate::digest::{Digest, tag};
@@ -225,14 +225,19 @@ impl Anchor {
     }
 }
 
-/// A configuration key's signature over an anchor.
-pub fn sign_anchor(anchor: &Anchor, name: &str, key: &Ed25519KeyPair) -> KeySignature {
+/// The signature of the configuration key `name` over an anchor; `key` signs what it is given (Ed25519, RFC 8032).
+pub fn sign_anchor(anchor: &Anchor, name: &str, key: impl FnOnce(&[u8]) -> [u8; 64]) -> KeySignature {
     sign(tag::ANCHOR, anchor.bytes(), name, key)
 }
 
-pub(super) fn sign(tag: &[u8], content: &[u8], name: &str, key: &Ed25519KeyPair) -> KeySignature {
-    let value = key.sign(&[tag, content].concat());
-    KeySignature { key: name.into(), value: Bytes::copy_from_slice(value.as_ref()) }
+pub(super) fn sign(
+    tag: &[u8],
+    content: &[u8],
+    name: &str,
+    key: impl FnOnce(&[u8]) -> [u8; 64],
+) -> KeySignature {
+    let value = key(&[tag, content].concat());
+    KeySignature { key: name.into(), value: Bytes::copy_from_slice(&value) }
 }
 
 fn verifies(key: &[u8; 32], content: &[u8], signature: &[u8]) -> bool {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::global_configuration::testing::{anchor_of, configuration_key};
+use crate::global_configuration::testing::{anchor_of, by, configuration_key};
 
 const EXAMPLE: &str = "trave configuration anchor v1
 instance NORD
@@ -53,8 +53,8 @@ fn a_new_anchor_needs_the_thresholds_of_old_and_new() {
     let old = anchor_of(1, 2, &[("a", &keys[0]), ("b", &keys[1])]);
     let new = anchor_of(2, 2, &[("b", &keys[2]), ("c", &keys[3])]);
     let signed = |signatures| SignedAnchor { anchor: new.bytes().clone(), signatures };
-    let (a, old_b) = (sign_anchor(&new, "a", &keys[0]), sign_anchor(&new, "b", &keys[1]));
-    let (new_b, c) = (sign_anchor(&new, "b", &keys[2]), sign_anchor(&new, "c", &keys[3]));
+    let (a, old_b) = (sign_anchor(&new, "a", by(&keys[0])), sign_anchor(&new, "b", by(&keys[1])));
+    let (new_b, c) = (sign_anchor(&new, "b", by(&keys[2])), sign_anchor(&new, "c", by(&keys[3])));
 
     // Both anchors know a key "b", and a name signs once: these two can only follow each other under other names.
     let refused = old.verify_successor(&signed(vec![a.clone(), old_b.clone(), new_b, c.clone()]));
@@ -63,7 +63,7 @@ fn a_new_anchor_needs_the_thresholds_of_old_and_new() {
     assert_eq!(refused, Err(AnchorError::Threshold { whose: "new", needed: 2, found: 1 }));
 
     let new = anchor_of(2, 2, &[("b", &keys[1]), ("c", &keys[3])]);
-    let sign = |name, key| sign_anchor(&new, name, key);
+    let sign = |name, key| sign_anchor(&new, name, by(key));
     let (a, b, c) = (sign("a", &keys[0]), sign("b", &keys[1]), sign("c", &keys[3]));
     let signed = |signatures: &[&KeySignature]| SignedAnchor {
         anchor: new.bytes().clone(),
@@ -90,7 +90,7 @@ fn an_anchor_follows_only_the_one_before_it_in_its_instance() {
         anchor_of(4, 1, &[("a", &key)]),
         Anchor::new("SUED", 3, 1, vec![elsewhere]).unwrap(),
     ] {
-        let signatures = vec![sign_anchor(&new, "a", &key)];
+        let signatures = vec![sign_anchor(&new, "a", by(&key))];
         let signed = SignedAnchor { anchor: new.bytes().clone(), signatures };
         assert!(matches!(old.verify_successor(&signed), Err(AnchorError::DoesNotFollow { .. })));
     }

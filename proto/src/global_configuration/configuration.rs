@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use prost::Message;
-use ring::signature::Ed25519KeyPair;
 
 use super::anchor::{Anchor, AnchorError, sign};
 use super::contents::Contents;
@@ -238,8 +237,13 @@ impl Configuration {
     }
 }
 
-/// A configuration key's signature over an encoded `GlobalConfiguration`.
-pub fn sign_configuration(configuration: &[u8], name: &str, key: &Ed25519KeyPair) -> KeySignature {
+/// The signature of the configuration key `name` over an encoded `GlobalConfiguration`; `key` signs what it is given
+/// (Ed25519, RFC 8032).
+pub fn sign_configuration(
+    configuration: &[u8],
+    name: &str,
+    key: impl FnOnce(&[u8]) -> [u8; 64],
+) -> KeySignature {
     sign(tag::CONFIGURATION, configuration, name, key)
 }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::global_configuration::AdoptionError;
-use crate::global_configuration::testing::{administrator, example, instance, signed};
+use crate::global_configuration::testing::{administrator, by, example, instance, signed};
 use crate::schema::configuration as schema;
 
 fn verify(configuration: &GlobalConfiguration) -> Result<Configuration, ConfigurationError> {
@@ -74,7 +74,7 @@ fn signatures_below_the_threshold_are_refused() {
 fn a_signed_anchor_never_passes_for_a_configuration() {
     let (registry, cosigner, anchor) = instance();
     let bytes = signed(&example()).configuration;
-    let sign_as_anchor = |name, key| sign(tag::ANCHOR, &bytes, name, key);
+    let sign_as_anchor = |name, key| sign(tag::ANCHOR, &bytes, name, by(key));
     let signatures = vec![sign_as_anchor("registry-sh", &registry), sign_as_anchor("cosigner-mv", &cosigner)];
     let crossed = SignedConfiguration { configuration: bytes.clone(), signatures };
     assert!(Configuration::verify(&crossed, &anchor).is_err());

@@ -23,7 +23,7 @@ pub use offerings::{
     ALGORITHMS, CatalogueEntry, CertificationAuthorityEntry, PolicyEntry, ServiceEntry,
     TimestampingAuthorityEntry,
 };
-pub use people::{AdministratorEntry, spki_p256};
+pub use people::AdministratorEntry;
 pub use servers::{LogEntry, SecurityServerEntry};
 pub use text::{FieldError, is_code};
 

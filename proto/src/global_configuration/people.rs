@@ -38,11 +38,6 @@ impl AdministratorEntry {
     }
 }
 
-/// The SubjectPublicKeyInfo (RFC 5480) of a P-256 key, DER, from its uncompressed point; none if this is no such point.
-pub fn spki_p256(point: &[u8]) -> Option<Vec<u8>> {
-    (point.len() == 65 && point[0] == 4).then(|| [&P256_SPKI, point].concat())
-}
-
 pub(super) fn check_administrators(
     list: &[schema::Administrator],
 ) -> Result<HashMap<Digest, AdministratorEntry>, FieldError> {

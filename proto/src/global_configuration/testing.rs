@@ -14,6 +14,11 @@ pub(crate) fn configuration_key(seed: u8) -> Ed25519KeyPair {
     Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap()
 }
 
+/// How a configuration key signs.
+pub(crate) fn by(key: &Ed25519KeyPair) -> impl FnOnce(&[u8]) -> [u8; 64] + '_ {
+    |content| key.sign(content).as_ref().try_into().unwrap()
+}
+
 /// An anchor of the instance NORD.
 pub(crate) fn anchor_of(number: u64, threshold: usize, keys: &[(&str, &Ed25519KeyPair)]) -> Anchor {
     let named = |(name, key): &(&str, &Ed25519KeyPair)| AnchorKey {
@@ -35,8 +40,8 @@ pub(crate) fn signed(configuration: &GlobalConfiguration) -> SignedConfiguration
     let (registry, cosigner, _) = instance();
     let bytes = Bytes::from(configuration.encode_to_vec());
     let signatures = vec![
-        sign_configuration(&bytes, "registry-sh", &registry),
-        sign_configuration(&bytes, "cosigner-mv", &cosigner),
+        sign_configuration(&bytes, "registry-sh", by(&registry)),
+        sign_configuration(&bytes, "cosigner-mv", by(&cosigner)),
     ];
     SignedConfiguration { configuration: bytes, signatures }
 }

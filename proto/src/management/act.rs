@@ -5,13 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
-use ring::rand::SystemRandom;
-use ring::signature::{EcdsaKeyPair, KeyPair};
 
 use crate::clock::Time;
 use crate::digest::{Digest, tag};
 use crate::encoding::{EncodingError, decode_canonical};
-use crate::global_configuration::spki_p256;
 use crate::schema::management::{self as schema, ActSignature, act::Change};
 
 const VERSION: u32 = 1;
@@ -77,9 +74,6 @@ pub enum ActError {
         /// The class of both.
         class: String,
     },
-    /// The key did not sign. Only where the operating system gives no random numbers.
-    #[error("the key could not sign")]
-    Signing,
 }
 
 /// The id of an act: 16 random bytes.
@@ -245,15 +239,16 @@ impl Act {
         [role.tag(), &self.bytes].concat()
     }
 
-    /// An administrator's signature in this role, with a P-256 key for `ECDSA_P256_SHA256_ASN1_SIGNING`.
-    pub fn sign(&self, role: Role, key: &EcdsaKeyPair) -> Result<ActSignature, ActError> {
-        let signature =
-            key.sign(&SystemRandom::new(), &self.signed_bytes(role)).map_err(|_| ActError::Signing)?;
-        let spki = spki_p256(key.public_key().as_ref()).ok_or(ActError::Signing)?;
-        Ok(ActSignature {
-            key: Digest::of(&spki).to_bytes(),
-            value: Bytes::copy_from_slice(signature.as_ref()),
-        })
+    /// An administrator's signature in this role. `sign` makes an ECDSA P-256 signature over the SHA-256 of what it is
+    /// given (ASN.1), with the key of this SubjectPublicKeyInfo (DER).
+    pub fn sign<E>(
+        &self,
+        role: Role,
+        public_key_info: &[u8],
+        sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
+    ) -> Result<ActSignature, E> {
+        let value = sign(&self.signed_bytes(role))?;
+        Ok(ActSignature { key: Digest::of(public_key_info).to_bytes(), value: value.into() })
     }
 }
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::global_configuration::testing::{administrator, catalogue_entry};
 use crate::management::act::{Act, ActId, Role};
-use crate::management::testing::{Instance, signed};
+use crate::management::testing::{Instance, sign, signed};
 use crate::schema::configuration as schema;
 use crate::schema::management::{EnrolSecurityServer, RemoveKey, SuspendSecurityServer, act::Change};
 use bytes::Bytes;
@@ -70,7 +70,7 @@ fn one_person_alone_one_state_alone_and_strangers_change_nothing() {
     unapproved.approver = None;
     assert!(matches!(refused(unapproved), ActError::Unlisted { role: Role::Approver }));
     let mut crossed = instance.approved(1, purpose("zuzug"));
-    crossed.approver = Some(act.sign(Role::Applicant, &instance.uwe_mv).unwrap());
+    crossed.approver = Some(sign(&act, Role::Applicant, &instance.uwe_mv));
     let crossed = refused(crossed);
     assert!(matches!(crossed, ActError::Signature { role: Role::Approver, .. }), "{crossed}");
     let mut altered = instance.approved(1, purpose("zuzug"));

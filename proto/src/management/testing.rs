@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use ring::signature::EcdsaKeyPair;
+use ring::rand::SystemRandom;
+use ring::signature::{EcdsaKeyPair, KeyPair};
 
 use super::act::{Act, ActId, Role};
 use crate::clock::Time;
 use crate::global_configuration::testing::{administrator, example};
 use crate::schema::configuration::GlobalConfiguration;
-use crate::schema::management::{SignedAct, act::Change};
+use crate::schema::management::{ActSignature, SignedAct, act::Change};
 
 /// Three administrators, two of one state, and the configuration that lists them.
 pub(super) struct Instance {
@@ -43,10 +44,18 @@ impl Instance {
     }
 }
 
+/// An administrator's signature.
+pub(super) fn sign(act: &Act, role: Role, key: &EcdsaKeyPair) -> ActSignature {
+    let prefix = hex::decode("3059301306072a8648ce3d020106082a8648ce3d030107034200").unwrap();
+    let spki = [&prefix, key.public_key().as_ref()].concat();
+    let random = SystemRandom::new();
+    act.sign(role, &spki, |content| key.sign(&random, content).map(|value| value.as_ref().to_vec())).unwrap()
+}
+
 pub(super) fn signed(act: &Act, applicant: &EcdsaKeyPair, approver: &EcdsaKeyPair) -> SignedAct {
     SignedAct {
         act: act.bytes().clone(),
-        applicant: Some(act.sign(Role::Applicant, applicant).unwrap()),
-        approver: Some(act.sign(Role::Approver, approver).unwrap()),
+        applicant: Some(sign(act, Role::Applicant, applicant)),
+        approver: Some(sign(act, Role::Approver, approver)),
     }
 }

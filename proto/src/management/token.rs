@@ -180,11 +180,10 @@ mod tests {
     #[test]
     fn what_is_no_token_is_refused_and_not_shown() {
         let text = token().format().unwrap();
-        for bad in ["", "trave-enrol-v1.", "trave-enrol-v2.AAAA", &text[..60], &text[1..], &"x".repeat(2000)]
-        {
+        let (cut, long) = (&text[..text.len() - 8], "x".repeat(2000));
+        for bad in ["", "trave-enrol-v1.", "trave-enrol-v2.AAAA", &text[..60], cut, &text[1..], &long] {
             assert_eq!(EnrolmentToken::parse(bad), Err(TokenError::Malformed), "{bad}");
         }
-        assert!(matches!(EnrolmentToken::parse(&text[..text.len() - 8]), Err(TokenError::Server { .. })));
-        assert!(!format!("{:?}", token()).contains("90"), "the secret is redacted: {:?}", token());
+        assert!(format!("{:?}", token()).contains("Secret(redacted)"));
     }
 }
