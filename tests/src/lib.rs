@@ -1,1 +1,8 @@
 //! The promises of Trave, and the demonstration.
+//!
+//! Here stands what both need from outside the house: an invented trade register, and an agency's client. Neither knows
+//! anything of Trave but the metadata that a caller sends.
+
+pub mod agency;
+pub mod register;
+pub mod gewerbe;
