@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use prost::Message;
 
-use super::act::ActError;
+use super::act::{Act, ActError};
 use super::authority::Authority;
 use super::change::{ChangeError, make};
 use crate::clock::Time;
@@ -115,6 +115,17 @@ pub fn follow(
     }
     check_result(&next)?;
     Ok(next)
+}
+
+/// Tries whether `acts` could follow `previous`, in that order, once they are signed: for telling an applicant at once
+/// what cannot be carried out. Signatures are not looked at.
+pub fn rehearse(previous: &GlobalConfiguration, acts: &[&Act]) -> Result<(), FollowError> {
+    let mut next = previous.clone();
+    for (i, act) in acts.iter().enumerate() {
+        let position = i + 1;
+        make(&mut next, act.change()).map_err(|source| FollowError::Change { position, source })?;
+    }
+    check_result(&next)
 }
 
 /// Checks the first configuration of an instance. It rests on no act: people make it together, at a ceremony, and

@@ -181,6 +181,16 @@ fn what_is_referred_to_is_not_removed_and_what_is_absent_neither() {
 }
 
 #[test]
+fn a_rehearsal_says_what_would_come_of_unsigned_acts() {
+    let instance = Instance::new();
+    let remove_server = instance.act(1, Change::RemoveSecurityServer(SERVER.into()));
+    let remove_member = instance.act(2, Change::RemoveMember("NORD/SH/luebeck".into()));
+    assert!(rehearse(&instance.configuration, &[&remove_server, &remove_member]).is_ok());
+    let refused = rehearse(&instance.configuration, &[&remove_member]);
+    assert!(matches!(refused, Err(FollowError::Result { .. })));
+}
+
+#[test]
 fn the_first_configuration_is_checked_like_any_other() {
     let instance = Instance::new();
     assert!(check_genesis(&instance.configuration).is_ok());

@@ -17,7 +17,7 @@ pub use authority::Authority;
 pub use change::ChangeError;
 pub use describe::describe;
 pub use enrolment::{EnrolmentKeys, enrolment_mac, status_mac, verify_enrolment_mac, verify_status_mac};
-pub use follow::{FollowError, MAX_ACTS, Validity, check_genesis, follow};
+pub use follow::{FollowError, MAX_ACTS, Validity, check_genesis, follow, rehearse};
 pub use token::{EnrolmentToken, Secret, TokenError};
 
 #[cfg(test)]
