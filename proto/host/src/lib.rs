@@ -2,6 +2,12 @@
 //! system's clock, and the generated gRPC stubs.
 
 pub mod stubs;
+pub mod metrics;
+pub mod logging;
+pub mod listen;
+pub mod client;
+pub mod tls;
+pub mod drain;
 pub mod keys;
 pub mod config;
 pub mod files;

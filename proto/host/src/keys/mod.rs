@@ -243,6 +243,25 @@ impl fmt::Debug for NoteKey {
     }
 }
 
+/// What a key is used with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyKind {
+    /// ECDSA on P-256 with SHA-256.
+    EcdsaP256,
+    /// Ed25519.
+    Ed25519,
+}
+
+impl KeyKind {
+    /// The kind of the key in a DER SubjectPublicKeyInfo; none if it is neither.
+    pub(crate) fn of(info: &[u8]) -> Option<Self> {
+        if p256_point(info).is_some() {
+            return Some(Self::EcdsaP256);
+        }
+        info.strip_prefix(&ED25519_INFO_PREFIX).filter(|key| key.len() == 32).map(|_| Self::Ed25519)
+    }
+}
+
 /// The point of a P-256 SubjectPublicKeyInfo; none if it is of another kind.
 fn p256_point(info: &[u8]) -> Option<&[u8]> {
     info.strip_prefix(&P256_INFO_PREFIX).filter(|point| point.len() == 65)

@@ -1,0 +1,77 @@
+//! Calls to others: connections to other servers of ours and to registers, and small downloads.
+
+mod channel;
+mod fetch;
+
+use std::io;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+pub use channel::Channel;
+pub use fetch::{Fetch, FetchError, Fetched};
+
+/// How long connecting may take: name, TCP, TLS and HTTP together.
+pub const CONNECT_TIME: Duration = Duration::from_secs(10);
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Not an address.
+    #[error("{address} is not an address (hint: it is written host:port)")]
+    Address {
+        /// What was to be one.
+        address: String,
+    },
+    /// Nobody answers there.
+    #[error("cannot reach {address}")]
+    Unreachable {
+        /// The address.
+        address: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Its certificate is not accepted, or it does not accept ours, or it speaks no TLS 1.3.
+    #[error("no TLS connection with {address}")]
+    Tls {
+        /// The address.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// It does not speak HTTP as it should.
+    #[error("{address} does not speak HTTP/2")]
+    Http {
+        /// The address.
+        address: String,
+        /// Why.
+        source: hyper::Error,
+    },
+    /// Too slow.
+    #[error("{address} did not answer within {} s", limit.as_secs())]
+    TimedOut {
+        /// The address.
+        address: String,
+        /// How long it had.
+        limit: Duration,
+    },
+}
+
+/// Connects to `address`, written host:port.
+async fn connect_tcp(address: &str) -> Result<TcpStream, ConnectError> {
+    let unreachable = |source| ConnectError::Unreachable { address: address.to_owned(), source };
+    let stream = TcpStream::connect(address).await.map_err(unreachable)?;
+    stream.set_nodelay(true).map_err(unreachable)?;
+    Ok(stream)
+}
+
+/// Ends `step` when the time to connect is over.
+async fn in_time<T>(
+    address: &str,
+    limit: Duration,
+    step: impl Future<Output = Result<T, ConnectError>>,
+) -> Result<T, ConnectError> {
+    tokio::time::timeout(limit, step)
+        .await
+        .unwrap_or_else(|_| Err(ConnectError::TimedOut { address: address.to_owned(), limit }))
+}

@@ -1,0 +1,238 @@
+//! One connection from its handshake to its end.
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use http::{Extensions, Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::Service;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tower::BoxError;
+
+use super::{Connection, Counts, Limits, Peer};
+use crate::drain::Drain;
+use crate::tls::{self, Http};
+
+/// The first bytes of every HTTP/2 connection (RFC 9113, section 3.4). No request of HTTP/1.1 begins like this.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What all connections of one door share.
+pub(super) struct Door<F> {
+    pub(super) tls: Option<tls::Server>,
+    pub(super) http: Http,
+    pub(super) limits: Limits,
+    pub(super) counts: Arc<Counts>,
+    pub(super) drain: Drain,
+    pub(super) make: F,
+}
+
+impl<F> Door<F> {
+    /// Serves one connection to its end.
+    pub(super) async fn welcome<T, S, B>(&self, stream: T, peer: Peer)
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        F: Fn(&mut Connection) -> S,
+        S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<BoxError>,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let served = match &self.tls {
+            None => self.serve(stream, peer, Arc::new([])).await,
+            Some(tls) => match self.in_time(tls.accept(stream)).await {
+                Ok(stream) => {
+                    let chain = tls::peer_chain(&stream);
+                    self.serve(stream, peer, chain).await
+                }
+                Err(error) => Err(error),
+            },
+        };
+        if let Err(error) = served {
+            self.counts.refused.fetch_add(1, Ordering::Relaxed);
+            tracing::info!(%peer, %error, "connection refused before its first request");
+        }
+    }
+
+    /// Serves HTTP. An error says that it did not come to that.
+    async fn serve<T, S, B>(
+        &self,
+        mut stream: T,
+        peer: Peer,
+        chain: Arc<[rustls_pki_types::CertificateDer<'static>]>,
+    ) -> io::Result<()>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        F: Fn(&mut Connection) -> S,
+        S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<BoxError>,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let first = self.in_time(read_first(&mut stream)).await?;
+        let two = first == PREFACE;
+        match self.http {
+            Http::Two if !two => return Err(io::Error::other("HTTP/2 is spoken here, and nothing else")),
+            Http::One if two => return Err(io::Error::other("HTTP/1.1 is spoken here, and nothing else")),
+            _ => {}
+        }
+        let mut connection = Connection { peer, chain, extensions: Extensions::new() };
+        let service = (self.make)(&mut connection);
+        let service = Stamped { service, extensions: stamp(connection) };
+        let io = TokioIo::new(Replayed { first, at: 0, stream });
+        if two {
+            self.drive(peer, http2_settings(&self.limits).serve_connection(io, service)).await;
+        } else {
+            self.drive(peer, http1_settings(&self.limits).serve_connection(io, service)).await;
+        }
+        Ok(())
+    }
+
+    async fn drive<C: GracefulConnection<Error = hyper::Error>>(&self, peer: Peer, connection: C) {
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.drain.begun() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%peer, error = crate::config::with_causes(&error), "connection broken off");
+        }
+    }
+
+    /// A step before the first request: bounded in time, and given up when the server ends, as nothing was begun.
+    async fn in_time<T>(&self, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        tokio::select! {
+            done = tokio::time::timeout(self.limits.handshake, step) => done
+                .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "too slow to begin"))),
+            () = self.drain.begun() => Err(io::Error::other("the server is stopping")),
+        }
+    }
+}
+
+fn http2_settings(limits: &Limits) -> http2::Builder<TokioExecutor> {
+    let mut settings = http2::Builder::new(TokioExecutor::new());
+    settings
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.concurrent_streams)
+        .max_header_list_size(limits.header_list)
+        .initial_stream_window_size(limits.stream_window)
+        .initial_connection_window_size(limits.connection_window)
+        .max_pending_accept_reset_streams(limits.pending_resets)
+        .max_local_error_reset_streams(limits.pending_resets)
+        .keep_alive_interval(limits.keep_alive)
+        .keep_alive_timeout(limits.keep_alive);
+    settings
+}
+
+fn http1_settings(limits: &Limits) -> http1::Builder {
+    let mut settings = http1::Builder::new();
+    settings
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.handshake)
+        .max_header_size(usize::try_from(limits.header_list).unwrap_or(usize::MAX));
+    settings
+}
+
+/// What each request of the connection carries: the connection, and what its maker added.
+fn stamp(connection: Connection) -> Extensions {
+    let Connection { peer, chain, mut extensions } = connection;
+    extensions.insert(Connection { peer, chain, extensions: Extensions::new() });
+    extensions
+}
+
+/// Hands each request to a service with the connection's extensions.
+struct Stamped<S> {
+    service: S,
+    extensions: Extensions,
+}
+
+impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for Stamped<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().extend(self.extensions.clone());
+        self.service.call(request)
+    }
+}
+
+/// Reads until it is clear which HTTP is spoken, at most the 24 bytes of HTTP/2's preface.
+async fn read_first<T: AsyncRead + Unpin>(stream: &mut T) -> io::Result<Vec<u8>> {
+    let mut first = vec![0; PREFACE.len()];
+    let mut filled = 0;
+    while filled < first.len() && first[..filled] == PREFACE[..filled] {
+        match stream.read(&mut first[filled..]).await? {
+            0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed without a request")),
+            count => filled += count,
+        }
+    }
+    first.truncate(filled);
+    Ok(first)
+}
+
+/// A stream whose first bytes were read already, and are read once more.
+struct Replayed<T> {
+    first: Vec<u8>,
+    at: usize,
+    stream: T,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Replayed<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.at < self.first.len() {
+            let count = buffer.remaining().min(self.first.len() - self.at);
+            buffer.put_slice(&self.first[self.at..self.at + count]);
+            self.at += count;
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Replayed<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
