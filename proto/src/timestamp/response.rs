@@ -25,17 +25,31 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// With the bit that stands for each.
-    const ALL: [(usize, Self); 8] = [
-        (0, Self::BadAlgorithm),
-        (2, Self::BadRequest),
-        (5, Self::BadDataFormat),
-        (14, Self::TimeNotAvailable),
-        (15, Self::UnacceptedPolicy),
-        (16, Self::UnacceptedExtension),
-        (17, Self::AddInfoNotAvailable),
-        (25, Self::SystemFailure),
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::BadAlgorithm,
+        Self::BadRequest,
+        Self::BadDataFormat,
+        Self::TimeNotAvailable,
+        Self::UnacceptedPolicy,
+        Self::UnacceptedExtension,
+        Self::AddInfoNotAvailable,
+        Self::SystemFailure,
     ];
+
+    /// The bit of PKIFailureInfo that stands for it, the first being 0.
+    pub const fn bit(self) -> u8 {
+        match self {
+            Self::BadAlgorithm => 0,
+            Self::BadRequest => 2,
+            Self::BadDataFormat => 5,
+            Self::TimeNotAvailable => 14,
+            Self::UnacceptedPolicy => 15,
+            Self::UnacceptedExtension => 16,
+            Self::AddInfoNotAvailable => 17,
+            Self::SystemFailure => 25,
+        }
+    }
 }
 
 impl std::fmt::Display for Failure {
@@ -86,8 +100,8 @@ const fn name(status: PkiStatus) -> &'static str {
 
 fn failure(info: &PkiStatusInfo) -> Option<Failure> {
     let bits = info.fail_info.as_ref()?;
-    let set = |bit: usize| bits.get(bit).is_some_and(|bit| *bit);
-    Failure::ALL.into_iter().find(|(bit, _)| set(*bit)).map(|(_, failure)| failure)
+    let set = |failure: &Failure| bits.get(usize::from(failure.bit())).is_some_and(|bit| *bit);
+    Failure::ALL.into_iter().find(set)
 }
 
 /// The authority's words, as far as they can be printed safely.
