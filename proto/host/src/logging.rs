@@ -5,8 +5,10 @@
 
 use std::io::{self, IsTerminal};
 
+use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 /// The environment variable that says what is told, before the option.
@@ -54,13 +56,27 @@ pub fn begin(level: &str, format: Format) -> Result<(), LoggingError> {
         Format::Json => false,
         Format::Plain => true,
     };
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let begun = if plain {
+        let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
         lines.with_ansi(io::stderr().is_terminal()).finish().try_init()
     } else {
-        lines.json().flatten_event(true).with_current_span(true).with_span_list(false).finish().try_init()
+        json_lines(filter, io::stderr).try_init()
     };
     begun.map_err(LoggingError::Again)
+}
+
+fn json_lines<W>(filter: EnvFilter, writer: W) -> impl Subscriber + Send + Sync
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .json()
+        .flatten_event(true)
+        .with_current_span(true)
+        .with_span_list(false)
+        .finish()
 }
 
 fn filter(level: &str) -> Result<EnvFilter, LoggingError> {
@@ -73,6 +89,8 @@ fn filter(level: &str) -> Result<EnvFilter, LoggingError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
@@ -81,6 +99,28 @@ mod tests {
         assert!(quiet.contains("h2=warn") && quiet.contains("info"), "{quiet}");
         let asked = filter("h2=trace,debug").unwrap().to_string();
         assert!(asked.contains("h2=trace") && !asked.contains("h2=warn"), "{asked}");
+    }
+
+    #[test]
+    fn a_line_is_one_json_object_with_its_fields() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let file = Arc::new(std::fs::File::create(&path).unwrap());
+        tracing::subscriber::with_default(json_lines(filter("info").unwrap(), file), || {
+            let span = tracing::info_span!("exchange", exchange_id = "0199");
+            span.in_scope(|| tracing::warn!(disk = 91, "filling \"up\"\nsoon"));
+            tracing::debug!("not asked for");
+        });
+        let text = std::fs::read_to_string(path).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        for part in [
+            r#""level":"WARN""#,
+            r#""message":"filling \"up\"\nsoon""#,
+            r#""disk":91"#,
+            r#""exchange_id":"0199""#,
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
     }
 
     #[test]

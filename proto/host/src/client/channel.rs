@@ -23,9 +23,10 @@ use crate::tls;
 
 /// A connection without traffic is asked for a sign of life this often, and given up if there is none in that time.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
-/// Bytes of one response that may be under way unread, and of all responses together.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// Bytes of one response that may be under way unread, and of all responses together: as much as 256 requests at a time
+/// can have, so that a response that is not read never stops the others.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 256 * STREAM_WINDOW;
 /// All header fields of one response, in bytes.
 const HEADER_LIST: u32 = 64 * 1024;
 

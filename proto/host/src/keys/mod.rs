@@ -5,20 +5,20 @@
 //! be the server towards its peers (authentication key), write another history of the log (log key), or sign a global
 //! configuration in one state's name (configuration key).
 
-mod file;
+mod signing;
+mod note;
 mod request;
+mod file;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use ring::rand::{SecureRandom, SystemRandom};
-use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 use trave_proto::digest::Digest;
-use zeroize::Zeroizing;
 
+pub use note::NoteKey;
 pub use request::certificate_request;
+pub use signing::SigningKey;
 
-use crate::config::Secret;
 use crate::files::FileError;
 
 /// SubjectPublicKeyInfo of a P-256 key up to the point (RFC 5480, section 2).
@@ -29,9 +29,6 @@ const P256_INFO_PREFIX: [u8; 26] = [
 /// SubjectPublicKeyInfo of an Ed25519 key up to the key (RFC 8410, section 4).
 const ED25519_INFO_PREFIX: [u8; 12] =
     [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
-/// PKCS#8 (version 1, which OpenSSL reads) of an Ed25519 key up to the seed (RFC 8410, section 7).
-const ED25519_PKCS8_PREFIX: [u8; 16] =
-    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
 
 /// Why a key cannot be made, read or used. It never holds anything of the key or the passphrase.
 #[derive(Debug, thiserror::Error)]
@@ -102,147 +99,6 @@ pub trait Sign: fmt::Debug + Send + Sync {
     }
 }
 
-/// An ECDSA P-256 key: signs messages, TLS handshakes, acts of administrators.
-pub struct SigningKey {
-    pair: EcdsaKeyPair,
-    random: SystemRandom,
-    info: Vec<u8>,
-}
-
-impl SigningKey {
-    const KIND: &str = "ECDSA P-256";
-
-    /// Makes a key that lives in memory alone.
-    pub fn generate() -> Result<Self, KeyError> {
-        Self::from_pkcs8(&Self::generate_pkcs8()?).ok_or(KeyError::Cryptography { action: "generate a key" })
-    }
-
-    /// Makes a key and stores it, encrypted, in the new file `path`.
-    pub fn create(path: &Path, passphrase: &Secret) -> Result<Self, KeyError> {
-        let pkcs8 = Self::generate_pkcs8()?;
-        let key = Self::from_pkcs8(&pkcs8).ok_or(KeyError::Cryptography { action: "generate a key" })?;
-        file::store(path, &pkcs8, passphrase)?;
-        Ok(key)
-    }
-
-    /// Reads the key from the file `path`.
-    pub fn open(path: &Path, passphrase: &Secret) -> Result<Self, KeyError> {
-        let pkcs8 = file::load(path, passphrase)?;
-        Self::from_pkcs8(&pkcs8)
-            .ok_or_else(|| KeyError::WrongKind { path: path.to_owned(), expected: Self::KIND })
-    }
-
-    fn generate_pkcs8() -> Result<Zeroizing<Vec<u8>>, KeyError> {
-        EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new())
-            .map(|document| Zeroizing::new(document.as_ref().to_vec()))
-            .map_err(|_| KeyError::Cryptography { action: "generate a key" })
-    }
-
-    fn from_pkcs8(pkcs8: &[u8]) -> Option<Self> {
-        let random = SystemRandom::new();
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8, &random).ok()?;
-        let info = [&P256_INFO_PREFIX[..], pair.public_key().as_ref()].concat();
-        Some(Self { pair, random, info })
-    }
-}
-
-impl Sign for SigningKey {
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
-        let signature = self.pair.sign(&self.random, message);
-        signature
-            .map(|signature| signature.as_ref().to_vec())
-            .map_err(|_| KeyError::Cryptography { action: "sign" })
-    }
-
-    fn public_key_info(&self) -> &[u8] {
-        &self.info
-    }
-}
-
-impl fmt::Debug for SigningKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SigningKey({})", self.public_key_digest().short())
-    }
-}
-
-/// An Ed25519 key: signs checkpoints of a log and global configurations.
-pub struct NoteKey {
-    pair: Ed25519KeyPair,
-    info: Vec<u8>,
-}
-
-impl NoteKey {
-    const KIND: &str = "Ed25519";
-
-    /// Makes a key that lives in memory alone.
-    pub fn generate() -> Result<Self, KeyError> {
-        Self::from_pkcs8(&Self::generate_pkcs8()?).ok_or(KeyError::Cryptography { action: "generate a key" })
-    }
-
-    /// Makes a key and stores it, encrypted, in the new file `path`.
-    pub fn create(path: &Path, passphrase: &Secret) -> Result<Self, KeyError> {
-        let pkcs8 = Self::generate_pkcs8()?;
-        let key = Self::from_pkcs8(&pkcs8).ok_or(KeyError::Cryptography { action: "generate a key" })?;
-        file::store(path, &pkcs8, passphrase)?;
-        Ok(key)
-    }
-
-    /// Reads the key from the file `path`.
-    pub fn open(path: &Path, passphrase: &Secret) -> Result<Self, KeyError> {
-        let pkcs8 = file::load(path, passphrase)?;
-        Self::from_pkcs8(&pkcs8)
-            .ok_or_else(|| KeyError::WrongKind { path: path.to_owned(), expected: Self::KIND })
-    }
-
-    /// Signs `message` (RFC 8032, Ed25519). Unlike with a key behind [`Sign`], this cannot fail.
-    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
-        let mut signature = [0; 64];
-        signature.copy_from_slice(self.pair.sign(message).as_ref());
-        signature
-    }
-
-    /// The public key (RFC 8032, section 5.1.5).
-    pub fn public_key(&self) -> [u8; 32] {
-        let mut public = [0; 32];
-        public.copy_from_slice(self.pair.public_key().as_ref());
-        public
-    }
-
-    fn generate_pkcs8() -> Result<Zeroizing<Vec<u8>>, KeyError> {
-        let mut seed = Zeroizing::new([0; 32]);
-        SystemRandom::new()
-            .fill(&mut *seed)
-            .map_err(|_| KeyError::Cryptography { action: "generate a key" })?;
-        let mut pkcs8 = Zeroizing::new(Vec::with_capacity(ED25519_PKCS8_PREFIX.len() + seed.len()));
-        pkcs8.extend_from_slice(&ED25519_PKCS8_PREFIX);
-        pkcs8.extend_from_slice(&*seed);
-        Ok(pkcs8)
-    }
-
-    fn from_pkcs8(pkcs8: &[u8]) -> Option<Self> {
-        // "unchecked": a file of version 1 holds no public key to check the private one against.
-        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8).ok()?;
-        let info = [&ED25519_INFO_PREFIX[..], pair.public_key().as_ref()].concat();
-        Some(Self { pair, info })
-    }
-}
-
-impl Sign for NoteKey {
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
-        Ok(Self::sign(self, message).to_vec())
-    }
-
-    fn public_key_info(&self) -> &[u8] {
-        &self.info
-    }
-}
-
-impl fmt::Debug for NoteKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "NoteKey({})", self.public_key_digest().short())
-    }
-}
-
 /// What a key is used with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeyKind {
@@ -272,6 +128,7 @@ mod tests {
     use ring::signature::{ECDSA_P256_SHA256_ASN1, ED25519, UnparsedPublicKey};
 
     use super::*;
+    use crate::config::Secret;
 
     fn passphrase() -> Secret {
         Secret::new(b"correct horse battery staple".to_vec())

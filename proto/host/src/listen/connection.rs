@@ -122,6 +122,12 @@ impl<F> Door<F> {
     }
 }
 
+/// As much as all streams of a connection together may have under way, at most what HTTP/2 can say (RFC 9113, section
+/// 6.9.1).
+fn connection_window(stream_window: u32, streams: u32) -> u32 {
+    stream_window.saturating_mul(streams).min(i32::MAX.unsigned_abs())
+}
+
 fn http2_settings(limits: &Limits) -> http2::Builder<TokioExecutor> {
     let mut settings = http2::Builder::new(TokioExecutor::new());
     settings
@@ -129,7 +135,7 @@ fn http2_settings(limits: &Limits) -> http2::Builder<TokioExecutor> {
         .max_concurrent_streams(limits.concurrent_streams)
         .max_header_list_size(limits.header_list)
         .initial_stream_window_size(limits.stream_window)
-        .initial_connection_window_size(limits.connection_window)
+        .initial_connection_window_size(connection_window(limits.stream_window, limits.concurrent_streams))
         .max_pending_accept_reset_streams(limits.pending_resets)
         .max_local_error_reset_streams(limits.pending_resets)
         .keep_alive_interval(limits.keep_alive)

@@ -85,10 +85,9 @@ pub struct Limits {
     /// An HTTP/2 connection without traffic is asked for a sign of life this often, and closed if there is none within
     /// the same time.
     pub keep_alive: Duration,
-    /// Bytes of one request that may be under way unread.
+    /// Bytes of one request that may be under way unread. A connection may have as many as all of its requests together,
+    /// so that one that is not read never stops the others.
     pub stream_window: u32,
-    /// Bytes of all requests of one connection that may be under way unread.
-    pub connection_window: u32,
     /// Requests that were reset by the peer before they were begun, after which it counts as an attack
     /// (CVE-2023-44487).
     pub pending_resets: usize,
@@ -102,8 +101,7 @@ impl Default for Limits {
             header_list: 64 * 1024,
             handshake: Duration::from_secs(10),
             keep_alive: Duration::from_secs(20),
-            stream_window: 1024 * 1024,
-            connection_window: 4 * 1024 * 1024,
+            stream_window: 256 * 1024,
             pending_resets: 20,
         }
     }
