@@ -200,8 +200,10 @@ impl Note {
 impl NoteSignature {
     fn parse(line: &str) -> Result<Self, CheckpointError> {
         let malformed = CheckpointError::Malformed;
-        let rest = line.strip_prefix(LINE_START).ok_or(malformed("a signature line begins with an em dash"))?;
-        let (name, base64) = rest.split_once(' ').ok_or(malformed("a signature line has a name and a value"))?;
+        let rest =
+            line.strip_prefix(LINE_START).ok_or(malformed("a signature line begins with an em dash"))?;
+        let (name, base64) =
+            rest.split_once(' ').ok_or(malformed("a signature line has a name and a value"))?;
         if !is_name(name) {
             return Err(malformed("a key name is empty or has a space or a plus"));
         }

@@ -1,1 +1,39 @@
-//! Message log: segment files, group commit, Merkle tree, checkpoints, contents.
+//! Message log: what was asked, answered, refused, changed and read, in an order that nobody can alter unseen.
+//!
+//! Words of durability, and what a crash leaves at each: a record is *queued* (a crash loses it; nobody was told
+//! anything), *durable* ([`Logged`]: it and all before it survive a power cut), *checkpointed* ([`SignedCheckpoint`]: it
+//! can no longer be taken back without contradiction), *timestamped*. A content may be *erased*; its record stays.
+//!
+//! On the disk: `segments/` holds the truth and an index beside each closed segment, `tree/` the hashes of the Merkle
+//! tree, `keys/` the keys of the contents (leave it out of archives and ordinary backups: whoever has it and the segments
+//! reads everything, and whoever keeps it un-erases), `checkpoint` what was last given away, `state/` small things that
+//! can be made again. Modules stand from the door to the cellar.
+
+mod log;
+mod recovery;
+mod committer;
+mod keeper;
+mod erasure;
+mod reading;
+mod shared;
+mod group;
+mod index;
+mod tree;
+mod segment;
+mod entry;
+mod contents;
+mod record;
+pub mod batching;
+mod error;
+mod disk;
+
+pub use contents::ContentParts;
+pub use entry::{Artefact, Entry, kind};
+pub use error::LogError;
+pub use log::{Log, Logged, Options, Pending};
+pub use reading::{ContentState, StoredRecord};
+pub use recovery::Recovered;
+pub use shared::{Counters, SignedCheckpoint};
+
+#[cfg(test)]
+mod tests;

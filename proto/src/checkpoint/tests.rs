@@ -6,8 +6,7 @@ use proptest::prelude::*;
 /// Go's golang.org/x/mod/sumdb/note: key, text and signature of its documentation.
 const GO_VERIFIER: &str = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
 const GO_SEED: &str = "AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz";
-const GO_NOTE: &str =
-    "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n\n\
+const GO_NOTE: &str = "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n\n\
     — PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n";
 /// The example of <https://c2sp.org/tlog-checkpoint>.
 const C2SP_CHECKPOINT: &str = "example.com/behind-the-sofa\n20852163\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n\n\
@@ -72,7 +71,11 @@ fn what_is_no_note_is_refused() {
         ("no final newline", good.trim_end().to_owned()),
         ("a hyphen", good.replace('\u{2014}', "-")),
         ("two spaces", good.replace("log ", "log  ")),
-        ("no base64", good.replace("=\n\n", "=\n\n").replace("\u{2014} trave.example/log ", "\u{2014} trave.example/log ?")),
+        (
+            "no base64",
+            good.replace("=\n\n", "=\n\n")
+                .replace("\u{2014} trave.example/log ", "\u{2014} trave.example/log ?"),
+        ),
         ("short", "a\n\n\u{2014} b AAAAAA==\n".into()),
         ("non-canonical base64", "a\n\n\u{2014} b AAAAAAB=\n".into()),
         ("plus in name", good.replace("\u{2014} trave", "\u{2014} +trave")),

@@ -1,0 +1,363 @@
+//! The one writer of a log: gathers what is queued into a group, writes it, makes it durable, and only then tells.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use tokio::sync::oneshot;
+use trave_proto::checkpoint::{Checkpoint, NoteSigner};
+use trave_proto::digest::Digest;
+
+use crate::batching::Queue;
+use crate::disk::{DiskFile, fill_zeros, replace};
+use crate::erasure;
+use crate::error::LogError;
+use crate::group::{Group, Prepared};
+use crate::index::MemoryIndex;
+use crate::keeper::Keeper;
+use crate::segment::{self, DATA, Item, SegmentHeader};
+use crate::shared::{Closed, Counters, Shared, SignedCheckpoint};
+
+/// The file that holds the last checkpoint once more: what the log gave away, it must be able to continue.
+pub(crate) const CHECKPOINT_FILE: &str = "checkpoint";
+
+/// How often free space is looked at.
+const SPACE_INTERVAL: Duration = Duration::from_millis(200);
+
+/// What the committer is asked for.
+pub(crate) enum Command {
+    /// Log a leaf.
+    Append(Prepared),
+    /// Sign a checkpoint over all that is durable.
+    Checkpoint(oneshot::Sender<Result<SignedCheckpoint, LogError>>),
+    /// Keep a timestamp token over the checkpoint of this size.
+    Timestamp(u64, Bytes, oneshot::Sender<Result<(), LogError>>),
+    /// Overwrite keys and contents of an exchange, as the erasure at this index says.
+    Erase([u8; 16], u64, oneshot::Sender<Result<u64, LogError>>),
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Append(_) => "Append",
+            Self::Checkpoint(_) => "Checkpoint",
+            Self::Timestamp(..) => "Timestamp",
+            Self::Erase(..) => "Erase",
+        })
+    }
+}
+
+/// The segment that is written to.
+#[derive(Debug)]
+pub(crate) struct OpenSegment {
+    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) path: PathBuf,
+    pub(crate) header: SegmentHeader,
+    pub(crate) end: u64,
+    pub(crate) capacity: u64,
+    pub(crate) chain: Digest,
+}
+
+/// Writes to the log. There is one, on a thread of its own.
+#[derive(Debug)]
+pub(crate) struct Committer {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) segment: OpenSegment,
+    pub(crate) signer: NoteSigner,
+    pub(crate) segment_size: u64,
+    pub(crate) reserve: u64,
+    pub(crate) keeper: Keeper,
+    space_seen: Option<Instant>,
+}
+
+impl Committer {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        segment: OpenSegment,
+        signer: NoteSigner,
+        sizes: (u64, u64),
+        keeper: Keeper,
+    ) -> Self {
+        let (segment_size, reserve) = sizes;
+        Self { shared, segment, signer, segment_size, reserve, keeper, space_seen: None }
+    }
+
+    /// Works until the queue is closed and empty.
+    pub(crate) fn run(mut self, queue: &Queue<Command>) {
+        while let Some(batch) = queue.next_batch() {
+            let mut appends = Vec::with_capacity(batch.len());
+            for command in batch {
+                if let Command::Append(prepared) = command {
+                    appends.push(prepared);
+                    continue;
+                }
+                self.append(std::mem::take(&mut appends));
+                self.perform(command);
+            }
+            self.append(appends);
+        }
+        self.end();
+    }
+
+    /// Appends leaves as one group, and tells each how it went.
+    fn append(&mut self, group: Vec<Prepared>) {
+        if group.is_empty() {
+            return;
+        }
+        let first = self.shared.healthy().and_then(|()| self.commit(&group));
+        for (at, prepared) in group.into_iter().enumerate() {
+            if let Some(done) = prepared.done {
+                // Whoever no longer waits does not need to know.
+                let _ = done.send(first.clone().map(|first| first + at as u64));
+            }
+        }
+    }
+
+    fn perform(&mut self, command: Command) {
+        let healthy = self.shared.healthy();
+        match command {
+            Command::Append(prepared) => self.append(vec![prepared]),
+            Command::Checkpoint(done) => {
+                let _ = done.send(healthy.and_then(|()| self.checkpoint()));
+            }
+            Command::Timestamp(size, token, done) => {
+                let _ = done.send(healthy.and_then(|()| self.timestamp(size, &token)));
+            }
+            Command::Erase(exchange, before, done) => {
+                let erased = healthy.and_then(|()| erasure::overwrite(&self.shared, &exchange, before));
+                let _ = done.send(erased.map_err(|error| self.poison(error)));
+            }
+        }
+    }
+
+    /// Makes leaves durable, in this order, and returns the index of the first.
+    pub(crate) fn commit(&mut self, group: &[Prepared]) -> Result<u64, LogError> {
+        self.look_at_space();
+        let first = self.shared.catalogue().open.next();
+        let keys: Vec<_> = group.iter().filter_map(|prepared| prepared.content.as_ref()).collect();
+        if !keys.is_empty() {
+            let unsaved = keys.iter().map(|content| &*content.key).filter(|key| !key.is_stored());
+            // Before the contents: a content without its key would look like tampering after a power cut.
+            let syncs = self.shared.keys.store(unsaved).map_err(|error| self.poison(error))?;
+            keys.iter().for_each(|content| content.key.set_stored());
+            Counters::add(&self.shared.counters.syncs, syncs);
+        }
+        self.write(|group_bytes, segment, known| {
+            for prepared in group {
+                group_bytes.leaf(prepared, segment, known);
+            }
+        })?;
+        Counters::add(&self.shared.counters.records, group.len() as u64);
+        Ok(first)
+    }
+
+    /// Lays out a group, in a new segment if it does not fit into this one, writes it and makes it durable.
+    fn write(&mut self, fill: impl Fn(&mut Group, u64, &dyn Fn(&Digest) -> bool)) -> Result<(), LogError> {
+        let mut group = self.lay_out(&fill);
+        if self.segment.end + group.len() > self.segment.capacity {
+            self.make_room(group.len(), self.lay_out_alone(&fill).len())?;
+            group = self.lay_out(&fill);
+        }
+        let (bytes, items, chain) = group.finish(&self.segment.header, &self.segment.chain);
+        let OpenSegment { file, path, end, .. } = &self.segment;
+        let written = file
+            .write_all_at(&bytes, *end)
+            .map_err(LogError::disk("write", path))
+            .and_then(|()| file.sync().map_err(LogError::disk("sync", path)));
+        written.map_err(|error| self.poison(error))?;
+        self.segment.end += bytes.len() as u64;
+        self.segment.chain = chain;
+        Counters::add(&self.shared.counters.groups, 1);
+        Counters::add(&self.shared.counters.syncs, 1);
+        Counters::add(&self.shared.counters.bytes, bytes.len() as u64);
+        self.publish(&items)
+    }
+
+    fn lay_out(&self, fill: &impl Fn(&mut Group, u64, &dyn Fn(&Digest) -> bool)) -> Group {
+        let catalogue = self.shared.catalogue();
+        let mut group = Group::new(self.segment.end, catalogue.open.next());
+        fill(&mut group, catalogue.open.first, &|digest| catalogue.open.artefacts.contains_key(digest));
+        group
+    }
+
+    /// The same group as it would stand first in a segment: with all its artefacts.
+    fn lay_out_alone(&self, fill: &impl Fn(&mut Group, u64, &dyn Fn(&Digest) -> bool)) -> Group {
+        let next = self.shared.catalogue().open.next();
+        let mut group = Group::new(DATA, next);
+        fill(&mut group, next, &|_| false);
+        group
+    }
+
+    /// Shows readers what is durable now.
+    fn publish(&mut self, items: &[Item]) -> Result<(), LogError> {
+        let grown = {
+            let mut tree = self.shared.tree_mut();
+            items.iter().try_for_each(|item| match item {
+                Item::Leaf(entry, _) => tree.append(entry.hash),
+                _ => Ok(()),
+            })
+        };
+        // The leaves are durable, but no checkpoint could be signed over them any more.
+        grown.map_err(|error| self.poison(error))?;
+        let mut catalogue = self.shared.catalogue_mut();
+        items.iter().for_each(|item| catalogue.open.add(item));
+        Ok(())
+    }
+
+    /// Begins a new segment, for a group of `alone` bytes; or makes this one longer for one of `here` bytes, if it holds
+    /// no leaf yet: two segments cannot begin with the same leaf.
+    fn make_room(&mut self, here: u64, alone: u64) -> Result<(), LogError> {
+        if !self.shared.catalogue().open.leaves.is_empty() {
+            return self.roll(alone);
+        }
+        let OpenSegment { file, path, end, capacity, .. } = &mut self.segment;
+        let longer = *end + here;
+        let extended = fill_zeros(&**file, *capacity, longer).and_then(|()| file.sync());
+        *capacity = longer;
+        extended.map_err(LogError::disk("extend", path)).map_err(|error| self.poison(error))
+    }
+
+    /// Closes the segment and begins the next, which can hold `needed` bytes in one group.
+    fn roll(&mut self, needed: u64) -> Result<(), LogError> {
+        let first = self.shared.catalogue().open.next();
+        let capacity = self.segment_size.max(DATA + needed);
+        let prepared = self.keeper.take_spare(capacity);
+        let header = SegmentHeader { first, chain: self.segment.chain, ..self.segment.header };
+        let next = begin(&self.shared, header, capacity, prepared).map_err(|error| self.poison(error))?;
+        let path = std::mem::replace(&mut self.segment, next).path;
+        let closed = {
+            let mut catalogue = self.shared.catalogue_mut();
+            let mut fresh = MemoryIndex::new(first);
+            fresh.next_slot = catalogue.open.next_slot;
+            let index = std::mem::replace(&mut catalogue.open, fresh);
+            let (count, times) = (index.leaves.len() as u64, index.times());
+            let index = Arc::new(index);
+            let closed = Arc::new(Closed::new(path, index.first, count, times, index.clone()));
+            catalogue.closed.push(closed.clone());
+            catalogue.open_path = self.segment.path.clone();
+            (closed, index)
+        };
+        self.keeper.closed(closed.0, closed.1, self.segment.header.chain);
+        self.keeper.prepare_spare();
+        Ok(())
+    }
+
+    /// Signs a checkpoint over all leaves. It is durable, in the log and beside it, before it is given away.
+    pub(crate) fn checkpoint(&mut self) -> Result<SignedCheckpoint, LogError> {
+        let last = self.shared.catalogue().checkpoint.clone();
+        let size = self.shared.tree().size();
+        if let Some(last) = last {
+            must_extend(&self.shared, &last.checkpoint)?;
+            if last.checkpoint.size == size {
+                return Ok(last);
+            }
+        }
+        let root = self.shared.tree().root(size)?;
+        let checkpoint = Checkpoint { origin: self.signer.name().to_owned(), size, root };
+        let note = checkpoint.sign(&self.signer).to_bytes();
+        self.write(|group, _, _| group.checkpoint(note.clone()))?;
+        replace(&*self.shared.disk, &self.shared.dir, CHECKPOINT_FILE, &note)
+            .map_err(LogError::disk("write", &self.shared.dir.join(CHECKPOINT_FILE)))
+            .map_err(|error| self.poison(error))?;
+        let signed = SignedCheckpoint { checkpoint, note: note.into(), timestamp: None };
+        self.shared.catalogue_mut().checkpoint = Some(signed.clone());
+        Ok(signed)
+    }
+
+    fn timestamp(&mut self, size: u64, token: &Bytes) -> Result<(), LogError> {
+        let latest = self.shared.catalogue().checkpoint.as_ref().map(|signed| signed.checkpoint.size);
+        if latest.is_none_or(|latest| size > latest) {
+            return Err(LogError::OutOfRange { asked: size, size: latest.unwrap_or(0) });
+        }
+        self.write(|group, _, _| group.timestamp(size, token))?;
+        if let Some(signed) = &mut self.shared.catalogue_mut().checkpoint
+            && signed.checkpoint.size == size
+        {
+            signed.timestamp = Some(token.clone());
+        }
+        Ok(())
+    }
+
+    /// Stops the log for good: what the disk holds is unknown until it is opened and read again.
+    fn poison(&self, error: LogError) -> LogError {
+        let why: Arc<str> = error.in_full().into();
+        tracing::error!(error = %why, "the message log stops; it must be opened again");
+        let why = self.shared.poisoned.get_or_init(|| why).clone();
+        LogError::Poisoned(why)
+    }
+
+    fn look_at_space(&mut self) {
+        if self.reserve == 0 || self.space_seen.is_some_and(|seen| seen.elapsed() < SPACE_INTERVAL) {
+            return;
+        }
+        self.space_seen = Some(Instant::now());
+        match self.shared.disk.free_bytes(&self.shared.dir) {
+            Ok(free) => self.shared.disk_full.store(free < self.reserve, Ordering::Relaxed),
+            Err(error) => tracing::warn!(%error, "free space of the log's disk is unknown"),
+        }
+    }
+
+    /// Ends with an empty group, so that the group before it can never be taken for a torn write.
+    fn end(mut self) {
+        if self.shared.healthy().is_ok() && self.write(|_, _, _| {}).is_err() {
+            tracing::warn!("the log was closed without a last marker");
+        }
+        self.keeper.finish();
+    }
+}
+
+/// Whether the tree still has the root that `checkpoint` says.
+pub(crate) fn must_extend(shared: &Shared, checkpoint: &Checkpoint) -> Result<(), LogError> {
+    let Checkpoint { size, root, .. } = checkpoint;
+    let tree = shared.tree();
+    if *size > tree.size() {
+        let what = format!("the log has only {} leaves", tree.size());
+        return Err(LogError::ContradictsCheckpoint { size: *size, what });
+    }
+    if tree.root(*size)? != *root {
+        let what = "its leaves give another root".to_owned();
+        return Err(LogError::ContradictsCheckpoint { size: *size, what });
+    }
+    Ok(())
+}
+
+/// Makes the segment file of `header`, of `capacity` bytes: whole and durable, with its directory entry, before anything
+/// in it is acknowledged.
+pub(crate) fn begin(
+    shared: &Shared,
+    header: SegmentHeader,
+    capacity: u64,
+    spare: Option<PathBuf>,
+) -> Result<OpenSegment, LogError> {
+    begin_in(&*shared.disk, &shared.dir.join("segments"), header, capacity, spare)
+}
+
+pub(crate) fn begin_in(
+    disk: &dyn crate::disk::Disk,
+    dir: &std::path::Path,
+    header: SegmentHeader,
+    capacity: u64,
+    spare: Option<PathBuf>,
+) -> Result<OpenSegment, LogError> {
+    let mut id = [0; 16];
+    SystemRandom::new().fill(&mut id).map_err(|_| LogError::Refused("the system gives no random numbers"))?;
+    let header = SegmentHeader { id, ..header };
+    let temporary = spare.clone().unwrap_or_else(|| dir.join("segment.tmp"));
+    let path = dir.join(segment::file_name(header.first));
+    let write = || {
+        let file = if spare.is_some() { disk.open(&temporary)? } else { disk.create(&temporary)? };
+        if spare.is_none() {
+            fill_zeros(&*file, 0, capacity)?;
+        }
+        file.write_all_at(&header.to_bytes(), 0)?;
+        file.sync()?;
+        disk.rename(&temporary, &path)?;
+        disk.sync_dir(dir)?;
+        Ok((file.len()?, file))
+    };
+    let (capacity, file) = write().map_err(LogError::disk("begin the segment", &path))?;
+    Ok(OpenSegment { file, path, header, end: DATA, capacity, chain: header.chain })
+}

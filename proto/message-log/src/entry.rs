@@ -1,0 +1,76 @@
+//! What is appended to a log: a leaf, and what stands beside it.
+
+use bytes::Bytes;
+use trave_proto::digest::Digest;
+use trave_proto::schema::log::Leaf;
+use trave_proto::schema::message::Signature;
+
+use crate::contents::ContentParts;
+
+/// Bytes named by their SHA-256: a certificate chain, an OCSP answer, a configuration. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Artefact {
+    digest: Digest,
+    bytes: Bytes,
+}
+
+impl Artefact {
+    /// Computes the digest, once for all the records that name it.
+    pub fn new(bytes: Bytes) -> Self {
+        Self { digest: Digest::of(&bytes), bytes }
+    }
+
+    /// SHA-256 of the bytes.
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The bytes.
+    pub const fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
+/// What is appended.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// What the tree binds.
+    pub leaf: Leaf,
+    /// Of a message: its signature.
+    pub signature: Option<Signature>,
+    /// What is needed to verify the leaf: stored once per segment.
+    pub artefacts: Vec<Artefact>,
+    /// Of a message: its content, if the policy of the service keeps it.
+    pub content: Option<ContentParts>,
+}
+
+impl Entry {
+    /// A leaf with nothing beside it.
+    pub const fn new(leaf: Leaf) -> Self {
+        Self { leaf, signature: None, artefacts: Vec::new(), content: None }
+    }
+}
+
+/// Kinds of leaves: the field numbers of `trave.log.v1.Leaf.entry`.
+pub mod kind {
+    /// A signed message.
+    pub const MESSAGE: u8 = 10;
+    /// The end of an exchange otherwise than by a complete response.
+    pub const ENDED: u8 = 11;
+    /// A refusal.
+    pub const REFUSAL: u8 = 12;
+    /// A grant, given or withdrawn.
+    pub const GRANT: u8 = 13;
+    /// An erasure.
+    pub const ERASURE: u8 = 14;
+    /// A configuration came into use.
+    pub const CONFIGURATION: u8 = 15;
+    /// Degraded operation begins or ends.
+    pub const DEGRADATION: u8 = 16;
+    /// Somebody read the log.
+    pub const READ: u8 = 17;
+    /// An act of the registry's administrators.
+    pub const ACT: u8 = 18;
+    /// The log was opened.
+    pub const STARTED: u8 = 19;
+}

@@ -1,0 +1,291 @@
+//! The index of a closed segment as a file: sorted tables in pages of 4 KiB, each with its checksum, so that a look-up
+//! reads a few pages and a damaged page is noticed.
+//!
+//! Page 0 is the head. Then follow, each from a page of its own: leaves by index, exchanges by id, artefacts by digest,
+//! notes in order. A page is 4,092 bytes and the CRC-32 of its number and these bytes.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use trave_proto::digest::Digest;
+
+use crate::disk::{Disk, DiskFile, replace};
+use crate::error::LogError;
+use crate::index::{Index, MemoryIndex, NoteEntry};
+use crate::segment::LeafEntry;
+
+const PAGE: usize = 4_096;
+const BODY: usize = PAGE - 4;
+const MAGIC: &[u8; 16] = b"trave index v1\n\n";
+
+const LEAF: usize = 8 + 8 + 1 + 16 + 32;
+const EXCHANGE: usize = 16 + 8;
+const ARTEFACT: usize = 32 + 8;
+const NOTE: usize = 1 + 8 + 8;
+
+/// The index file that belongs to a segment file.
+pub(crate) fn path_of(segment: &Path) -> PathBuf {
+    segment.with_extension("index")
+}
+
+/// What the head of an index file says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct IndexHead {
+    /// Index of the first leaf.
+    pub(crate) first: u64,
+    /// Number of leaves.
+    pub(crate) count: u64,
+    /// Earliest and latest time of a leaf.
+    pub(crate) times: Option<(i64, i64)>,
+    /// The first key slot that no record up to here names.
+    pub(crate) next_slot: u64,
+    /// Chain value of the segment's last marker.
+    pub(crate) chain: Digest,
+    rows: [u64; 3],
+}
+
+/// Writes the index file of a closed segment.
+pub(crate) fn write(
+    disk: &dyn Disk,
+    path: &Path,
+    index: &MemoryIndex,
+    chain: Digest,
+) -> Result<(), LogError> {
+    let mut exchanges: Vec<_> =
+        index.exchanges.iter().flat_map(|(id, leaves)| leaves.iter().map(|leaf| (*id, *leaf))).collect();
+    exchanges.sort_unstable();
+    let mut artefacts: Vec<_> = index.artefacts.iter().collect();
+    artefacts.sort_unstable();
+    let rows = [exchanges.len() as u64, artefacts.len() as u64, index.notes.len() as u64];
+    let head = IndexHead {
+        first: index.first,
+        count: index.leaves.len() as u64,
+        times: index.times(),
+        next_slot: index.next_slot,
+        chain,
+        rows,
+    };
+    let mut pages = Pages::default();
+    pages.table(std::iter::once(head.to_bytes()));
+    pages.table(index.leaves.iter().map(leaf_row));
+    pages.table(exchanges.iter().map(|(id, leaf)| [&id[..], &leaf.to_be_bytes()].concat()));
+    pages.table(artefacts.iter().map(|(digest, at)| [digest.as_ref(), &at.to_be_bytes()].concat()));
+    pages.table(index.notes.iter().map(|note| {
+        [&[u8::from(note.checkpoint)][..], &note.size.to_be_bytes(), &note.offset.to_be_bytes()].concat()
+    }));
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(LogError::Refused("an index file needs a name"));
+    };
+    replace(disk, dir, &name.to_string_lossy(), &pages.0).map_err(LogError::disk("write", path))
+}
+
+#[derive(Default)]
+struct Pages(Vec<u8>);
+
+impl Pages {
+    /// Rows of one width; no row lies across two pages.
+    fn table(&mut self, rows: impl Iterator<Item = Vec<u8>>) {
+        let mut page = Vec::with_capacity(PAGE);
+        for row in rows {
+            if page.len() + row.len() > BODY {
+                self.seal(&mut page);
+            }
+            page.extend_from_slice(&row);
+        }
+        if !page.is_empty() {
+            self.seal(&mut page);
+        }
+    }
+
+    fn seal(&mut self, page: &mut Vec<u8>) {
+        page.resize(BODY, 0);
+        let crc = page_crc((self.0.len() / PAGE) as u64, page);
+        self.0.append(page);
+        self.0.extend_from_slice(&crc.to_be_bytes());
+    }
+}
+
+fn page_crc(number: u64, body: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&number.to_be_bytes());
+    crc.update(body);
+    crc.finalize()
+}
+
+fn leaf_row(leaf: &LeafEntry) -> Vec<u8> {
+    let (offset, time) = (leaf.offset.to_be_bytes(), leaf.time.to_be_bytes());
+    [&offset[..], &time, &[leaf.kind], &leaf.exchange, leaf.hash.as_ref()].concat()
+}
+
+impl IndexHead {
+    fn to_bytes(&self) -> Vec<u8> {
+        let (min, max) = self.times.unwrap_or((i64::MAX, i64::MIN));
+        let numbers = [self.first, self.count, self.next_slot, self.rows[0], self.rows[1], self.rows[2]];
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(numbers.iter().flat_map(|number| number.to_be_bytes()));
+        bytes.extend([min, max].iter().flat_map(|time| time.to_be_bytes()));
+        bytes.extend_from_slice(self.chain.as_ref());
+        bytes
+    }
+
+    fn parse(body: &[u8]) -> Option<Self> {
+        let mut rest = body.strip_prefix(MAGIC)?;
+        let mut number = || {
+            let (number, after) = rest.split_first_chunk()?;
+            rest = after;
+            Some(u64::from_be_bytes(*number))
+        };
+        let (first, count, next_slot) = (number()?, number()?, number()?);
+        let rows = [number()?, number()?, number()?];
+        let (min, max) = (number()?.cast_signed(), number()?.cast_signed());
+        let chain = Digest::from_slice(rest.get(..Digest::LEN)?)?;
+        Some(Self { first, count, times: (min <= max).then_some((min, max)), next_slot, chain, rows })
+    }
+}
+
+/// An index file, open for look-ups.
+#[derive(Debug)]
+pub(crate) struct IndexFile {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    head: IndexHead,
+}
+
+/// A table in the file: its first page, its rows and their width.
+#[derive(Clone, Copy)]
+struct Table {
+    page: u64,
+    rows: u64,
+    width: usize,
+}
+
+impl IndexFile {
+    /// Opens an index file and reads its head.
+    pub(crate) fn open(disk: &Arc<dyn Disk>, path: &Path) -> Result<Self, LogError> {
+        let file = disk.open(path).map_err(LogError::disk("open", path))?;
+        let body = read_page(&*file, path, 0)?;
+        let head = IndexHead::parse(&body).ok_or_else(|| LogError::damaged(path, 0, "no index file"))?;
+        let index = Self { disk: disk.clone(), path: path.to_owned(), head };
+        let pages = index.tables()[3].page + pages(index.head.rows[2], NOTE);
+        let len = file.len().map_err(LogError::disk("read", path))?;
+        if len != pages * PAGE as u64 {
+            return Err(LogError::damaged(path, 0, "the index file has not the length that it says"));
+        }
+        Ok(index)
+    }
+
+    /// What the head says.
+    pub(crate) const fn head(&self) -> &IndexHead {
+        &self.head
+    }
+
+    /// Reads every page; an error if one is damaged.
+    pub(crate) fn verify(&self) -> Result<(), LogError> {
+        let file = self.file()?;
+        let pages = self.tables()[3].page + pages(self.head.rows[2], NOTE);
+        (0..pages).try_for_each(|page| read_page(&*file, &self.path, page).map(|_| ()))
+    }
+
+    fn tables(&self) -> [Table; 4] {
+        let IndexHead { count, rows: [exchanges, artefacts, notes], .. } = self.head;
+        let mut page = 1;
+        [(count, LEAF), (exchanges, EXCHANGE), (artefacts, ARTEFACT), (notes, NOTE)].map(|(rows, width)| {
+            let table = Table { page, rows, width };
+            page += pages(rows, width);
+            table
+        })
+    }
+
+    fn file(&self) -> Result<Arc<dyn DiskFile>, LogError> {
+        self.disk.open(&self.path).map_err(LogError::disk("open", &self.path))
+    }
+
+    fn row(&self, file: &dyn DiskFile, table: Table, row: u64) -> Result<Vec<u8>, LogError> {
+        let per_page = (BODY / table.width) as u64;
+        let body = read_page(file, &self.path, table.page + row / per_page)?;
+        let from = usize::try_from(row % per_page).unwrap_or(0) * table.width;
+        Ok(body[from..from + table.width].to_vec())
+    }
+
+    /// The first row that does not stand before `key`.
+    fn lower_bound(&self, file: &dyn DiskFile, table: Table, key: &[u8]) -> Result<u64, LogError> {
+        let (mut from, mut to) = (0, table.rows);
+        while from < to {
+            let middle = from.midpoint(to);
+            if self.row(file, table, middle)?[..key.len()] < *key { from = middle + 1 } else { to = middle }
+        }
+        Ok(from)
+    }
+
+    /// What stands behind `key` in the rows that begin with it.
+    fn find(&self, table: Table, key: &[u8]) -> Result<Vec<u64>, LogError> {
+        let file = self.file()?;
+        let mut found = Vec::new();
+        for row in self.lower_bound(&*file, table, key)?..table.rows {
+            let row = self.row(&*file, table, row)?;
+            let Some(value) = row.strip_prefix(key) else { break };
+            found.push(number(value));
+        }
+        Ok(found)
+    }
+}
+
+fn pages(rows: u64, width: usize) -> u64 {
+    rows.div_ceil((BODY / width) as u64)
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+}
+
+fn read_page(file: &dyn DiskFile, path: &Path, number: u64) -> Result<Vec<u8>, LogError> {
+    let mut page = vec![0; PAGE];
+    let offset = number * PAGE as u64;
+    file.read_exact_at(&mut page, offset).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => LogError::damaged(path, offset, "the index file is too short"),
+        _ => LogError::disk("read", path)(error),
+    })?;
+    let crc = page.split_off(BODY);
+    if crc != page_crc(number, &page).to_be_bytes() {
+        return Err(LogError::damaged(path, offset, "a page's checksum is wrong"));
+    }
+    Ok(page)
+}
+
+impl Index for IndexFile {
+    fn leaf(&self, index: u64) -> Result<Option<LeafEntry>, LogError> {
+        let Some(row) = index.checked_sub(self.head.first).filter(|row| *row < self.head.count) else {
+            return Ok(None);
+        };
+        let row = self.row(&*self.file()?, self.tables()[0], row)?;
+        let mut exchange = [0; 16];
+        exchange.copy_from_slice(&row[17..33]);
+        let hash = Digest::from_slice(&row[33..]);
+        Ok(hash.map(|hash| LeafEntry {
+            offset: number(&row),
+            time: number(&row[8..]).cast_signed(),
+            kind: row[16],
+            exchange,
+            hash,
+        }))
+    }
+
+    fn of_exchange(&self, exchange: &[u8; 16]) -> Result<Vec<u64>, LogError> {
+        self.find(self.tables()[1], exchange)
+    }
+
+    fn artefact(&self, digest: &Digest) -> Result<Option<u64>, LogError> {
+        Ok(self.find(self.tables()[2], digest.as_ref())?.first().copied())
+    }
+
+    fn notes(&self) -> Result<Vec<NoteEntry>, LogError> {
+        let (file, table) = (self.file()?, self.tables()[3]);
+        let note = |row: Vec<u8>| NoteEntry {
+            checkpoint: row[0] == 1,
+            size: number(&row[1..]),
+            offset: number(&row[9..]),
+        };
+        (0..table.rows).map(|row| self.row(&*file, table, row).map(note)).collect()
+    }
+}

@@ -1,0 +1,120 @@
+//! What is done behind the committer's back, so that no exchange waits for it: writing the index of a closed segment, and
+//! preparing the next segment's file.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use trave_proto::digest::Digest;
+
+use crate::disk::{Disk, fill_zeros};
+use crate::index::MemoryIndex;
+use crate::index::file::{self, IndexFile};
+use crate::shared::{Closed, Shared};
+
+/// A file of zeros, ready to become a segment.
+const SPARE: &str = "spare.tmp";
+
+/// The thread that keeps house.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    jobs: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+    spare: Arc<Mutex<Option<(PathBuf, u64)>>>,
+}
+
+enum Job {
+    Closed(Arc<Closed>, Arc<MemoryIndex>, Digest),
+    Spare,
+}
+
+impl Keeper {
+    /// Starts the thread. Spare files have `segment_size` bytes.
+    pub(crate) fn start(shared: Arc<Shared>, segment_size: u64) -> std::io::Result<Self> {
+        let (jobs, todo) = channel();
+        let spare = Arc::new(Mutex::new(None));
+        let made = spare.clone();
+        let thread = std::thread::Builder::new()
+            .name("log-keeper".into())
+            .spawn(move || work(&shared, segment_size, &todo, &made))?;
+        Ok(Self { jobs: Some(jobs), thread: Some(thread), spare })
+    }
+
+    /// A prepared file for a segment of `capacity` bytes, if there is one.
+    pub(crate) fn take_spare(&self, capacity: u64) -> Option<PathBuf> {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        spare.take_if(|(_, size)| *size >= capacity).map(|(path, _)| path)
+    }
+
+    /// Has a spare file made, if there is none.
+    pub(crate) fn prepare_spare(&self) {
+        self.send(Job::Spare);
+    }
+
+    /// Has the index of a closed segment written. `chain` is the value of its last marker.
+    pub(crate) fn closed(&self, segment: Arc<Closed>, index: Arc<MemoryIndex>, chain: Digest) {
+        self.send(Job::Closed(segment, index, chain));
+    }
+
+    /// Waits until everything is done, and ends.
+    pub(crate) fn finish(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic there is reported by its thread; nothing depends on what it did.
+            let _ = thread.join();
+        }
+    }
+
+    fn send(&self, job: Job) {
+        // If the thread is gone, the index is made again at the next start.
+        let _ = self.jobs.as_ref().map(|jobs| jobs.send(job));
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+fn work(shared: &Shared, segment_size: u64, todo: &Receiver<Job>, spare: &Mutex<Option<(PathBuf, u64)>>) {
+    while let Ok(job) = todo.recv() {
+        match job {
+            Job::Closed(segment, index, chain) => keep_index(shared, &segment, &index, chain),
+            Job::Spare => {
+                let missing = spare.lock().unwrap_or_else(PoisonError::into_inner).is_none();
+                let path = shared.dir.join("segments").join(SPARE);
+                match missing.then(|| make_spare(&*shared.disk, &path, segment_size)) {
+                    Some(Ok(())) => {
+                        *spare.lock().unwrap_or_else(PoisonError::into_inner) = Some((path, segment_size));
+                    }
+                    Some(Err(error)) => tracing::warn!(%error, "no spare segment could be prepared"),
+                    None => {}
+                }
+            }
+        }
+    }
+}
+
+/// Writes the index file, and gives the memory back. The tree's files become durable before: a segment that has an index
+/// file will not be read for its leaf hashes at the next start.
+fn keep_index(shared: &Shared, segment: &Closed, index: &MemoryIndex, chain: Digest) {
+    let path = file::path_of(&segment.path);
+    let persisted = shared.tree().persist();
+    let kept = persisted
+        .and_then(|()| file::write(&*shared.disk, &path, index, chain))
+        .and_then(|()| IndexFile::open(&shared.disk, &path));
+    match kept {
+        Ok(file) => segment.set_index(Arc::new(file)),
+        Err(error) => {
+            tracing::warn!(error = %error.in_full(), "an index stays in memory; it is made again at the next start");
+        }
+    }
+}
+
+fn make_spare(disk: &dyn Disk, path: &Path, size: u64) -> std::io::Result<()> {
+    let file = disk.create(path)?;
+    fill_zeros(&*file, 0, size)?;
+    file.sync()
+}

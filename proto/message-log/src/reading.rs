@@ -1,0 +1,306 @@
+//! Reading the log: records by exchange, by index or in order, artefacts, and contents as far as they are kept.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message as _;
+use trave_proto::digest::Digest;
+use trave_proto::schema::log::{Attachment, Leaf, leaf};
+use trave_proto::tree::leaf_hash;
+
+use crate::contents::{ContentParts, KeyFiles, SlotState};
+use crate::disk::DiskFile;
+use crate::entry::kind;
+use crate::error::LogError;
+use crate::index::{Index, NoteEntry};
+use crate::record::{self, HEADER, Header, Kind};
+use crate::segment::LeafEntry;
+use crate::shared::Shared;
+
+/// A leaf as it stands in the log.
+#[derive(Debug, Clone)]
+pub struct StoredRecord {
+    /// Its place in the log and in the tree.
+    pub index: u64,
+    /// The leaf as it was hashed.
+    pub leaf_bytes: Bytes,
+    /// The same, decoded.
+    pub leaf: Leaf,
+    /// Its hash in the tree.
+    pub leaf_hash: Digest,
+    /// What stands beside it: signature, digests of artefacts.
+    pub attachment: Attachment,
+    /// What became of its content.
+    pub content: ContentState,
+}
+
+/// What became of the content of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContentState {
+    /// It is here.
+    Included(ContentParts),
+    /// The policy of the service did not keep it, or the record is not of a message.
+    NotKept,
+    /// It was erased, as a record says.
+    Erased,
+    /// It should be here and is not, and no record says why: somebody or something changed this log.
+    Mismatch(String),
+}
+
+/// A record that was found: where it is, and its file.
+#[derive(Debug)]
+pub(crate) struct Located {
+    pub(crate) index: u64,
+    pub(crate) entry: LeafEntry,
+    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<dyn DiskFile>,
+}
+
+/// A record without its content.
+#[derive(Debug)]
+pub(crate) struct Raw {
+    pub(crate) leaf_bytes: Bytes,
+    pub(crate) leaf: Leaf,
+    pub(crate) attachment: Attachment,
+}
+
+impl Located {
+    /// Reads leaf and attachment, and checks that they are what was logged.
+    pub(crate) fn read(&self) -> Result<Raw, LogError> {
+        let damaged = |what: &str| LogError::damaged(&self.path, self.entry.offset, what);
+        let payload = read_record(&*self.file, &self.path, self.entry.offset, Kind::Leaf)?;
+        let (leaf, attachment) = record::split_leaf(&payload).ok_or_else(|| damaged("no leaf"))?;
+        if leaf_hash(leaf) != self.entry.hash {
+            return Err(damaged("the leaf is not the one that the index names"));
+        }
+        Ok(Raw {
+            leaf_bytes: Bytes::copy_from_slice(leaf),
+            leaf: Leaf::decode(leaf).map_err(|_| damaged("the leaf cannot be decoded"))?,
+            attachment: Attachment::decode(attachment)
+                .map_err(|_| damaged("the attachment cannot be decoded"))?,
+        })
+    }
+}
+
+/// Reads the payload of the record at `offset`, which must be of this kind and whole; overwritten contents pass.
+pub(crate) fn read_record(
+    file: &dyn DiskFile,
+    path: &std::path::Path,
+    offset: u64,
+    kind: Kind,
+) -> Result<Vec<u8>, LogError> {
+    let mut bytes = [0; HEADER];
+    file.read_exact_at(&mut bytes, offset).map_err(LogError::disk("read", path))?;
+    let header = Header::read(&bytes).filter(|header| header.kind == kind);
+    let header =
+        header.ok_or_else(|| LogError::damaged(path, offset, format!("no record of kind {kind:?}")))?;
+    let mut payload = vec![0; header.len];
+    file.read_exact_at(&mut payload, offset + HEADER as u64).map_err(LogError::disk("read", path))?;
+    if !header.covers(&payload) && !(kind == Kind::Content && record::is_overwritten(&payload)) {
+        return Err(LogError::damaged(path, offset, "the record's checksum is wrong"));
+    }
+    Ok(payload)
+}
+
+/// Finds the record of leaf `index`.
+pub(crate) fn locate(shared: &Shared, index: u64) -> Result<Located, LogError> {
+    let (closed, open_path, size) = {
+        let catalogue = shared.catalogue();
+        let size = catalogue.open.next();
+        if let Some(entry) = catalogue.open.leaf(index) {
+            (Err(entry), catalogue.open_path.clone(), size)
+        } else {
+            let after = catalogue.closed.partition_point(|segment| segment.first <= index);
+            (Ok(after.checked_sub(1).map(|at| catalogue.closed[at].clone())), PathBuf::new(), size)
+        }
+    };
+    let out_of_range = LogError::OutOfRange { asked: index, size };
+    let (entry, path) = match closed {
+        Err(entry) => (entry, open_path),
+        Ok(segment) => {
+            let segment = segment.ok_or(out_of_range.clone())?;
+            (segment.index().leaf(index)?.ok_or(out_of_range)?, segment.path.clone())
+        }
+    };
+    let file = shared.disk.open(&path).map_err(LogError::disk("open", &path))?;
+    Ok(Located { index, entry, path, file })
+}
+
+/// The indexes of all leaves about an exchange, ascending.
+pub(crate) fn of_exchange(shared: &Shared, exchange: &[u8; 16]) -> Result<Vec<u64>, LogError> {
+    let (closed, open) = {
+        let catalogue = shared.catalogue();
+        (catalogue.closed.clone(), Index::of_exchange(&catalogue.open, exchange)?)
+    };
+    let mut found = Vec::new();
+    for segment in closed {
+        found.extend(segment.index().of_exchange(exchange)?);
+    }
+    found.extend(open);
+    Ok(found)
+}
+
+/// The full record at `index`.
+pub(crate) fn record(shared: &Shared, index: u64) -> Result<StoredRecord, LogError> {
+    let located = locate(shared, index)?;
+    let raw = located.read()?;
+    let content = content(shared, &located, &raw)?;
+    let Raw { leaf_bytes, leaf, attachment } = raw;
+    Ok(StoredRecord { index, leaf_bytes, leaf, leaf_hash: located.entry.hash, attachment, content })
+}
+
+/// What became of a record's content.
+fn content(shared: &Shared, located: &Located, raw: &Raw) -> Result<ContentState, LogError> {
+    let Some(leaf::Entry::Message(message)) = &raw.leaf.entry else { return Ok(ContentState::NotKept) };
+    let Some(stored) = &raw.attachment.content else {
+        return Ok(match raw.attachment.content_kept {
+            true => ContentState::Mismatch("the record says that a content was kept, and names none".into()),
+            false => ContentState::NotKept,
+        });
+    };
+    let exchange = &located.entry.exchange;
+    let slot = shared.keys.read(stored.key_slot, exchange);
+    let missing = match &slot {
+        SlotState::Live(key) => {
+            match read_record(&*located.file, &located.path, stored.offset, Kind::Content) {
+                Ok(payload) => match KeyFiles::decrypt(key, &message.manifest, &payload) {
+                    Some(parts) => return Ok(ContentState::Included(parts)),
+                    None if record::is_overwritten(&payload) => "the content was overwritten".to_owned(),
+                    None => "the content does not decrypt".to_owned(),
+                },
+                Err(error) => error.in_full(),
+            }
+        }
+        SlotState::Erased => "the key was overwritten".to_owned(),
+        SlotState::Missing(why) => why.clone(),
+    };
+    // A content that was on its way while its exchange was erased stands behind the erasure, under the erased key.
+    let key_erased = matches!(slot, SlotState::Erased);
+    let erased = erasures(shared, exchange)?.any(|index| index > located.index || key_erased);
+    Ok(if erased {
+        ContentState::Erased
+    } else {
+        ContentState::Mismatch(format!("{missing}, and no record says that it was erased"))
+    })
+}
+
+/// The indexes of the erasures of an exchange.
+fn erasures(shared: &Shared, exchange: &[u8; 16]) -> Result<impl Iterator<Item = u64>, LogError> {
+    let mut found = Vec::new();
+    for index in of_exchange(shared, exchange)? {
+        if locate(shared, index)?.entry.kind == kind::ERASURE {
+            found.push(index);
+        }
+    }
+    Ok(found.into_iter())
+}
+
+/// The bytes of an artefact; none if no segment holds it.
+pub(crate) fn artefact(shared: &Shared, digest: &Digest) -> Result<Option<Bytes>, LogError> {
+    let (closed, open, open_path) = {
+        let catalogue = shared.catalogue();
+        (catalogue.closed.clone(), Index::artefact(&catalogue.open, digest)?, catalogue.open_path.clone())
+    };
+    let mut found = open.map(|offset| (open_path, offset));
+    for segment in closed.iter().rev() {
+        if found.is_some() {
+            break;
+        }
+        found = segment.index().artefact(digest)?.map(|offset| (segment.path.clone(), offset));
+    }
+    let Some((path, offset)) = found else { return Ok(None) };
+    let file = shared.disk.open(&path).map_err(LogError::disk("open", &path))?;
+    let bytes = read_record(&*file, &path, offset, Kind::Artefact)?;
+    if Digest::of(&bytes) != *digest {
+        return Err(LogError::damaged(&path, offset, "the artefact has another digest"));
+    }
+    Ok(Some(bytes.into()))
+}
+
+/// The last checkpoint and timestamp records, latest first.
+pub(crate) fn notes(shared: &Shared) -> Result<Vec<(PathBuf, NoteEntry)>, LogError> {
+    let (closed, open, open_path) = {
+        let catalogue = shared.catalogue();
+        (catalogue.closed.clone(), catalogue.open.notes.clone(), catalogue.open_path.clone())
+    };
+    let mut notes: Vec<_> = open.into_iter().rev().map(|note| (open_path.clone(), note)).collect();
+    for segment in closed.iter().rev() {
+        let has_checkpoint = notes.iter().any(|(_, note)| note.checkpoint);
+        if has_checkpoint {
+            break;
+        }
+        notes.extend(segment.index().notes()?.into_iter().rev().map(|note| (segment.path.clone(), note)));
+    }
+    Ok(notes)
+}
+
+/// The index entries of a range of leaves, one after the other, in either direction.
+pub(crate) struct Entries {
+    shared: Arc<Shared>,
+    range: std::ops::Range<u64>,
+    /// The closed segment that was last looked at: its range and its index.
+    last: Option<(std::ops::Range<u64>, Arc<dyn Index>)>,
+}
+
+impl Entries {
+    pub(crate) fn new(shared: Arc<Shared>, range: std::ops::Range<u64>) -> Self {
+        Self { shared, range, last: None }
+    }
+
+    fn entry(&mut self, index: u64) -> Result<(u64, LeafEntry), LogError> {
+        if !self.last.as_ref().is_some_and(|(range, _)| range.contains(&index)) {
+            let catalogue = self.shared.catalogue();
+            if let Some(entry) = catalogue.open.leaf(index) {
+                return Ok((index, entry));
+            }
+            let after = catalogue.closed.partition_point(|segment| segment.first <= index);
+            let segment = after.checked_sub(1).map(|at| &catalogue.closed[at]);
+            self.last =
+                segment.map(|segment| (segment.first..segment.first + segment.count, segment.index()));
+        }
+        let found = self.last.as_ref().map(|(_, segment)| segment.leaf(index)).transpose()?.flatten();
+        let size = self.range.end;
+        found.map(|entry| (index, entry)).ok_or(LogError::OutOfRange { asked: index, size })
+    }
+}
+
+impl Iterator for Entries {
+    type Item = Result<(u64, LeafEntry), LogError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let index = self.range.next()?;
+        Some(self.entry(index))
+    }
+}
+
+impl DoubleEndedIterator for Entries {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        let index = self.range.next_back()?;
+        Some(self.entry(index))
+    }
+}
+
+/// The exchanges with a record since `since`, each once.
+pub(crate) fn tail_ids(
+    shared: &Arc<Shared>,
+    since: trave_proto::clock::Time,
+) -> Result<Vec<trave_proto::identifier::ExchangeId>, LogError> {
+    let since = since.as_millis();
+    let recent = |times: Option<(i64, i64)>| times.is_some_and(|(_, latest)| latest >= since);
+    let (from, size) = {
+        let catalogue = shared.catalogue();
+        let first = catalogue.closed.iter().find(|segment| recent(segment.times));
+        (first.map_or(catalogue.open.first, |segment| segment.first), catalogue.open.next())
+    };
+    let mut ids = std::collections::BTreeSet::new();
+    for entry in Entries::new(shared.clone(), from..size) {
+        let (_, entry) = entry?;
+        if entry.time >= since
+            && let Ok(id) = trave_proto::identifier::ExchangeId::from_slice(&entry.exchange)
+        {
+            ids.insert(id);
+        }
+    }
+    Ok(ids.into_iter().collect())
+}

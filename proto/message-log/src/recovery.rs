@@ -1,0 +1,355 @@
+//! Opening a log, which is the same after a clean stop and after a power cut: read, cut what was never acknowledged, refuse
+//! what contradicts a checkpoint.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ring::rand::{SecureRandom as _, SystemRandom};
+use trave_proto::checkpoint::{Checkpoint, NoteVerifier};
+use trave_proto::digest::Digest;
+
+use crate::committer::{CHECKPOINT_FILE, OpenSegment, begin_in, must_extend};
+use crate::contents::{KeyFiles, KeyRing};
+use crate::disk::{Disk, DiskFile, fill_zeros, read_small};
+use crate::error::LogError;
+use crate::index::MemoryIndex;
+use crate::index::file::{self, IndexFile};
+use crate::reading;
+use crate::record::Kind;
+use crate::segment::{self, Extent, Scanner, SegmentHeader, Tail};
+use crate::shared::{Catalogue, Closed, Shared, SignedCheckpoint};
+use crate::tree::Tree;
+
+/// What was found, and done, when the log was opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Leaves in the log, before the one that says that it was opened.
+    pub records: u64,
+    /// Bytes of a write that was never acknowledged, overwritten with zeros.
+    pub cut_bytes: u64,
+    /// Indexes of closed segments that were missing or damaged and were made again.
+    pub indexes_rebuilt: u64,
+    /// Whether the tree was made again from the leaves.
+    pub tree_rebuilt: bool,
+    /// Erasures of the last run that were done again, in case it was interrupted.
+    pub erasures_redone: u64,
+}
+
+/// What the committer begins with.
+pub(crate) struct Opened {
+    pub(crate) shared: Shared,
+    pub(crate) segment: OpenSegment,
+    pub(crate) recovered: Recovered,
+}
+
+/// Opens the log in `dir`, or begins it.
+pub(crate) fn open(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    key: &NoteVerifier,
+    segment_size: u64,
+) -> Result<Opened, LogError> {
+    let segments = dir.join("segments");
+    disk.create_dir(&segments).map_err(LogError::disk("create", &segments))?;
+    for dir in [dir.parent(), Some(dir)].into_iter().flatten() {
+        disk.sync_dir(dir).map_err(LogError::disk("sync", dir))?;
+    }
+    let mut recovered = Recovered::default();
+    let found = Found::read(disk, &segments, key, segment_size, &mut recovered)?;
+    let Found { closed, segment, open } = found;
+    recovered.records = open.next();
+    let keys = KeyFiles::open(disk, &dir.join("keys"))?;
+    let next_slot = keys.recover()?.max(open.next_slot);
+    let tree = load_tree(disk, dir, &closed, &open, &mut recovered)?;
+    let catalogue = Catalogue { closed, open_path: segment.path.clone(), open, checkpoint: None };
+    let keys = (keys, KeyRing::new(next_slot));
+    let shared = Shared::new(disk.clone(), dir.to_owned(), tree, keys, catalogue);
+    check_checkpoints(&shared, key, &mut recovered)?;
+    Ok(Opened { shared, segment, recovered })
+}
+
+/// The segments on the disk.
+struct Found {
+    closed: Vec<Arc<Closed>>,
+    segment: OpenSegment,
+    open: MemoryIndex,
+}
+
+impl Found {
+    fn read(
+        disk: &Arc<dyn Disk>,
+        dir: &Path,
+        key: &NoteVerifier,
+        segment_size: u64,
+        recovered: &mut Recovered,
+    ) -> Result<Self, LogError> {
+        let origin = Digest::of(key.name().as_bytes());
+        let mut firsts = list(&**disk, dir)?;
+        let Some(last) = firsts.pop() else {
+            let header = SegmentHeader { origin, id: [0; 16], first: 0, chain: random_chain()? };
+            let segment = begin_in(&**disk, dir, header, segment_size, None)?;
+            return Ok(Self { closed: Vec::new(), segment, open: MemoryIndex::new(0) });
+        };
+        let (mut closed, mut next, mut chain, mut next_slot) = (Vec::new(), 0, None, 0);
+        for first in firsts {
+            let path = dir.join(segment::file_name(first));
+            let header = checked_header(&**disk, &path, origin, (first, next, chain))?;
+            let (segment, end) = open_closed(disk, &path, header, recovered)?;
+            (next, chain, next_slot) = (first + segment.count, Some(end.chain), end.next_slot.max(next_slot));
+            closed.push(Arc::new(segment));
+        }
+        let path = dir.join(segment::file_name(last));
+        let header = checked_header(&**disk, &path, origin, (last, next, chain))?;
+        let (segment, mut open) = open_last(&**disk, &path, header, recovered)?;
+        open.next_slot = open.next_slot.max(next_slot);
+        Ok(Self { closed, segment, open })
+    }
+}
+
+/// The first leaves of all segments, ascending. Files that were being prepared are removed.
+fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>, LogError> {
+    let names = disk.list(dir).map_err(LogError::disk("list", dir))?;
+    for name in names.iter().filter(|name| name.ends_with(".tmp")) {
+        disk.remove(&dir.join(name)).map_err(LogError::disk("remove", &dir.join(name)))?;
+    }
+    let mut firsts: Vec<_> = names.iter().filter_map(|name| segment::first_of(name)).collect();
+    firsts.sort_unstable();
+    Ok(firsts)
+}
+
+/// With what the chain of a new log begins.
+fn random_chain() -> Result<Digest, LogError> {
+    let mut bytes = [0; 32];
+    let random = SystemRandom::new().fill(&mut bytes);
+    random.map_err(|_| LogError::Refused("the system gives no random numbers"))?;
+    Ok(Digest::from_bytes(bytes))
+}
+
+/// Reads the header of a segment and checks that it continues the one before: `(first in the name, next leaf, chain)`.
+fn checked_header(
+    disk: &dyn Disk,
+    path: &Path,
+    origin: Digest,
+    (first, next, chain): (u64, u64, Option<Digest>),
+) -> Result<SegmentHeader, LogError> {
+    let file = disk.open(path).map_err(LogError::disk("open", path))?;
+    let header = SegmentHeader::read(&*file, path)?;
+    if header.origin != origin {
+        let (expected, found) = (origin.short(), header.origin.short());
+        return Err(LogError::OtherOrigin { path: path.to_owned(), expected, found });
+    }
+    if header.first != first || first != next {
+        return Err(LogError::damaged(
+            path,
+            0,
+            format!("it begins with leaf {first}, but {next} is the next"),
+        ));
+    }
+    if chain.is_some_and(|chain| chain != header.chain) {
+        return Err(LogError::damaged(path, 0, "it does not continue the segment before it"));
+    }
+    Ok(header)
+}
+
+/// Where a closed segment ends.
+struct End {
+    chain: Digest,
+    next_slot: u64,
+}
+
+/// A closed segment by its index file, or by reading it if that is missing or damaged.
+fn open_closed(
+    disk: &Arc<dyn Disk>,
+    path: &Path,
+    header: SegmentHeader,
+    recovered: &mut Recovered,
+) -> Result<(Closed, End), LogError> {
+    let index_path = file::path_of(path);
+    if let Ok(index) = IndexFile::open(disk, &index_path)
+        && index.head().first == header.first
+    {
+        return Ok(closed(path, index));
+    }
+    recovered.indexes_rebuilt += 1;
+    let (index, chain) = read_closed(&**disk, path, header)?;
+    file::write(&**disk, &index_path, &index, chain)?;
+    Ok(closed(path, IndexFile::open(disk, &index_path)?))
+}
+
+fn closed(path: &Path, index: IndexFile) -> (Closed, End) {
+    let head = index.head().clone();
+    let end = End { chain: head.chain, next_slot: head.next_slot };
+    (Closed::new(path.to_owned(), head.first, head.count, head.times, Arc::new(index)), end)
+}
+
+/// Reads a closed segment from end to end; nothing in it may be torn.
+pub(crate) fn read_closed(
+    disk: &dyn Disk,
+    path: &Path,
+    header: SegmentHeader,
+) -> Result<(MemoryIndex, Digest), LogError> {
+    let file = disk.open(path).map_err(LogError::disk("open", path))?;
+    let mut scanner = Scanner::new(&*file, path, header)?;
+    let mut index = MemoryIndex::new(header.first);
+    while let Some(items) = scanner.next_group()? {
+        items.iter().for_each(|item| index.add(item));
+    }
+    let extent = scanner.extent().clone();
+    match (&extent.torn, scanner.inspect_tail()?) {
+        (None, Tail::Zeros) => Ok((index, extent.chain)),
+        (why, _) => {
+            let why = why.clone().unwrap_or_else(|| "bytes after the last group".to_owned());
+            Err(LogError::damaged(path, extent.end, why))
+        }
+    }
+}
+
+/// Reads the segment that was last written to. Cuts what follows the last whole group, if it is the rest of a write; and
+/// writes the last group again, since after a failed sync of an earlier process the system may show bytes that the disk
+/// does not have.
+fn open_last(
+    disk: &dyn Disk,
+    path: &Path,
+    header: SegmentHeader,
+    recovered: &mut Recovered,
+) -> Result<(OpenSegment, MemoryIndex), LogError> {
+    let file = disk.open(path).map_err(LogError::disk("open", path))?;
+    let (open, extent, tail) = read_last(&*file, path, header)?;
+    match tail {
+        Tail::Zeros => {}
+        Tail::Torn { to } => {
+            recovered.cut_bytes = to - extent.end;
+            tracing::warn!(path = %path.display(), bytes = to - extent.end, "cut the rest of a write that was never acknowledged");
+            fill_zeros(&*file, extent.end, to).map_err(LogError::disk("cut", path))?;
+        }
+        Tail::GroupsBeyond { at } => {
+            let why = extent.torn.unwrap_or_else(|| "zeros".to_owned());
+            let what = format!("{why}, but a whole group follows at byte {at}");
+            return Err(LogError::damaged(path, extent.end, what));
+        }
+    }
+    let mut last = vec![0; usize::try_from(extent.end - extent.last_group).unwrap_or(0)];
+    file.read_exact_at(&mut last, extent.last_group).map_err(LogError::disk("read", path))?;
+    file.write_all_at(&last, extent.last_group).map_err(LogError::disk("write", path))?;
+    file.sync().map_err(LogError::disk("sync", path))?;
+    let capacity = file.len().map_err(LogError::disk("read", path))?;
+    let Extent { end, chain, .. } = extent;
+    Ok((OpenSegment { file, path: path.to_owned(), header, end, capacity, chain }, open))
+}
+
+/// The items, extent and tail of the segment that was last written to.
+pub(crate) fn read_last(
+    file: &dyn DiskFile,
+    path: &Path,
+    header: SegmentHeader,
+) -> Result<(MemoryIndex, Extent, Tail), LogError> {
+    let mut scanner = Scanner::new(file, path, header)?;
+    let mut open = MemoryIndex::new(header.first);
+    while let Some(items) = scanner.next_group()? {
+        items.iter().for_each(|item| open.add(item));
+    }
+    let tail = scanner.inspect_tail()?;
+    Ok((open, scanner.extent().clone(), tail))
+}
+
+/// The tree as it was kept when the open segment began, and the leaves of that segment; or all of it made again.
+fn load_tree(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    closed: &[Arc<Closed>],
+    open: &MemoryIndex,
+    recovered: &mut Recovered,
+) -> Result<Tree, LogError> {
+    let mut tree = match Tree::load(disk, &tree_dir(dir), open.first)? {
+        Some(tree) => tree,
+        None => {
+            recovered.tree_rebuilt = true;
+            tree_of(disk, dir, closed)?
+        }
+    };
+    open.leaves.iter().try_for_each(|leaf| tree.append(leaf.hash))?;
+    Ok(tree)
+}
+
+fn tree_dir(dir: &Path) -> PathBuf {
+    dir.join("tree")
+}
+
+/// The tree over the closed segments, from their indexes.
+fn tree_of(disk: &Arc<dyn Disk>, dir: &Path, closed: &[Arc<Closed>]) -> Result<Tree, LogError> {
+    let mut tree = Tree::create(disk, &tree_dir(dir))?;
+    for segment in closed {
+        let index = segment.index();
+        for leaf in segment.first..segment.first + segment.count {
+            let entry = index.leaf(leaf)?;
+            let entry =
+                entry.ok_or_else(|| LogError::damaged(&segment.path, 0, "its index is incomplete"))?;
+            tree.append(entry.hash)?;
+        }
+    }
+    Ok(tree)
+}
+
+/// Makes the whole tree again from the indexes, in place.
+pub(crate) fn rebuild_tree(shared: &Shared) -> Result<(), LogError> {
+    let mut tree = shared.tree_mut();
+    let catalogue = shared.catalogue();
+    let mut rebuilt = tree_of(&shared.disk, &shared.dir, &catalogue.closed)?;
+    catalogue.open.leaves.iter().try_for_each(|leaf| rebuilt.append(leaf.hash))?;
+    *tree = rebuilt;
+    Ok(())
+}
+
+/// Holds the tree against the last checkpoint in the log and the one beside it. If they differ, the kept tree may be at
+/// fault: it is made again from the leaves before the log is refused.
+fn check_checkpoints(shared: &Shared, key: &NoteVerifier, recovered: &mut Recovered) -> Result<(), LogError> {
+    let in_log = last_checkpoint(shared, key)?;
+    let beside = checkpoint_beside(shared, key)?;
+    for signed in [&in_log, &beside].into_iter().flatten() {
+        if must_extend(shared, &signed.checkpoint).is_err() {
+            rebuild_tree(shared)?;
+            recovered.tree_rebuilt = true;
+            must_extend(shared, &signed.checkpoint)?;
+        }
+    }
+    let size = |signed: &Option<SignedCheckpoint>| signed.as_ref().map(|signed| signed.checkpoint.size);
+    let latest = if size(&beside) > size(&in_log) { beside } else { in_log };
+    shared.catalogue_mut().checkpoint = latest;
+    Ok(())
+}
+
+/// The last checkpoint that the segments hold, with its timestamp token.
+fn last_checkpoint(shared: &Shared, key: &NoteVerifier) -> Result<Option<SignedCheckpoint>, LogError> {
+    let mut tokens = Vec::new();
+    for (path, note) in reading::notes(shared)? {
+        let kind = if note.checkpoint { Kind::Checkpoint } else { Kind::Timestamp };
+        let file = shared.disk.open(&path).map_err(LogError::disk("open", &path))?;
+        let payload = reading::read_record(&*file, &path, note.offset, kind)?;
+        if !note.checkpoint {
+            tokens.push((note.size, bytes::Bytes::from(payload).slice(8..)));
+            continue;
+        }
+        let mut signed = verified(&path, note.offset, payload, key)?;
+        signed.timestamp = tokens.into_iter().find(|(size, _)| *size == note.size).map(|(_, token)| token);
+        return Ok(Some(signed));
+    }
+    Ok(None)
+}
+
+fn checkpoint_beside(shared: &Shared, key: &NoteVerifier) -> Result<Option<SignedCheckpoint>, LogError> {
+    let path = shared.dir.join(CHECKPOINT_FILE);
+    let limit = trave_proto::checkpoint::MAX_NOTE as u64;
+    let note = read_small(&*shared.disk, &path, limit).map_err(LogError::disk("read", &path))?;
+    note.map(|note| verified(&path, 0, note, key)).transpose()
+}
+
+fn verified(
+    path: &Path,
+    offset: u64,
+    note: Vec<u8>,
+    key: &NoteVerifier,
+) -> Result<SignedCheckpoint, LogError> {
+    let checkpoint = Checkpoint::verify(&note, std::slice::from_ref(key))
+        .map_err(|error| LogError::damaged(path, offset, format!("the checkpoint: {error}")))?;
+    Ok(SignedCheckpoint { checkpoint, note: note.into(), timestamp: None })
+}

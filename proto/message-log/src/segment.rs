@@ -1,0 +1,341 @@
+//! Segment files: the truth of the log. How one begins, how records stand in it, and how it is read from end to end.
+//!
+//! The first 512 bytes are the header, alone in its sector. Then groups follow: records, ended by a marker. What follows
+//! the last marker is zeros.
+
+use std::path::{Path, PathBuf};
+
+use prost::Message as _;
+use trave_proto::digest::Digest;
+use trave_proto::schema::log::{Attachment, Leaf, leaf};
+use trave_proto::tree::leaf_hash;
+
+use crate::disk::DiskFile;
+use crate::error::LogError;
+use crate::record::{self, HEADER, Header, Kind, MARKER_LEN, MARKER_MAGIC, Marker};
+
+/// Where the first group begins.
+pub(crate) const DATA: u64 = 512;
+const MAGIC: &[u8; 16] = b"trave segment 1\n";
+const HEAD_LEN: usize = 16 + 32 + 16 + 8 + 32;
+
+/// The name of the segment file that begins with leaf `first`.
+pub(crate) fn file_name(first: u64) -> String {
+    format!("segment-{first:020}.log")
+}
+
+/// The first leaf of a segment, from the file's name; none if it is not the name of a segment.
+pub(crate) fn first_of(name: &str) -> Option<u64> {
+    let first = name.strip_prefix("segment-")?.strip_suffix(".log")?;
+    (first.len() == 20 && first.bytes().all(|b| b.is_ascii_digit())).then(|| first.parse().ok())?
+}
+
+/// With what a segment file begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SegmentHeader {
+    /// SHA-256 of the log's origin.
+    pub(crate) origin: Digest,
+    /// Random: what comes from outside cannot contain it, so that no body of a message passes for a marker.
+    pub(crate) id: [u8; 16],
+    /// Index of the first leaf.
+    pub(crate) first: u64,
+    /// Chain value of the last marker of the segment before.
+    pub(crate) chain: Digest,
+}
+
+impl SegmentHeader {
+    /// The header as it is written, with its checksum.
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
+        let first = self.first.to_le_bytes();
+        let mut bytes = [&MAGIC[..], self.origin.as_ref(), &self.id, &first, self.chain.as_ref()].concat();
+        bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+        bytes
+    }
+
+    /// Reads the header of a segment file.
+    pub(crate) fn read(file: &dyn DiskFile, path: &Path) -> Result<Self, LogError> {
+        let mut bytes = [0; HEAD_LEN + 4];
+        let damaged = || LogError::damaged(path, 0, "it does not begin with a segment's header");
+        if file.len().map_err(LogError::disk("read", path))? < DATA {
+            return Err(damaged());
+        }
+        file.read_exact_at(&mut bytes, 0).map_err(LogError::disk("read", path))?;
+        Self::parse(&bytes).ok_or_else(damaged)
+    }
+
+    fn parse(bytes: &[u8; HEAD_LEN + 4]) -> Option<Self> {
+        let (body, crc) = bytes.split_at(HEAD_LEN);
+        let (origin, rest) = body.strip_prefix(MAGIC)?.split_at(32);
+        let (id, rest) = rest.split_first_chunk()?;
+        let (first, chain) = rest.split_first_chunk()?;
+        (crc == crc32fast::hash(body).to_le_bytes()).then_some(Self {
+            origin: Digest::from_slice(origin)?,
+            id: *id,
+            first: u64::from_le_bytes(*first),
+            chain: Digest::from_slice(chain)?,
+        })
+    }
+}
+
+/// What the index keeps of a leaf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LeafEntry {
+    /// Where its record stands.
+    pub(crate) offset: u64,
+    /// When it was logged, milliseconds since 1970.
+    pub(crate) time: i64,
+    /// The field number of its entry in the schema.
+    pub(crate) kind: u8,
+    /// The exchange that it is about; zeros for none.
+    pub(crate) exchange: [u8; 16],
+    /// Its hash in the tree.
+    pub(crate) hash: Digest,
+}
+
+/// What was found in a segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Item {
+    /// A leaf, and the key slot of its content if it has one.
+    Leaf(LeafEntry, Option<u64>),
+    /// An artefact and where its record stands.
+    Artefact(Digest, u64),
+    /// A content record, and whether it was overwritten.
+    Content {
+        /// Its key slot.
+        slot: u64,
+        /// Whether it was overwritten.
+        overwritten: bool,
+    },
+    /// A checkpoint's note and where its record stands.
+    Checkpoint(Vec<u8>, u64),
+    /// A timestamp token: the size of the checkpoint, and where its record stands.
+    Timestamp(u64, u64),
+}
+
+/// Reads the parts of a leaf that the index keeps.
+pub(crate) fn describe(leaf: &Leaf) -> (u8, [u8; 16]) {
+    /// Only the exchange id of a manifest: its other fields are skipped.
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct ManifestId {
+        #[prost(bytes = "bytes", tag = "2")]
+        exchange_id: bytes::Bytes,
+    }
+    use leaf::Entry;
+    let id = |bytes: &[u8]| bytes.try_into().unwrap_or([0; 16]);
+    match &leaf.entry {
+        None => (0, [0; 16]),
+        Some(Entry::Message(message)) => {
+            let manifest = ManifestId::decode(message.manifest.clone()).unwrap_or_default();
+            (10, id(&manifest.exchange_id))
+        }
+        Some(Entry::Ended(ended)) => (11, id(&ended.exchange_id)),
+        Some(Entry::Refusal(refusal)) => (12, id(&refusal.exchange_id)),
+        Some(Entry::Grant(_)) => (13, [0; 16]),
+        Some(Entry::Erasure(erasure)) => (14, id(&erasure.exchange_id)),
+        Some(Entry::Configuration(_)) => (15, [0; 16]),
+        Some(Entry::Degradation(_)) => (16, [0; 16]),
+        Some(Entry::Read(_)) => (17, [0; 16]),
+        Some(Entry::Act(_)) => (18, [0; 16]),
+        Some(Entry::Started(_)) => (19, [0; 16]),
+    }
+}
+
+/// How far a segment is whole.
+#[derive(Debug, Clone)]
+pub(crate) struct Extent {
+    /// Where the last whole group begins; equal to `end` if there is none.
+    pub(crate) last_group: u64,
+    /// The end of the last whole group.
+    pub(crate) end: u64,
+    /// Chain value of its marker.
+    pub(crate) chain: Digest,
+    /// Index of the next leaf.
+    pub(crate) next: u64,
+    /// Groups.
+    pub(crate) groups: u64,
+    /// Why the bytes from `end` on are no group, if they are not all zeros.
+    pub(crate) torn: Option<String>,
+}
+
+/// Reads a segment's groups one after the other.
+pub(crate) struct Scanner<'a> {
+    file: &'a dyn DiskFile,
+    path: PathBuf,
+    header: SegmentHeader,
+    len: u64,
+    window: Vec<u8>,
+    window_at: u64,
+    extent: Extent,
+}
+
+const WINDOW: u64 = 1 << 20;
+
+impl<'a> Scanner<'a> {
+    /// Begins at the first group of `file`, whose header was read.
+    pub(crate) fn new(file: &'a dyn DiskFile, path: &Path, header: SegmentHeader) -> Result<Self, LogError> {
+        let len = file.len().map_err(LogError::disk("read", path))?;
+        let extent = Extent {
+            last_group: DATA,
+            end: DATA,
+            chain: header.chain,
+            next: header.first,
+            groups: 0,
+            torn: None,
+        };
+        Ok(Self { file, path: path.to_owned(), header, len, window: Vec::new(), window_at: 0, extent })
+    }
+
+    /// How far the segment was found whole.
+    pub(crate) const fn extent(&self) -> &Extent {
+        &self.extent
+    }
+
+    /// The items of the next whole group; none at the end of what is whole.
+    pub(crate) fn next_group(&mut self) -> Result<Option<Vec<Item>>, LogError> {
+        let (start, mut at) = (self.extent.end, self.extent.end);
+        let (mut items, mut headers, mut next) = (Vec::new(), Vec::new(), self.extent.next);
+        loop {
+            let (kind, bytes, payload) = match self.record(at)? {
+                Ok(Some(record)) => record,
+                Ok(None) if at == start => return Ok(None),
+                Ok(None) => return self.torn("a group without its end"),
+                Err(why) => return self.torn(why),
+            };
+            let after = at + (HEADER + payload.len()) as u64;
+            if kind == Kind::Marker {
+                let chain = record::chain(&self.extent.chain, &headers);
+                let expected = Marker { segment: self.header.id, group: start, at, size: next, chain };
+                if Marker::read(&payload) != Some(expected) {
+                    return self.torn("the end of a group does not belong to it");
+                }
+                let groups = self.extent.groups + 1;
+                self.extent = Extent { last_group: start, end: after, chain, next, groups, torn: None };
+                return Ok(Some(items));
+            }
+            let Some(item) = item(kind, &payload, at) else {
+                return self.torn("a record that cannot be read");
+            };
+            next += u64::from(matches!(item, Item::Leaf(..)));
+            headers.push(bytes);
+            items.push(item);
+            at = after;
+        }
+    }
+
+    fn torn(&mut self, why: &str) -> Result<Option<Vec<Item>>, LogError> {
+        self.extent.torn = Some(why.to_owned());
+        Ok(None)
+    }
+
+    /// The record at `at`; `None` where zeros stand or the file ends, `Err` where no record stands.
+    #[expect(clippy::type_complexity, reason = "private, and read once")]
+    fn record(
+        &mut self,
+        at: u64,
+    ) -> Result<Result<Option<(Kind, [u8; HEADER], Vec<u8>)>, &'static str>, LogError> {
+        let mut bytes = [0; HEADER];
+        match self.bytes(at, HEADER)? {
+            Some(found) => bytes.copy_from_slice(found),
+            None => return Ok(Ok(None)),
+        }
+        if bytes == [0; HEADER] {
+            return Ok(Ok(None));
+        }
+        let Some(header) = Header::read(&bytes) else { return Ok(Err("no record's header")) };
+        let Some(payload) = self.bytes(at + HEADER as u64, header.len)? else {
+            return Ok(Err("a record longer than the file"));
+        };
+        let erased = header.kind == Kind::Content && record::is_overwritten(payload);
+        if !erased && !header.covers(payload) {
+            return Ok(Err("a record whose checksum is wrong"));
+        }
+        Ok(Ok(Some((header.kind, bytes, payload.to_vec()))))
+    }
+
+    fn bytes(&mut self, at: u64, len: usize) -> Result<Option<&[u8]>, LogError> {
+        let end = at + len as u64;
+        if end > self.len {
+            return Ok(None);
+        }
+        if at < self.window_at || end > self.window_at + self.window.len() as u64 {
+            let size = WINDOW.max(len as u64).min(self.len - at);
+            self.window.resize(usize::try_from(size).unwrap_or(usize::MAX), 0);
+            self.file.read_exact_at(&mut self.window, at).map_err(LogError::disk("read", &self.path))?;
+            self.window_at = at;
+        }
+        let from = usize::try_from(at - self.window_at).unwrap_or(usize::MAX);
+        Ok(self.window.get(from..from + len))
+    }
+
+    /// Looks at everything after the last whole group. Bytes there may be the rest of a write that the power cut off;
+    /// but if the end of a *later* group stands there, what lies between was once whole and acknowledged.
+    pub(crate) fn inspect_tail(&mut self) -> Result<Tail, LogError> {
+        let end = self.extent.end;
+        let (mut at, mut dirty_to) = (end, end);
+        while at < self.len {
+            // Windows overlap, so that a marker across two of them is seen.
+            let len = usize::try_from(WINDOW.min(self.len - at)).unwrap_or(usize::MAX);
+            let (id, step) = (self.header.id, len.saturating_sub(HEADER + MARKER_LEN).max(1));
+            let Some(window) = self.bytes(at, len)? else { break };
+            if let Some(last) = window.iter().rposition(|byte| *byte != 0) {
+                dirty_to = at + last as u64 + 1;
+                let later = markers(window, at).find(|marker| marker.segment == id && marker.group > end);
+                if let Some(marker) = later {
+                    return Ok(Tail::GroupsBeyond { at: marker.group });
+                }
+            }
+            at += if at + len as u64 == self.len { len } else { step } as u64;
+        }
+        Ok(if dirty_to > end { Tail::Torn { to: dirty_to } } else { Tail::Zeros })
+    }
+}
+
+/// What stands after the last whole group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tail {
+    /// Nothing.
+    Zeros,
+    /// The rest of a write that was never acknowledged, up to there.
+    Torn {
+        /// The last byte that is not zero, plus one.
+        to: u64,
+    },
+    /// The end of a later group: this is damage, not a torn write.
+    GroupsBeyond {
+        /// Where that group begins.
+        at: u64,
+    },
+}
+
+/// The markers in `window`, which was read from `at`, that stand where they say they stand.
+fn markers(window: &[u8], at: u64) -> impl Iterator<Item = Marker> {
+    let candidates = window.windows(MARKER_LEN).enumerate();
+    candidates.filter(|(_, bytes)| bytes.starts_with(MARKER_MAGIC)).filter_map(move |(from, payload)| {
+        let start = from.checked_sub(HEADER)?;
+        let header = Header::read(window[start..].first_chunk()?)?;
+        let marker = Marker::read(payload)?;
+        (header.covers(payload) && marker.at == at + start as u64).then_some(marker)
+    })
+}
+
+fn item(kind: Kind, payload: &[u8], offset: u64) -> Option<Item> {
+    Some(match kind {
+        Kind::Leaf => {
+            let (leaf, attachment) = record::split_leaf(payload)?;
+            let decoded = Leaf::decode(leaf).ok()?;
+            let (kind, exchange) = describe(&decoded);
+            let content = Attachment::decode(attachment).ok()?.content;
+            let hash = leaf_hash(leaf);
+            let entry = LeafEntry { offset, time: decoded.logged_ms, kind, exchange, hash };
+            Item::Leaf(entry, content.map(|content| content.key_slot))
+        }
+        Kind::Artefact => Item::Artefact(Digest::of(payload), offset),
+        Kind::Content => {
+            let slot = u64::from_le_bytes(*payload.first_chunk()?);
+            Item::Content { slot, overwritten: record::is_overwritten(payload) }
+        }
+        Kind::Checkpoint => Item::Checkpoint(payload.to_vec(), offset),
+        Kind::Timestamp => Item::Timestamp(u64::from_le_bytes(*payload.first_chunk()?), offset),
+        Kind::Marker => return None,
+    })
+}

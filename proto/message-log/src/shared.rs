@@ -1,0 +1,166 @@
+//! What the one writer and the many readers of a log share: the catalogue of its segments, the tree, the keys.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bytes::Bytes;
+use trave_proto::checkpoint::Checkpoint;
+
+use crate::contents::{KeyFiles, KeyRing};
+use crate::disk::Disk;
+use crate::error::LogError;
+use crate::index::{Index, MemoryIndex};
+use crate::tree::Tree;
+
+/// A checkpoint of this log as it was signed, and the timestamp token over it once there is one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedCheckpoint {
+    /// What it says.
+    pub checkpoint: Checkpoint,
+    /// The signed note.
+    pub note: Bytes,
+    /// RFC 3161 token (DER) over the SHA-256 of the note.
+    pub timestamp: Option<Bytes>,
+}
+
+/// Counts since the log was opened, for metrics.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub(crate) groups: AtomicU64,
+    pub(crate) records: AtomicU64,
+    pub(crate) syncs: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+}
+
+impl Counters {
+    /// Groups made durable.
+    pub fn groups(&self) -> u64 {
+        self.groups.load(Ordering::Relaxed)
+    }
+
+    /// Leaves made durable.
+    pub fn records(&self) -> u64 {
+        self.records.load(Ordering::Relaxed)
+    }
+
+    /// Calls of fdatasync for groups and keys.
+    pub fn syncs(&self) -> u64 {
+        self.syncs.load(Ordering::Relaxed)
+    }
+
+    /// Bytes written to segments.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add(counter: &AtomicU64, count: u64) {
+        counter.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
+/// Shared between the committer and all handles of the log.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) dir: PathBuf,
+    pub(crate) tree: RwLock<Tree>,
+    pub(crate) keys: KeyFiles,
+    pub(crate) key_ring: KeyRing,
+    pub(crate) counters: Counters,
+    pub(crate) disk_full: AtomicBool,
+    pub(crate) poisoned: OnceLock<Arc<str>>,
+    catalogue: RwLock<Catalogue>,
+}
+
+/// The segments of the log, and its last checkpoint: only what is durable.
+#[derive(Debug)]
+pub(crate) struct Catalogue {
+    pub(crate) closed: Vec<Arc<Closed>>,
+    pub(crate) open_path: PathBuf,
+    pub(crate) open: MemoryIndex,
+    pub(crate) checkpoint: Option<SignedCheckpoint>,
+}
+
+/// A closed segment. It never changes again, but for contents that are overwritten.
+#[derive(Debug)]
+pub(crate) struct Closed {
+    pub(crate) first: u64,
+    pub(crate) count: u64,
+    /// Earliest and latest time of a leaf.
+    pub(crate) times: Option<(i64, i64)>,
+    pub(crate) path: PathBuf,
+    index: RwLock<Arc<dyn Index>>,
+}
+
+impl Closed {
+    pub(crate) fn new(
+        path: PathBuf,
+        first: u64,
+        count: u64,
+        times: Option<(i64, i64)>,
+        index: Arc<dyn Index>,
+    ) -> Self {
+        Self { first, count, times, path, index: RwLock::new(index) }
+    }
+
+    /// The index, wherever it is.
+    pub(crate) fn index(&self) -> Arc<dyn Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the index by an equal one that stands elsewhere.
+    pub(crate) fn set_index(&self, index: Arc<dyn Index>) {
+        *self.index.write().unwrap_or_else(PoisonError::into_inner) = index;
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        tree: Tree,
+        keys: (KeyFiles, KeyRing),
+        catalogue: Catalogue,
+    ) -> Self {
+        Self {
+            disk,
+            dir,
+            tree: RwLock::new(tree),
+            keys: keys.0,
+            key_ring: keys.1,
+            counters: Counters::default(),
+            disk_full: AtomicBool::new(false),
+            poisoned: OnceLock::new(),
+            catalogue: RwLock::new(catalogue),
+        }
+    }
+
+    /// The catalogue, for reading; held for moments only, never while the disk works.
+    pub(crate) fn catalogue(&self) -> RwLockReadGuard<'_, Catalogue> {
+        self.catalogue.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The catalogue, for the committer.
+    pub(crate) fn catalogue_mut(&self) -> RwLockWriteGuard<'_, Catalogue> {
+        self.catalogue.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tree, for reading.
+    pub(crate) fn tree(&self) -> RwLockReadGuard<'_, Tree> {
+        self.tree.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tree, for the committer.
+    pub(crate) fn tree_mut(&self) -> RwLockWriteGuard<'_, Tree> {
+        self.tree.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the log still takes anything.
+    pub(crate) fn healthy(&self) -> Result<(), LogError> {
+        match self.poisoned.get() {
+            Some(why) => Err(LogError::Poisoned(why.clone())),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The promises of the log, held against disks that fail, tear and lose power.
+
+mod support;
+mod round_trip;

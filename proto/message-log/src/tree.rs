@@ -1,0 +1,239 @@
+//! The Merkle tree over all leaves (RFC 6962), kept so that any root and any path costs a few small reads.
+//!
+//! File `level-0` holds the hashes of the leaves, 32 bytes each; `level-1` the roots of every 256 of them, and so on:
+//! the hash at position i of level l is the root of the complete subtree over 256^l leaves (the tiles of
+//! <https://c2sp.org/tlog-tiles>, laid end to end). All of it can be made again from the segments.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use trave_proto::digest::Digest;
+use trave_proto::tree::node_hash;
+
+use crate::disk::{Disk, DiskFile};
+use crate::error::LogError;
+
+const TILE: usize = 256;
+const TILE_HEIGHT: u32 = 8;
+
+/// The tree, growing at its right edge. Memory: one unfinished tile per level.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    size: u64,
+    levels: Vec<Level>,
+}
+
+#[derive(Debug)]
+struct Level {
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+    /// Hashes in full tiles, all of which are in the file.
+    full: u64,
+    /// The unfinished tile.
+    tile: Vec<Digest>,
+}
+
+impl Tree {
+    /// An empty tree in `dir`; files of an earlier one are overwritten as it grows.
+    pub(crate) fn create(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Self, LogError> {
+        disk.create_dir(dir).map_err(LogError::disk("create", dir))?;
+        Ok(Self { disk: disk.clone(), dir: dir.to_owned(), size: 0, levels: Vec::new() })
+    }
+
+    /// The tree over the first `size` leaves as it was kept; none if the files do not hold that much.
+    pub(crate) fn load(disk: &Arc<dyn Disk>, dir: &Path, size: u64) -> Result<Option<Self>, LogError> {
+        let mut tree = Self::create(disk, dir)?;
+        tree.size = size;
+        let mut count = size;
+        while count > 0 {
+            let path = dir.join(format!("level-{}", tree.levels.len()));
+            let Ok(file) = disk.open(&path) else { return Ok(None) };
+            let len = file.len().map_err(LogError::disk("read", &path))?;
+            if len / (Digest::LEN as u64) < count {
+                return Ok(None);
+            }
+            let full = count - count % TILE as u64;
+            let mut level = Level { file, path, full, tile: Vec::new() };
+            level.tile = level.read(full, count - full)?;
+            tree.levels.push(level);
+            count /= TILE as u64;
+        }
+        Ok(Some(tree))
+    }
+
+    /// Number of leaves.
+    pub(crate) const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Adds a leaf, given as its hash.
+    pub(crate) fn append(&mut self, leaf: Digest) -> Result<(), LogError> {
+        self.size += 1;
+        let mut next = Some(leaf);
+        let mut at = 0;
+        while let Some(hash) = next {
+            if at == self.levels.len() {
+                let path = self.dir.join(format!("level-{at}"));
+                let file = self.disk.create(&path).map_err(LogError::disk("create", &path))?;
+                self.levels.push(Level { file, path, full: 0, tile: Vec::with_capacity(TILE) });
+            }
+            next = self.levels[at].push(hash)?;
+            at += 1;
+        }
+        Ok(())
+    }
+
+    /// Makes all of it durable.
+    pub(crate) fn persist(&self) -> Result<(), LogError> {
+        for level in &self.levels {
+            level.write(&level.tile)?;
+            level.file.sync().map_err(LogError::disk("sync", &level.path))?;
+        }
+        self.disk.sync_dir(&self.dir).map_err(LogError::disk("sync", &self.dir))
+    }
+
+    /// The hash of leaf `index`.
+    pub(crate) fn leaf(&self, index: u64) -> Result<Digest, LogError> {
+        if index >= self.size {
+            return Err(LogError::OutOfRange { asked: index, size: self.size });
+        }
+        self.node(0, index)
+    }
+
+    /// The root over the first `size` leaves.
+    pub(crate) fn root(&self, size: u64) -> Result<Digest, LogError> {
+        match size {
+            0 => Ok(Digest::of(b"")),
+            _ if size > self.size => Err(LogError::OutOfRange { asked: size, size: self.size }),
+            _ => self.range(0, size),
+        }
+    }
+
+    /// The audit path of leaf `index` in the tree over the first `size` leaves, nearest sibling first.
+    pub(crate) fn path(&self, index: u64, size: u64) -> Result<Vec<Digest>, LogError> {
+        if index >= size || size > self.size {
+            return Err(LogError::OutOfRange { asked: index.max(size), size: self.size });
+        }
+        let (mut start, mut len, mut path) = (0, size, Vec::new());
+        while len > 1 {
+            let left = split(len);
+            if index < start + left {
+                path.push(self.range(start + left, len - left)?);
+                len = left;
+            } else {
+                path.push(self.range(start, left)?);
+                (start, len) = (start + left, len - left);
+            }
+        }
+        path.reverse();
+        Ok(path)
+    }
+
+    /// The root over `len` leaves from `start`, which is a multiple of the largest power of two up to `len`.
+    fn range(&self, start: u64, len: u64) -> Result<Digest, LogError> {
+        if len.is_power_of_two() {
+            let height = len.trailing_zeros();
+            return self.node(height, start >> height);
+        }
+        let left = split(len);
+        Ok(node_hash(&self.range(start, left)?, &self.range(start + left, len - left)?))
+    }
+
+    /// The root of the complete subtree number `index` of 2^height leaves.
+    fn node(&self, height: u32, index: u64) -> Result<Digest, LogError> {
+        let within = height % TILE_HEIGHT;
+        let level = usize::try_from(height / TILE_HEIGHT).unwrap_or(usize::MAX);
+        let level = self.levels.get(level).ok_or(LogError::OutOfRange { asked: index, size: self.size })?;
+        Ok(trave_proto::tree::root(&level.read(index << within, 1 << within)?))
+    }
+}
+
+impl Level {
+    /// Adds a hash; the root of the tile if this completes it.
+    fn push(&mut self, hash: Digest) -> Result<Option<Digest>, LogError> {
+        self.tile.push(hash);
+        if self.tile.len() < TILE {
+            return Ok(None);
+        }
+        self.write(&self.tile)?;
+        let root = trave_proto::tree::root(&self.tile);
+        self.full += TILE as u64;
+        self.tile.clear();
+        Ok(Some(root))
+    }
+
+    fn write(&self, hashes: &[Digest]) -> Result<(), LogError> {
+        let bytes: Vec<u8> = hashes.iter().flat_map(|hash| *hash.as_bytes()).collect();
+        let offset = self.full * Digest::LEN as u64;
+        self.file.write_all_at(&bytes, offset).map_err(LogError::disk("write", &self.path))
+    }
+
+    /// `count` hashes from position `first`, from memory where they are not yet in the file.
+    fn read(&self, first: u64, count: u64) -> Result<Vec<Digest>, LogError> {
+        let out_of_range = || LogError::OutOfRange { asked: first + count, size: self.full };
+        if first >= self.full && !self.tile.is_empty() {
+            let from = usize::try_from(first - self.full).unwrap_or(usize::MAX);
+            let to = from.saturating_add(usize::try_from(count).unwrap_or(usize::MAX));
+            return Ok(self.tile.get(from..to).ok_or_else(out_of_range)?.to_vec());
+        }
+        let len = usize::try_from(count).unwrap_or(usize::MAX).saturating_mul(Digest::LEN);
+        let mut bytes = vec![0; len];
+        let offset = first * Digest::LEN as u64;
+        self.file.read_exact_at(&mut bytes, offset).map_err(LogError::disk("read", &self.path))?;
+        Ok(bytes.chunks_exact(Digest::LEN).filter_map(Digest::from_slice).collect())
+    }
+}
+
+/// The largest power of two below `len`, which is at least 2.
+fn split(len: u64) -> u64 {
+    1 << (u64::BITS - 1 - (len - 1).leading_zeros())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::RealDisk;
+    use trave_proto::tree;
+
+    #[test]
+    fn roots_and_paths_agree_with_the_definition_and_survive_reopening() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let leaves: Vec<_> = (0..1_500_u32).map(|i| tree::leaf_hash(&i.to_be_bytes())).collect();
+        let mut grown = Tree::create(&disk, dir.path()).unwrap();
+        for (at, leaf) in leaves.iter().enumerate() {
+            grown.append(*leaf).unwrap();
+            if at == 700 {
+                grown.persist().unwrap();
+                grown = Tree::load(&disk, dir.path(), 701).unwrap().unwrap();
+            }
+        }
+        for size in [0, 1, 2, 3, 255, 256, 257, 511, 513, 700, 701, 1_024, 1_300, 1_499, 1_500] {
+            let root = tree::root(&leaves[..size]);
+            assert_eq!(grown.root(size as u64).unwrap(), root, "size {size}");
+            for index in (0..size).step_by(37) {
+                let path = grown.path(index as u64, size as u64).unwrap();
+                assert_eq!(Some(&path), tree::path(&leaves[..size], index).as_ref());
+            }
+        }
+        assert!(grown.root(1_501).is_err() && grown.path(3, 3).is_err() && grown.leaf(1_500).is_err());
+        assert_eq!(grown.leaf(3).unwrap(), leaves[3]);
+    }
+
+    #[test]
+    fn what_the_files_do_not_hold_is_not_loaded() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let mut grown = Tree::create(&disk, dir.path()).unwrap();
+        for i in 0..300_u32 {
+            grown.append(tree::leaf_hash(&i.to_be_bytes())).unwrap();
+        }
+        grown.persist().unwrap();
+        assert!(Tree::load(&disk, dir.path(), 300).unwrap().is_some());
+        assert!(Tree::load(&disk, dir.path(), 301).unwrap().is_none());
+        std::fs::remove_file(dir.path().join("level-1")).unwrap();
+        assert!(Tree::load(&disk, dir.path(), 300).unwrap().is_none());
+    }
+}
