@@ -3,7 +3,6 @@
 //! Pure: no network, no disk, no async runtime; time is an argument. Whoever verifies a proof needs this crate alone.
 //! The modules stand from the door to the cellar: each imports only from those below it.
 
-pub mod checkpoint;
 pub mod conversation;
 pub mod verification;
 pub mod management;
@@ -13,6 +12,7 @@ pub mod message;
 pub mod fault;
 pub mod timestamp;
 pub mod certificate;
+pub mod checkpoint;
 pub mod tree;
 pub mod identifier;
 pub mod clock;
