@@ -16,7 +16,7 @@ use crate::global_configuration::Configuration;
 use crate::identifier::{ServerId, SubsystemId};
 use crate::message::{Direction, Manifest};
 use crate::schema::log::CertificateChain;
-use crate::signature::{Parts, SignatureError, Signed, Way};
+use crate::signature::{BatchSignature, Parts, SignatureError, Signed, Way};
 
 /// Why a message is not authentic.
 #[derive(Debug, thiserror::Error)]
@@ -183,17 +183,28 @@ impl TrustedSigner {
         at: Time,
         memory: &dyn VerifiedBatches,
     ) -> Result<Authentic<W>, VerificationError> {
+        self.verify_manifest((signed.manifest(), signed.signature()), configuration, at, memory)?;
+        Ok(Authentic(signed))
+    }
+
+    /// [`Self::authenticate`] by the manifest alone: whoever proves an exchange may not have its contents any more.
+    pub fn verify_manifest(
+        &self,
+        (manifest, signature): (&Manifest, &BatchSignature),
+        configuration: &Configuration,
+        at: Time,
+        memory: &dyn VerifiedBatches,
+    ) -> Result<(), VerificationError> {
         self.check_current(configuration, at)?;
-        self.check_manifest(signed.manifest(), configuration)?;
-        let bytes = signed.signature().signed_bytes(signed.manifest().encoded());
-        let bytes = bytes.map_err(VerificationError::Batch)?;
-        let value = signed.signature().value();
+        self.check_manifest(manifest, configuration)?;
+        let bytes = signature.signed_bytes(manifest.encoded()).map_err(VerificationError::Batch)?;
+        let value = signature.value();
         let batch = Digest::of_parts(&[self.certificate().as_bytes(), &bytes, value]);
         if !memory.contains(&batch) {
             self.chain.verify_signature(&bytes, value).map_err(|_| VerificationError::Signature)?;
             memory.insert(batch);
         }
-        Ok(Authentic(signed))
+        Ok(())
     }
 
     fn check_manifest(
