@@ -10,14 +10,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use rcgen::{
     CertificateParams, CertificateRevocationListParams, CrlDistributionPoint, Issuer, KeyIdMethod,
-    RevocationReason, RevokedCertParams, SerialNumber, SubjectPublicKeyInfo,
+    PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256, PublicKeyData,
+    RevocationReason, RevokedCertParams, SerialNumber,
 };
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use trave_host::files::{self, FileError};
 use trave_host::keys::Sign;
-use trave_proto::certificate::{Certificate, KeyError, PublicKey};
+use trave_proto::certificate::{Certificate, KeyError, PublicKey, SignatureAlgorithm};
 use trave_proto::clock::{Clock, Time};
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer;
@@ -291,7 +292,7 @@ impl CertificationAuthority {
         params.not_after = date(now.plus(validity).min(self.certificate.not_after()));
         self.write_addresses(profile, &mut params);
         let certificate = self.sign(&params, &key)?;
-        let serial = hex::encode(certificate.serial());
+        let serial = serial_text(certificate.serial());
         let record = Record::Issued {
             serial: serial.clone(),
             profile: profile.name().to_owned(),
@@ -304,9 +305,12 @@ impl CertificationAuthority {
         Ok(Issued { chain: vec![certificate.der().clone()], serial })
     }
 
-    /// Revokes a certificate for good; returns when.
+    /// Revokes a certificate for good; returns when. The serial number is hexadecimal, as [`Issued::serial`] or as
+    /// OpenSSL writes it.
     pub fn revoke(&self, serial: &str, reason: Reason) -> Result<Time, AuthorityError> {
-        let (serial, at) = (serial.to_ascii_lowercase(), self.now());
+        let digits = serial.replace(':', "");
+        let bytes = hex::decode(&digits).map_err(|_| AuthorityError::NotIssued(serial.to_owned()))?;
+        let (serial, at) = (serial_text(&bytes), self.now());
         self.ledger().append(|ledger| match ledger.entry(&serial) {
             None => Err(AuthorityError::NotIssued(serial)),
             Some(Entry { revoked: Some((at, _)), .. }) => {
@@ -323,7 +327,7 @@ impl CertificationAuthority {
     pub fn status(&self, serial: &[u8]) -> Result<Status, AuthorityError> {
         let mut ledger = self.ledger();
         ledger.refresh()?;
-        Ok(ledger.entry(&hex::encode(serial)).map_or(Status::Unknown, status_of))
+        Ok(ledger.entry(&serial_text(serial)).map_or(Status::Unknown, status_of))
     }
 
     /// Every certificate that was issued, those that end last first.
@@ -378,7 +382,7 @@ impl CertificationAuthority {
     /// Signs, and reads again what was signed: the key in it is the requester's, byte for byte.
     fn sign(&self, params: &CertificateParams, key: &RequestedKey) -> Result<Certificate, AuthorityError> {
         let failed = AuthorityError::Cryptography("sign a certificate");
-        let Ok(signed) = params.signed_by(&key.public, &self.issuer) else { return Err(failed) };
+        let Ok(signed) = params.signed_by(key, &self.issuer) else { return Err(failed) };
         match Certificate::from_der(signed.der()) {
             Ok(certificate) if certificate.spki() == key.info => Ok(certificate),
             _ => Err(failed),
@@ -430,7 +434,18 @@ fn status_of(entry: &Entry) -> Status {
 /// The key of a request whose signature was checked.
 struct RequestedKey {
     info: Vec<u8>,
-    public: SubjectPublicKeyInfo,
+    bits: Vec<u8>,
+    algorithm: &'static rcgen::SignatureAlgorithm,
+}
+
+impl PublicKeyData for RequestedKey {
+    fn der_bytes(&self) -> &[u8] {
+        &self.bits
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        self.algorithm
+    }
 }
 
 fn requested_key(request: &[u8]) -> Result<RequestedKey, AuthorityError> {
@@ -440,12 +455,25 @@ fn requested_key(request: &[u8]) -> Result<RequestedKey, AuthorityError> {
     let Ok(([], parsed)) = X509CertificationRequest::from_der(request) else {
         return Err(AuthorityError::Request);
     };
-    let info = parsed.certification_request_info.subject_pki.raw.to_vec();
-    PublicKey::from_spki(&info).map_err(AuthorityError::Key)?;
+    let key = &parsed.certification_request_info.subject_pki;
+    let public = PublicKey::from_spki(key.raw).map_err(AuthorityError::Key)?;
     parsed.verify_signature().map_err(|_| AuthorityError::Possession)?;
-    let public =
-        SubjectPublicKeyInfo::from_der(&info).map_err(|_| AuthorityError::Key(KeyError::Unsupported))?;
-    Ok(RequestedKey { info, public })
+    Ok(RequestedKey {
+        info: key.raw.to_vec(),
+        bits: key.subject_public_key.data.to_vec(),
+        algorithm: match public.algorithm() {
+            SignatureAlgorithm::EcdsaP256Sha256 => &PKCS_ECDSA_P256_SHA256,
+            SignatureAlgorithm::EcdsaP384Sha384 => &PKCS_ECDSA_P384_SHA384,
+            SignatureAlgorithm::Ed25519 => &PKCS_ED25519,
+            SignatureAlgorithm::RsaPssSha256 => &PKCS_RSA_SHA256,
+        },
+    })
+}
+
+/// A serial number as people and the record write it: hexadecimal, without the zero byte by which DER keeps it positive.
+fn serial_text(content: &[u8]) -> String {
+    let zeros = content.iter().take_while(|byte| **byte == 0).count();
+    hex::encode(&content[zeros..])
 }
 
 /// 128 random bits (RFC 5280 section 4.1.2.2 asks for a positive number of at most 20 bytes).

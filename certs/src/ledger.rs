@@ -59,7 +59,7 @@ pub enum LedgerError {
 pub(crate) enum Record {
     /// A certificate was issued.
     Issued {
-        /// Content bytes of the serial number, hexadecimal.
+        /// Hexadecimal, without leading zeros.
         serial: String,
         profile: String,
         subject: String,

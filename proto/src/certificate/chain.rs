@@ -45,7 +45,7 @@ impl Profile {
         }
     }
 
-    /// Content bytes of the object identifier that path validation requires.
+    /// Content bytes of the object identifier that every authority on the path must allow.
     const fn required(self) -> &'static [u8] {
         match self {
             Self::Authentication => &[0x2b, 6, 1, 5, 5, 7, 3, 2],
@@ -296,7 +296,8 @@ fn trace(
     let anchors: Vec<TrustAnchor<'_>> = anchors.map_err(|_| ChainError::Authorities)?;
     let now = unix_time(at)?;
     let leaf = EndEntityCert::try_from(&ders[0]).map_err(|error| from_webpki(error, at))?;
-    let usage = KeyUsage::required(profile.required());
+    // The certificate's own usages were compared already; an authority between may be silent, or must allow this one.
+    let usage = KeyUsage::required_if_present(profile.required());
     let verified = leaf
         .verify_for_usage(VERIFICATION_ALGORITHMS, &anchors, &ders[1..], now, usage, None, None)
         .map_err(|error| from_webpki(error, at))?;

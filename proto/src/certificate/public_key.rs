@@ -4,10 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
-use rustls_pki_types::SignatureVerificationAlgorithm;
-use x509_parser::prelude::FromDer;
-use x509_parser::public_key::PublicKey as ParsedKey;
-use x509_parser::x509::SubjectPublicKeyInfo;
+use rustls_pki_types::{AlgorithmIdentifier, SignatureVerificationAlgorithm, alg_id};
 
 use crate::der::{self, NotDer};
 use crate::digest::Digest;
@@ -17,6 +14,9 @@ const MAX_SPKI: usize = 2048;
 
 /// Fewest bits of an RSA key (BSI TR-02102 asks for 3000 of new keys; older ones still verify).
 const MIN_RSA_BITS: usize = 2048;
+
+/// Most bits: longer ones only cost time.
+const MAX_RSA_BITS: usize = 8192;
 
 /// How a key signs. One algorithm for each kind of key; names as in the global configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -106,14 +106,8 @@ impl PublicKey {
         if spki.len() > MAX_SPKI {
             return Err(KeyError::Malformed);
         }
-        match SubjectPublicKeyInfo::from_der(spki) {
-            Ok(([], parsed)) => Ok(Self {
-                algorithm: algorithm_of(&parsed)?,
-                bits: parsed.subject_public_key.data.to_vec(),
-                digest: Digest::of(spki),
-            }),
-            _ => Err(KeyError::Malformed),
-        }
+        let (algorithm, bits) = split_spki(spki).map_err(|NotDer| KeyError::Malformed)?;
+        Ok(Self { algorithm: algorithm_of(algorithm, bits)?, bits: bits.to_vec(), digest: Digest::of(spki) })
     }
 
     /// How this key signs.
@@ -140,27 +134,33 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-fn algorithm_of(spki: &SubjectPublicKeyInfo<'_>) -> Result<SignatureAlgorithm, KeyError> {
-    let bits: &[u8] = &spki.subject_public_key.data;
-    let parameters = spki.algorithm.parameters.as_ref();
-    let curve = parameters.and_then(|any| any.as_oid().ok()).map(|oid| oid.to_id_string());
-    match (spki.algorithm.algorithm.to_id_string().as_str(), curve.as_deref()) {
-        ("1.2.840.10045.2.1", Some("1.2.840.10045.3.1.7")) if bits.len() == 65 && bits[0] == 4 => {
-            Ok(SignatureAlgorithm::EcdsaP256Sha256)
-        }
-        ("1.2.840.10045.2.1", Some("1.3.132.0.34")) if bits.len() == 97 && bits[0] == 4 => {
-            Ok(SignatureAlgorithm::EcdsaP384Sha384)
-        }
-        ("1.3.101.112", None) if parameters.is_none() && bits.len() == 32 => Ok(SignatureAlgorithm::Ed25519),
-        ("1.2.840.113549.1.1.1", None) => match spki.parsed() {
-            Ok(ParsedKey::RSA(key)) if (MIN_RSA_BITS..=8192).contains(&key.key_size()) => {
-                Ok(SignatureAlgorithm::RsaPssSha256)
-            }
-            Ok(ParsedKey::RSA(key)) => Err(KeyError::RsaSize(key.key_size())),
-            _ => Err(KeyError::Malformed),
-        },
-        _ => Err(KeyError::Unsupported),
+fn algorithm_of(identifier: &[u8], bits: &[u8]) -> Result<SignatureAlgorithm, KeyError> {
+    let is = |known: AlgorithmIdentifier| *known == *identifier;
+    let uncompressed = |length| bits.len() == length && bits[0] == 4;
+    if is(alg_id::ECDSA_P256) && uncompressed(65) {
+        Ok(SignatureAlgorithm::EcdsaP256Sha256)
+    } else if is(alg_id::ECDSA_P384) && uncompressed(97) {
+        Ok(SignatureAlgorithm::EcdsaP384Sha384)
+    } else if is(alg_id::ED25519) && bits.len() == 32 {
+        Ok(SignatureAlgorithm::Ed25519)
+    } else if is(alg_id::RSA_ENCRYPTION) {
+        let size = rsa_bits(bits).map_err(|NotDer| KeyError::Malformed)?;
+        let fits = (MIN_RSA_BITS..=MAX_RSA_BITS).contains(&size);
+        fits.then_some(SignatureAlgorithm::RsaPssSha256).ok_or(KeyError::RsaSize(size))
+    } else {
+        Err(KeyError::Unsupported)
     }
+}
+
+/// Bits of the modulus of an RSAPublicKey (RFC 8017 appendix A.1.1).
+fn rsa_bits(key: &[u8]) -> Result<usize, NotDer> {
+    let mut numbers = der::only(der::SEQUENCE, key)?.inside();
+    let modulus = numbers.expect(der::INTEGER)?.content;
+    numbers.expect(der::INTEGER)?;
+    numbers.finish()?;
+    let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
+    let first = modulus.get(zeros).ok_or(NotDer)?;
+    Ok((modulus.len() - zeros) * 8 - first.leading_zeros() as usize)
 }
 
 /// With what certification authorities, OCSP responders and timestamping authorities may sign. Nothing with SHA-1.

@@ -39,7 +39,7 @@ impl From<NotDer> for RevocationListError {
 /// A complete revocation list whose signature was verified. [`VerifiedRevocationList::verify`] is its only maker.
 #[derive(Debug, Clone)]
 pub struct VerifiedRevocationList {
-    /// Serial numbers (content bytes), sorted, with the time of revocation.
+    /// Serial numbers without leading zeros, sorted, with the time of revocation.
     revoked: Vec<(Vec<u8>, Time)>,
     next_update: Time,
 }
@@ -68,14 +68,15 @@ impl VerifiedRevocationList {
         }
         let mut revoked: Vec<_> = parsed
             .iter_revoked_certificates()
-            .map(|one| (one.raw_serial().to_vec(), seconds(one.revocation_date)))
+            .map(|one| (number(one.raw_serial()).to_vec(), seconds(one.revocation_date)))
             .collect();
         revoked.sort();
         Ok(Self { revoked, next_update })
     }
 
-    /// When the certificate with this serial number (content bytes) was revoked, if it was.
+    /// When the certificate with this serial number (content bytes, leading zeros do not count) was revoked, if it was.
     pub fn revoked_at(&self, serial: &[u8]) -> Option<Time> {
+        let serial = number(serial);
         let found = self.revoked.binary_search_by(|(one, _)| one.as_slice().cmp(serial));
         found.ok().map(|at| self.revoked[at].1)
     }
@@ -84,6 +85,12 @@ impl VerifiedRevocationList {
     pub fn next_update(&self) -> Time {
         self.next_update
     }
+}
+
+/// A serial number without the zero byte by which DER keeps it positive.
+fn number(content: &[u8]) -> &[u8] {
+    let zeros = content.iter().take_while(|byte| **byte == 0).count();
+    &content[zeros..]
 }
 
 fn verify_signature(list: &[u8], authority: &Certificate) -> Result<(), RevocationListError> {
