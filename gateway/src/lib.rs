@@ -1,1 +1,8 @@
-//! The security server.
+//! The security server: signs, logs and sends what agency systems ask; verifies, authorises, logs and forwards what others
+//! ask of registers behind it.
+//!
+//! Read `exchange` first: a message's way through the house. The modules stand from the door to the cellar.
+
+mod exchange;
+pub mod access;
+pub mod config;

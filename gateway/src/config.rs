@@ -1,0 +1,450 @@
+//! The configuration of a security server: one TOML file, every key documented here, unknown keys refused.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+use trave_host::config::{self, ConfigError, Directory, FilePath, Problems};
+use trave_proto::identifier::{ServerId, ServiceId, SubsystemId};
+use trave_proto::message::Code;
+
+/// Why a configuration is not usable.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayConfigError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(ConfigError),
+    /// It says what cannot be; all of it at once.
+    #[error("{0}")]
+    Problems(Problems),
+}
+
+/// A value that is written as text and checked when it is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parsed<T>(pub T);
+
+impl<'de, T: FromStr<Err: std::fmt::Display>> Deserialize<'de> for Parsed<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+/// Everything an operator sets.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// This security server: `INSTANCE/CLASS/MEMBER/SERVER`.
+    pub server: Parsed<ServerId>,
+    /// Directory of keys, certificates, configurations and the message log.
+    data: FilePath,
+    /// File with the passphrase of the private keys; readable by its owner alone.
+    passphrase_file: FilePath,
+    /// Where the global configuration comes from.
+    pub registry: Registry,
+    /// The door for other security servers.
+    pub peer: Peer,
+    /// The doors for agency systems.
+    #[serde(default)]
+    pub agency: Vec<Agency>,
+    /// What callers need not say themselves.
+    #[serde(default)]
+    pub route: Vec<Route>,
+    /// What is offered here.
+    #[serde(default)]
+    pub service: Vec<Service>,
+    /// Health and metrics.
+    pub operations: Option<Operations>,
+    /// The door for the operator.
+    #[serde(default)]
+    operator: Operator,
+    /// How much at once.
+    #[serde(default)]
+    pub limits: Limits,
+    /// The message log.
+    #[serde(default)]
+    pub log: Log,
+    #[serde(skip, default = "here")]
+    directory: Directory,
+}
+
+/// The registry's distribution door.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Registry {
+    /// `host:port`; spoken to over TLS that is pinned to what enrolment learnt.
+    pub address: String,
+    /// Seconds between two looks for a new global configuration.
+    #[serde(default = "sixty")]
+    pub poll_seconds: u64,
+}
+
+/// The door for other security servers: mutual TLS 1.3.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peer {
+    /// Address to listen on.
+    pub listen: SocketAddr,
+}
+
+/// A door for agency systems.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Agency {
+    /// `host:port`, or `unix:PATH`. Without TLS on loopback or a Unix socket only.
+    pub listen: String,
+    /// Without TLS: the one subsystem that this door speaks for.
+    pub subsystem: Option<Parsed<SubsystemId>>,
+    /// With TLS: this door's certificate chain (PEM).
+    certificate: Option<FilePath>,
+    /// With TLS: its key (encrypted PKCS #8, under the same passphrase).
+    key: Option<FilePath>,
+    /// With TLS: who may come in, each by the certificate that is pinned.
+    #[serde(default)]
+    pub clients: Vec<AgencyClient>,
+    /// What is kept of the contents of calls made here.
+    pub keep_content: KeepContent,
+}
+
+/// An agency system that signs in with a certificate.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgencyClient {
+    /// Its certificate (PEM); its key is what is pinned.
+    certificate: FilePath,
+    /// The subsystems that it may speak for.
+    pub subsystems: Vec<Parsed<SubsystemId>>,
+}
+
+/// Which contents the message log keeps. What is not kept is proved by its commitment alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeepContent {
+    /// Neither requests nor answers.
+    None,
+    /// Requests.
+    Request,
+    /// Requests and answers.
+    All,
+}
+
+/// A route fixes for callers what they do not say; the proof tells that it did.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Its name in manifests: printable, no spaces.
+    pub name: String,
+    /// Calls whose path begins with this take the route.
+    pub path: String,
+    /// The service called.
+    pub service: Parsed<ServiceId>,
+    /// The client; where the door speaks for one subsystem it need not be said.
+    pub client: Option<Parsed<SubsystemId>>,
+    /// The purpose.
+    pub purpose: Option<Parsed<Code>>,
+    /// The legal basis.
+    pub legal_basis: Option<Parsed<Code>>,
+}
+
+/// A service that a register behind this security server offers.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// The service.
+    pub id: Parsed<ServiceId>,
+    /// `http://host:port` of the register; on loopback, else `https://` with `register_certificate`.
+    pub backend: String,
+    /// The register's certificate (PEM) that is pinned.
+    register_certificate: Option<FilePath>,
+    /// What is kept of the contents.
+    pub keep_content: KeepContent,
+    /// How long the register may take for an answer, in seconds.
+    #[serde(default = "thirty")]
+    pub time_out_seconds: u64,
+}
+
+/// `/healthz` and `/metrics`, cleartext.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Operations {
+    /// Address to listen on; of the inner network only.
+    pub listen: SocketAddr,
+}
+
+/// The operator door: a Unix socket that its owner alone can open.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Operator {
+    /// Path of the socket; `operator.sock` in the data directory if absent.
+    socket: Option<FilePath>,
+}
+
+/// How much at once. What is more is refused at once, never queued without end.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Exchanges under way, in each role.
+    pub exchanges: usize,
+    /// Connections on each door.
+    pub connections: usize,
+    /// Exchange ids remembered against replay.
+    pub replay_ids: usize,
+    /// Seconds for a whole exchange that names no deadline of its own.
+    pub exchange_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { exchanges: 1024, connections: 1024, replay_ids: 4_000_000, exchange_seconds: 300 }
+    }
+}
+
+/// The message log.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// Size of a segment file, in MiB.
+    pub segment_mib: u64,
+    /// Seconds between two checkpoints.
+    pub checkpoint_seconds: u64,
+    /// Free space that is kept for the log's own records; below it exchanges are refused. In MiB.
+    pub reserve_mib: u64,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { segment_mib: 64, checkpoint_seconds: 60, reserve_mib: 256 }
+    }
+}
+
+fn here() -> Directory {
+    Directory::of(Path::new("."))
+}
+
+const fn thirty() -> u64 {
+    30
+}
+
+const fn sixty() -> u64 {
+    60
+}
+
+impl Config {
+    /// Reads and checks the file; tells all that is wrong in one run.
+    pub fn read(path: &Path) -> Result<Self, GatewayConfigError> {
+        let config::Configuration { value, directory } =
+            config::read::<Self>(path).map_err(GatewayConfigError::Read)?;
+        let config = Self { directory, ..value };
+        let mut problems = Problems::of(path);
+        config.check(&mut problems);
+        problems.finish(config).map_err(GatewayConfigError::Problems)
+    }
+
+    fn check(&self, problems: &mut Problems) {
+        for (at, agency) in self.agency.iter().enumerate() {
+            agency.check(&format!("agency[{at}]"), problems);
+        }
+        for (at, route) in self.route.iter().enumerate() {
+            route.check(&format!("route[{at}]"), problems);
+        }
+        for (at, service) in self.service.iter().enumerate() {
+            service.check(&format!("service[{at}]"), problems);
+            if self.service[..at].iter().any(|other| other.id == service.id) {
+                problems.add(format!("service[{at}].id"), "this service stands here twice");
+            }
+        }
+        for (key, value) in [
+            ("limits.exchanges", self.limits.exchanges as u64),
+            ("limits.connections", self.limits.connections as u64),
+            ("limits.replay_ids", self.limits.replay_ids as u64),
+            ("limits.exchange_seconds", self.limits.exchange_seconds),
+            ("log.segment_mib", self.log.segment_mib),
+            ("log.checkpoint_seconds", self.log.checkpoint_seconds),
+            ("registry.poll_seconds", self.registry.poll_seconds),
+        ] {
+            if value == 0 {
+                problems.add(key, "is 0, with which nothing would ever happen").hint("leave the key out");
+            }
+        }
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
+        self.data.within(&self.directory)
+    }
+
+    /// The file with the passphrase.
+    pub fn passphrase_file(&self) -> PathBuf {
+        self.passphrase_file.within(&self.directory)
+    }
+
+    /// The operator's socket.
+    pub fn operator_socket(&self) -> PathBuf {
+        match &self.operator.socket {
+            Some(socket) => socket.within(&self.directory),
+            None => self.data().join("operator.sock"),
+        }
+    }
+
+    /// A path of this configuration, from where the file stands.
+    pub fn path(&self, path: &FilePath) -> PathBuf {
+        path.within(&self.directory)
+    }
+}
+
+/// How an agency door is spoken to.
+#[derive(Debug)]
+pub enum AgencyTransport<'a> {
+    /// Cleartext on loopback.
+    Loopback(SocketAddr),
+    /// A Unix socket.
+    Unix(&'a Path),
+    /// TLS with pinned client certificates: address, certificate chain, key.
+    Tls(SocketAddr, &'a FilePath, &'a FilePath),
+}
+
+impl Agency {
+    /// How this door is spoken to; an error in words if it is not clear or not safe.
+    pub fn transport(&self) -> Result<AgencyTransport<'_>, String> {
+        if let Some(path) = self.listen.strip_prefix("unix:") {
+            return Ok(AgencyTransport::Unix(Path::new(path)));
+        }
+        let address: SocketAddr =
+            self.listen.parse().map_err(|_| format!("{:?} is neither host:port nor unix:PATH", self.listen))?;
+        match (&self.certificate, &self.key) {
+            (Some(certificate), Some(key)) => Ok(AgencyTransport::Tls(address, certificate, key)),
+            (None, None) if address.ip().is_loopback() => Ok(AgencyTransport::Loopback(address)),
+            (None, None) => Err("without TLS a door for agency systems listens on loopback or a Unix socket only".into()),
+            _ => Err("certificate and key come together".into()),
+        }
+    }
+
+    fn check(&self, key: &str, problems: &mut Problems) {
+        let tls = match self.transport() {
+            Ok(transport) => matches!(transport, AgencyTransport::Tls(..)),
+            Err(what) => {
+                let hint = "give certificate, key and clients, or listen on 127.0.0.1";
+                problems.add(format!("{key}.listen"), what).hint(hint);
+                return;
+            }
+        };
+        match (tls, &self.subsystem, self.clients.is_empty()) {
+            (false, Some(_), true) | (true, None, false) => {}
+            (false, ..) => problems
+                .add(format!("{key}.subsystem"), "a door without TLS speaks for exactly one subsystem, and has no clients")
+                .hint("name the subsystem"),
+            (true, ..) => problems
+                .add(format!("{key}.clients"), "a door with TLS has clients, each with its certificate and subsystems")
+                .hint("move the subsystem into clients"),
+        }
+    }
+}
+
+impl AgencyClient {
+    /// Path of the certificate, as written.
+    pub fn certificate(&self) -> &FilePath {
+        &self.certificate
+    }
+}
+
+impl Route {
+    fn check(&self, key: &str, problems: &mut Problems) {
+        let printable = |b: u8| (0x21..0x7f).contains(&b);
+        if self.name.is_empty() || self.name.len() > 64 || !self.name.bytes().all(printable) {
+            problems.add(format!("{key}.name"), "is not 1 to 64 printable characters without spaces");
+        }
+        if !self.path.starts_with('/') {
+            problems.add(format!("{key}.path"), "does not begin with a slash");
+        }
+    }
+}
+
+impl Service {
+    /// Whether the register is spoken to over TLS, and its `host:port`.
+    pub fn backend(&self) -> Result<(bool, &str), String> {
+        let (tls, authority) = match self.backend.split_once("://") {
+            Some(("http", authority)) => (false, authority),
+            Some(("https", authority)) => (true, authority),
+            _ => return Err(format!("{:?} is not http://host:port or https://host:port", self.backend)),
+        };
+        let authority = authority.strip_suffix('/').unwrap_or(authority);
+        let host = match authority.rsplit_once(':') {
+            Some((host, port)) if port.parse::<u16>().is_ok() => host,
+            _ => return Err(format!("{:?} has no port", self.backend)),
+        };
+        let loopback = host == "localhost"
+            || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        if !tls && !loopback {
+            return Err("without TLS a register is spoken to on loopback only".into());
+        }
+        Ok((tls, authority))
+    }
+
+    /// The register's pinned certificate.
+    pub fn register_certificate(&self) -> Option<&FilePath> {
+        self.register_certificate.as_ref()
+    }
+
+    /// How long the register may take.
+    pub fn time_out(&self) -> Duration {
+        Duration::from_secs(self.time_out_seconds)
+    }
+
+    fn check(&self, key: &str, problems: &mut Problems) {
+        match self.backend() {
+            Err(what) => {
+                problems.add(format!("{key}.backend"), what).hint("write http://127.0.0.1:50051");
+            }
+            Ok((true, _)) if self.register_certificate.is_none() => {
+                let what = "a register over TLS needs the certificate that is pinned";
+                problems.add(format!("{key}.register_certificate"), what);
+            }
+            Ok(_) => {}
+        }
+        if self.time_out_seconds == 0 {
+            problems.add(format!("{key}.time_out_seconds"), "is 0: every call would fail");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../gateway.example.toml");
+
+    fn read(text: &str) -> Result<Config, GatewayConfigError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("gateway.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::read(&path)
+    }
+
+    #[test]
+    fn the_example_is_valid() {
+        let config = read(EXAMPLE).unwrap();
+        assert_eq!(config.agency.len(), 2);
+        assert!(matches!(config.agency[1].transport(), Ok(AgencyTransport::Tls(..))));
+        assert_eq!(config.service[0].backend(), Ok((false, "127.0.0.1:50051")));
+    }
+
+    #[test]
+    fn all_mistakes_are_told_in_one_run() {
+        let text = EXAMPLE
+            .replace("listen = \"127.0.0.1:7080\"", "listen = \"0.0.0.0:7080\"")
+            .replace("backend = \"http://127.0.0.1:50051\"", "backend = \"http://register.example:50051\"")
+            .replace("path = \"/gewerbe.v1.Register/\"", "path = \"gewerbe\"");
+        let Err(GatewayConfigError::Problems(problems)) = read(&text) else { panic!("accepted") };
+        let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
+        assert_eq!(keys, ["agency[0].listen", "route[0].path", "service[0].backend"]);
+    }
+
+    #[test]
+    fn unknown_keys_and_missing_policies_are_refused() {
+        assert!(matches!(read(&format!("sever = 1\n{EXAMPLE}")), Err(GatewayConfigError::Read(_))));
+        let without = EXAMPLE.replace("keep_content = \"request\"", "");
+        assert!(matches!(read(&without), Err(GatewayConfigError::Read(_))));
+    }
+}

@@ -1,0 +1,308 @@
+//! HTTP heads: what is taken out of a caller's request, what is signed and passed on, and what never is.
+//!
+//! Header identities are never believed: what a caller declares is taken out here and checked against how it came in;
+//! the register gets these headers from us alone.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use prost::Message;
+use trave_proto::encoding::decode_canonical;
+use trave_proto::fault::{Fault, Reason, Side};
+use trave_proto::identifier::{Method, ServiceId, SubsystemId};
+use trave_proto::message::{CallerContext, Code, MAX_HEAD};
+use trave_proto::schema::message as schema;
+
+/// gRPC's deadline header.
+pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+/// The exchange's id, in every answer and every error.
+pub(crate) const EXCHANGE_ID: HeaderName = HeaderName::from_static("trave-exchange-id");
+
+/// Never passed on, either way: they are about one connection (RFC 9110 section 7.6.1), or made anew by each hop.
+const HOP_BY_HOP: [&str; 11] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "host",
+    "content-length",
+];
+/// Ours and X-Road's: taken out of what callers and registers send, set by us.
+const RESERVED: [&str; 2] = ["x-road-", "trave-"];
+
+/// What a caller says of itself and of what it wants; nothing of it is believed yet.
+#[derive(Debug, Default)]
+pub(crate) struct Declared {
+    pub(crate) client: Option<SubsystemId>,
+    pub(crate) service: Option<ServiceId>,
+    pub(crate) purpose: Option<Code>,
+    pub(crate) legal_basis: Option<Code>,
+    pub(crate) context: CallerContext,
+}
+
+impl Declared {
+    /// Reads the headers that are ours. A doubled or malformed one is refused.
+    pub(crate) fn read(headers: &HeaderMap) -> Result<Self, Fault> {
+        Ok(Self {
+            client: parsed(headers, "x-road-client", Reason::InvalidClientIdentifier)?,
+            service: parsed(headers, "x-road-service", Reason::UnknownService)?,
+            purpose: parsed(headers, "trave-purpose", Reason::UnknownPurpose)?,
+            legal_basis: parsed(headers, "trave-legal-basis", Reason::UnknownLegalBasis)?,
+            context: CallerContext {
+                user: text(headers, "x-road-userid")?,
+                issue: text(headers, "x-road-issue")?,
+                message_id: text(headers, "x-road-id")?,
+                subject: text(headers, "trave-subject")?,
+            },
+        })
+    }
+}
+
+fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a HeaderValue>, Fault> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (value, None) => Ok(value),
+        _ => Err(invalid(format!("the header {name} stands twice"))),
+    }
+}
+
+fn parsed<T: FromStr<Err: std::fmt::Display>>(
+    headers: &HeaderMap,
+    name: &str,
+    reason: Reason,
+) -> Result<Option<T>, Fault> {
+    let Some(value) = single(headers, name)? else { return Ok(None) };
+    let text = value.to_str().map_err(|_| invalid(format!("the header {name} is not printable ASCII")))?;
+    let error = |why: T::Err| Fault::before_call(reason, Side::Client, format!("the header {name} is not valid: {why}"));
+    text.parse().map(Some).map_err(error)
+}
+
+/// Free text in UTF-8, at most 1 KiB; empty if absent.
+fn text(headers: &HeaderMap, name: &str) -> Result<String, Fault> {
+    let Some(value) = single(headers, name)? else { return Ok(String::new()) };
+    match std::str::from_utf8(value.as_bytes()) {
+        Ok(text) if text.len() <= 1024 => Ok(text.to_owned()),
+        _ => Err(invalid(format!("the header {name} is not UTF-8 of at most 1024 bytes"))),
+    }
+}
+
+fn invalid(message: String) -> Fault {
+    Fault::before_call(Reason::InvalidMessage, Side::Client, message)
+}
+
+/// Whether a header is passed on.
+fn passes(name: &str) -> bool {
+    !HOP_BY_HOP.contains(&name) && !RESERVED.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// The headers that are signed and passed on, in their order.
+pub(crate) fn passed_on(headers: &HeaderMap) -> Vec<schema::Header> {
+    let kept = headers.iter().filter(|(name, _)| passes(name.as_str()) && **name != GRPC_TIMEOUT);
+    kept.map(|(name, value)| schema::Header {
+        name: name.as_str().to_owned(),
+        value: bytes::Bytes::copy_from_slice(value.as_bytes()),
+    })
+    .collect()
+}
+
+/// The head of a request as it is signed, with the time that is left to its deadline.
+pub(crate) fn request_head(parts: &http::request::Parts, remaining: Option<Duration>) -> schema::RequestHead {
+    let mut headers = passed_on(&parts.headers);
+    if let Some(remaining) = remaining {
+        let value = grpc_timeout(remaining).into();
+        headers.push(schema::Header { name: GRPC_TIMEOUT.as_str().into(), value });
+    }
+    schema::RequestHead {
+        method: parts.method.as_str().to_owned(),
+        path: parts.uri.path().to_owned(),
+        query: parts.uri.query().map(str::to_owned),
+        headers,
+    }
+}
+
+/// The head of a response as it is signed.
+pub(crate) fn response_head(parts: &http::response::Parts) -> schema::ResponseHead {
+    schema::ResponseHead { status: parts.status.as_u16().into(), headers: passed_on(&parts.headers) }
+}
+
+/// Encoded trailers as they are signed.
+pub(crate) fn trailers(trailers: &HeaderMap) -> bytes::Bytes {
+    schema::Trailers { headers: passed_on(trailers) }.encode_to_vec().into()
+}
+
+/// Reads signed headers back. What could not have been sent is refused: the other side is not believed either.
+pub(crate) fn to_header_map(headers: &[schema::Header]) -> Result<HeaderMap, &'static str> {
+    let mut map = HeaderMap::with_capacity(headers.len() + 8);
+    for header in headers {
+        let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| "a header's name is not valid")?;
+        if !passes(name.as_str()) || name.as_str() != header.name {
+            return Err("a header that is never passed on");
+        }
+        let value = HeaderValue::from_bytes(&header.value).map_err(|_| "a header's value is not valid")?;
+        map.append(name, value);
+    }
+    Ok(map)
+}
+
+/// The trailers of a verified message.
+pub(crate) fn read_trailers(encoded: &[u8]) -> Result<HeaderMap, &'static str> {
+    let trailers: schema::Trailers = decode_canonical("trailers", encoded).map_err(|_| "its trailers cannot be read")?;
+    to_header_map(&trailers.headers)
+}
+
+/// The response head of a verified message.
+pub(crate) fn read_response_head(encoded: &[u8]) -> Result<(http::StatusCode, HeaderMap), &'static str> {
+    let head: schema::ResponseHead = decode_canonical("head", encoded).map_err(|_| "its head cannot be read")?;
+    let status = u16::try_from(head.status).ok().and_then(|status| http::StatusCode::from_u16(status).ok());
+    let status = status.filter(|status| !status.is_informational()).ok_or("its status is not one of HTTP")?;
+    Ok((status, to_header_map(&head.headers)?))
+}
+
+/// A gRPC request's head, checked: the path is the method that was permitted, and nothing else is forwarded.
+#[derive(Debug)]
+pub(crate) struct GrpcHead {
+    pub(crate) method: Method,
+    pub(crate) headers: HeaderMap,
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl GrpcHead {
+    /// Reads the head of a verified request, which must be for `method`.
+    pub(crate) fn read(encoded: &[u8], method: &Method) -> Result<Self, &'static str> {
+        if encoded.len() > MAX_HEAD {
+            return Err("its head is too long");
+        }
+        let head: schema::RequestHead = decode_canonical("head", encoded).map_err(|_| "its head cannot be read")?;
+        if head.method != "POST" || head.path != method.as_str() || head.query.is_some() {
+            return Err("its head is not that of the gRPC method in the manifest");
+        }
+        let mut headers = to_header_map(&head.headers)?;
+        let timeout = match headers.remove(GRPC_TIMEOUT) {
+            None => None,
+            Some(value) => Some(parse_grpc_timeout(&value).ok_or("its grpc-timeout is not valid")?),
+        };
+        Ok(Self { method: method.clone(), headers, timeout })
+    }
+}
+
+/// Whether a request is gRPC (gRPC over HTTP/2, "Requests").
+pub(crate) fn is_grpc(parts: &http::request::Parts) -> bool {
+    let content_type = parts.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    parts.method == http::Method::POST && content_type.is_some_and(|value| value.starts_with(b"application/grpc"))
+}
+
+/// A duration in gRPC's form: at most eight digits and a unit.
+pub(crate) fn grpc_timeout(duration: Duration) -> String {
+    const MAX: u128 = 99_999_999;
+    for (value, unit) in [
+        (duration.as_nanos(), 'n'),
+        (duration.as_micros(), 'u'),
+        (duration.as_millis(), 'm'),
+        (duration.as_secs().into(), 'S'),
+    ] {
+        if value <= MAX {
+            return format!("{value}{unit}");
+        }
+    }
+    format!("{}M", (u128::from(duration.as_secs()) / 60).min(MAX))
+}
+
+/// A gRPC deadline; none if it is not of its form.
+pub(crate) fn parse_grpc_timeout(value: &HeaderValue) -> Option<Duration> {
+    let text = value.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let value: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(value * 3600),
+        "M" => Duration::from_secs(value * 60),
+        "S" => Duration::from_secs(value),
+        "m" => Duration::from_millis(value),
+        "u" => Duration::from_micros(value),
+        "n" => Duration::from_nanos(value),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(list: &[(&str, &str)]) -> HeaderMap {
+        let pair = |(name, value): &(&str, &str)| {
+            (HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap())
+        };
+        let mut map = HeaderMap::new();
+        list.iter().map(pair).for_each(|(name, value)| {
+            map.append(name, value);
+        });
+        map
+    }
+
+    #[test]
+    fn identities_and_connection_headers_are_never_passed_on() {
+        let map = headers(&[
+            ("x-road-client", "NORD/SH/luebeck/gewerbeamt"),
+            ("trave-purpose", "x"),
+            ("x-road-anything", "x"),
+            ("connection", "close"),
+            ("te", "trailers"),
+            ("grpc-timeout", "1S"),
+            ("content-type", "application/grpc"),
+            ("key-bin", "AAEC"),
+            ("key-bin", "AwQF"),
+        ]);
+        let names: Vec<_> = passed_on(&map).into_iter().map(|header| header.name).collect();
+        assert_eq!(names, ["content-type", "key-bin", "key-bin"]);
+        assert!(to_header_map(&[schema::Header { name: "x-road-client".into(), value: "x".into() }]).is_err());
+        assert!(to_header_map(&[schema::Header { name: "Upper".into(), value: "x".into() }]).is_err());
+        assert!(to_header_map(&[schema::Header { name: "a".into(), value: "b\r\nc".into() }]).is_err());
+    }
+
+    #[test]
+    fn what_a_caller_declares_is_strict() {
+        let declared = Declared::read(&headers(&[("x-road-client", "NORD/SH/luebeck/gewerbeamt")])).unwrap();
+        assert_eq!(declared.client.unwrap().as_str(), "NORD/SH/luebeck/gewerbeamt");
+        for (reason, list) in [
+            (Reason::InvalidMessage, &[("x-road-client", "a"), ("x-road-client", "a")][..]),
+            (Reason::InvalidClientIdentifier, &[("x-road-client", "NORD/SH/luebeck")][..]),
+            (Reason::UnknownService, &[("x-road-service", "auskunft")][..]),
+            (Reason::UnknownPurpose, &[("trave-purpose", "um zu fragen")][..]),
+        ] {
+            assert_eq!(Declared::read(&headers(list)).unwrap_err().reason, reason);
+        }
+    }
+
+    #[test]
+    fn deadlines_keep_their_value() {
+        for text in ["1S", "250m", "99999999u", "1H", "0n"] {
+            let duration = parse_grpc_timeout(&HeaderValue::from_static(text)).unwrap();
+            let again = parse_grpc_timeout(&grpc_timeout(duration).parse().unwrap()).unwrap();
+            assert_eq!(again, duration, "{text}");
+        }
+        for text in ["", "S", "1", "1s", "123456789S", "-1S", "1.5S"] {
+            assert_eq!(parse_grpc_timeout(&HeaderValue::from_static(text)), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_the_permitted_method_is_forwarded() {
+        let method: Method = "/a.B/C".parse().unwrap();
+        let head = |path: &str, verb: &str, query: Option<&str>| {
+            let (method, path, query) = (verb.into(), path.into(), query.map(str::to_owned));
+            schema::RequestHead { method, path, query, headers: vec![] }.encode_to_vec()
+        };
+        assert!(GrpcHead::read(&head("/a.B/C", "POST", None), &method).is_ok());
+        for other in [head("/a.B/D", "POST", None), head("/a.B/C", "GET", None), head("/a.B/C", "POST", Some("x"))] {
+            assert!(GrpcHead::read(&other, &method).is_err());
+        }
+    }
+}
