@@ -1,0 +1,163 @@
+//! The one thread that signs: gathers manifests into batches, signs each batch once, and hands every message to the log
+//! before it gives it back. So the order of the log and what a cancelled exchange leaves behind are facts of construction.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use trave_message_log::batching::{Gauge, Limits, NotQueued, Queue};
+use trave_message_log::{Entry, Log, LogError, Pending};
+use trave_proto::fault::{Fault, Reason, Side};
+use trave_proto::message::Manifest;
+use trave_proto::signature::{self, BatchSignature, Signed, Unsigned, Way};
+
+/// How long a message waits for others to share its signature.
+const WAIT: Duration = Duration::from_micros(300);
+/// The most manifests in one batch: a path of six hashes.
+const BATCH: usize = 64;
+
+/// Makes the record of a signed message.
+pub(crate) type Recording<W> = Box<dyn FnOnce(&Signed<W>) -> Entry + Send>;
+
+/// A message that was signed and stands in the log's queue: whatever happens now, it is recorded before anything later.
+pub(crate) struct Enqueued<W> {
+    pub(crate) signed: Signed<W>,
+    pub(crate) durable: Pending<()>,
+}
+
+/// A handle to the signing thread.
+#[derive(Debug, Clone)]
+pub(crate) struct SigningThread {
+    queue: Arc<Queue<Box<dyn Job>>>,
+    side: Side,
+}
+
+/// One message of either direction, on its way through the thread.
+trait Job: Send {
+    fn manifest(&self) -> &Manifest;
+    /// Takes the signature, or the news that there is none.
+    fn finish(self: Box<Self>, signature: Option<BatchSignature>, log: &Log);
+}
+
+impl std::fmt::Debug for dyn Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Job")
+    }
+}
+
+struct MessageJob<W> {
+    unsigned: Unsigned<W>,
+    recording: Recording<W>,
+    done: oneshot::Sender<Result<Enqueued<W>, SignError>>,
+}
+
+/// Why a message was not signed and enqueued.
+#[derive(Debug)]
+pub(crate) enum SignError {
+    Key,
+    Log(LogError),
+}
+
+impl SignError {
+    fn fault(&self, side: Side) -> Fault {
+        match self {
+            Self::Key => {
+                let why = "this security server cannot sign: its signing key does not answer";
+                Fault::before_call(Reason::CannotCreateSignature, side, why)
+            }
+            Self::Log(error) => super::recorder::log_fault(error, side),
+        }
+    }
+}
+
+impl<W: Way> Job for MessageJob<W> {
+    fn manifest(&self) -> &Manifest {
+        self.unsigned.manifest()
+    }
+
+    fn finish(self: Box<Self>, signature: Option<BatchSignature>, log: &Log) {
+        let signed = signature.and_then(|signature| self.unsigned.signed(signature).ok());
+        let result = match signed {
+            None => Err(SignError::Key),
+            Some(signed) => match log.append((self.recording)(&signed), ()) {
+                Ok(durable) => Ok(Enqueued { signed, durable }),
+                Err(error) => Err(SignError::Log(error)),
+            },
+        };
+        // An exchange that no longer waits has its message in the log all the same.
+        let _ = self.done.send(result);
+    }
+}
+
+impl SigningThread {
+    /// Starts the thread; it ends when the last handle is dropped or [`Self::close`] is called.
+    pub(crate) fn start(
+        signer: Box<dyn signature::Signer>,
+        log: Log,
+        gauge: Gauge,
+        counters: Arc<SigningCounters>,
+    ) -> std::io::Result<Self> {
+        let limits = Limits { wait: WAIT, items: 4096, queued_bytes: 64 << 20, batch_bytes: usize::MAX };
+        let queue = Arc::new(Queue::new(gauge, limits));
+        let jobs = Arc::clone(&queue);
+        std::thread::Builder::new().name("signer".into()).spawn(move || {
+            while let Some(mut batch) = jobs.next_batch() {
+                while !batch.is_empty() {
+                    let rest = batch.split_off(batch.len().min(BATCH));
+                    sign(signer.as_ref(), std::mem::replace(&mut batch, rest), &log, &counters);
+                }
+            }
+        })?;
+        Ok(Self { queue, side: Side::ClientServer })
+    }
+
+    /// Signs `unsigned`, enqueues the record that `recording` makes of it, and gives it back.
+    pub(crate) async fn sign<W: Way>(
+        &self,
+        unsigned: Unsigned<W>,
+        recording: Recording<W>,
+        side: Side,
+    ) -> Result<Enqueued<W>, Fault> {
+        let bytes = unsigned.parts().content.body.len();
+        let (done, answer) = oneshot::channel();
+        let job: Box<dyn Job> = Box::new(MessageJob { unsigned, recording, done });
+        match self.queue.push(job, bytes) {
+            Ok(()) => {}
+            Err(NotQueued::Full(_)) => {
+                let why = "more messages wait to be signed than this server holds";
+                return Err(Fault::before_call(Reason::Overloaded, side, why));
+            }
+            Err(NotQueued::Closed(_)) => {
+                return Err(Fault::before_call(Reason::MaintenanceMode, side, "this security server is stopping"));
+            }
+        }
+        answer.await.unwrap_or(Err(SignError::Key)).map_err(|error| error.fault(side))
+    }
+}
+
+/// Counts since start, for metrics.
+#[derive(Debug, Default)]
+pub struct SigningCounters {
+    /// Messages signed.
+    pub messages: std::sync::atomic::AtomicU64,
+    /// Signatures made for them.
+    pub signatures: std::sync::atomic::AtomicU64,
+}
+
+fn sign(signer: &dyn signature::Signer, batch: Vec<Box<dyn Job>>, log: &Log, counters: &SigningCounters) {
+    use std::sync::atomic::Ordering::Relaxed;
+    let manifests: Vec<_> = batch.iter().map(|job| job.manifest()).collect();
+    match signature::sign_batch(signer, &manifests) {
+        Ok(signatures) => {
+            counters.messages.fetch_add(batch.len() as u64, Relaxed);
+            counters.signatures.fetch_add(1, Relaxed);
+            for (job, signature) in batch.into_iter().zip(signatures) {
+                job.finish(Some(signature), log);
+            }
+        }
+        Err(error) => {
+            tracing::error!(error = trave_host::config::with_causes(&error), "a batch could not be signed");
+            batch.into_iter().for_each(|job| job.finish(None, log));
+        }
+    }
+}
