@@ -1,0 +1,257 @@
+//! What this server writes into its message log: messages, refusals, ends of exchanges, and what its operator did.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use prost::Message;
+use trave_message_log::{ContentParts, Entry, Log, LogError, Logged};
+use trave_proto::clock::Clock;
+use trave_proto::conversation::{Topic, Verified};
+use trave_proto::digest::Digest;
+use trave_proto::fault::{Fault, Reason, Side};
+use trave_proto::identifier::{ExchangeId, ServerId};
+use trave_proto::message::Direction;
+use trave_proto::schema::log::leaf::Entry as LeafEntry;
+use trave_proto::schema::log::{ExchangeEnded, Leaf, MessageEntry, Outcome, Refusal};
+use trave_proto::signature::{Parts, Signed, Way};
+use trave_proto::verification::TrustedSigner;
+
+use crate::config::KeepContent;
+use crate::signer::Recording;
+
+/// Records of authenticated refusals in one second; more are counted together with the next.
+const REFUSALS_PER_SECOND: u64 = 100;
+
+/// Bytes with their digest.
+pub(crate) type Artefact = (Digest, Bytes);
+
+/// What is needed to verify a message years later, beside the message.
+#[derive(Debug, Clone)]
+pub(crate) struct Evidence {
+    pub(crate) chain: Artefact,
+    pub(crate) ocsp: Artefact,
+    /// Digest of the configuration in use; the configuration itself is kept once, when it is adopted.
+    pub(crate) configuration: Digest,
+    /// TLS certificate of the other side.
+    pub(crate) tls: Artefact,
+    /// Leaf of the grant that permitted the exchange.
+    pub(crate) grant: Option<Artefact>,
+}
+
+impl Evidence {
+    /// What shows who `signer` is.
+    pub(crate) fn of(signer: &TrustedSigner, configuration: Digest, tls: Artefact) -> Self {
+        let (chain, ocsp) = (signer.encoded_chain(), signer.ocsp_response());
+        Self { chain, ocsp, configuration, tls, grant: None }
+    }
+
+    fn artefacts(&self) -> Vec<Artefact> {
+        let always = [&self.chain, &self.ocsp, &self.tls];
+        always.into_iter().chain(&self.grant).cloned().collect()
+    }
+}
+
+/// Writes to the message log.
+#[derive(Debug, Clone)]
+pub(crate) struct Recorder {
+    log: Log,
+    clock: Arc<dyn Clock>,
+    budget: Arc<Budget>,
+}
+
+/// So that a peer cannot fill the log with refusals.
+#[derive(Debug, Default)]
+struct Budget {
+    second: AtomicI64,
+    used: AtomicU64,
+    suppressed: AtomicU64,
+}
+
+impl Recorder {
+    pub(crate) fn new(log: Log, clock: Arc<dyn Clock>) -> Self {
+        Self { log, clock, budget: Arc::default() }
+    }
+
+    /// The log itself.
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// How the record of a message that this server signs is made.
+    pub(crate) fn sent<W: Way>(&self, evidence: Evidence, keep: KeepContent) -> Recording<W> {
+        let clock = Arc::clone(&self.clock);
+        Box::new(move |signed| message_entry(clock.as_ref(), signed, &evidence, true, keep))
+    }
+
+    /// Logs a verified message; it comes back when the record is durable.
+    pub(crate) async fn received<W: Way>(
+        &self,
+        verified: Verified<W>,
+        evidence: &Evidence,
+        keep: KeepContent,
+        side: Side,
+    ) -> Result<Logged<Verified<W>>, Fault> {
+        let entry = message_entry(self.clock.as_ref(), verified.signed(), evidence, false, keep);
+        let pending = self.log.append(entry, verified).map_err(|error| log_fault(&error, side))?;
+        pending.await.map_err(|error| log_fault(&error, side))
+    }
+
+    /// Logs that a call was refused. What the log itself cannot take is told to the operator.
+    pub(crate) async fn refused(&self, refused: Refused<'_>) {
+        let now = self.clock.now();
+        let Some(count) = self.budget.take(now.as_secs()) else { return };
+        let topic = refused.topic;
+        let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
+        let entry = LeafEntry::Refusal(Refusal {
+            exchange_id: refused.exchange.map(|id| Bytes::copy_from_slice(id.as_bytes())).unwrap_or_default(),
+            reason: refused.fault.reason.as_str().into(),
+            side: refused.fault.side.as_str().into(),
+            client: text(topic.map(|topic| topic.client.as_str())),
+            service: text(topic.map(|topic| topic.service.as_str())),
+            method: text(topic.and_then(|topic| topic.method.as_ref()).map(|method| method.as_str())),
+            purpose: text(topic.map(|topic| topic.purpose.as_str())),
+            legal_basis: text(topic.map(|topic| topic.legal_basis.as_str())),
+            peer: text(refused.peer.map(ServerId::as_str)),
+            count,
+        });
+        self.own(entry).await;
+    }
+
+    /// Logs how an exchange ended that did not end with a complete answer.
+    pub(crate) async fn ended(&self, exchange: ExchangeId, fault: &Fault, counts: (u64, u64)) {
+        let outcome = match fault.reason {
+            Reason::Aborted => Outcome::Aborted,
+            Reason::LoggingFailed => Outcome::Unknown,
+            _ => Outcome::Failed,
+        };
+        let entry = LeafEntry::Ended(ExchangeEnded {
+            exchange_id: Bytes::copy_from_slice(exchange.as_bytes()),
+            outcome: outcome.into(),
+            reason: fault.reason.as_str().into(),
+            side: fault.side.as_str().into(),
+            register_reached: fault.register_reached.into(),
+            requests: counts.0,
+            responses: counts.1,
+        });
+        self.own(entry).await;
+    }
+
+    /// Logs a record of the server's own and waits until it is durable; what fails is told to the operator.
+    pub(crate) async fn own(&self, entry: LeafEntry) {
+        if let Err(error) = self.event(entry, Vec::new()).await {
+            tracing::error!(error = trave_host::config::with_causes(&error), "a record could not be logged");
+        }
+    }
+
+    /// Logs an event with artefacts; the leaf comes back with its place when it is durable.
+    pub(crate) async fn event(
+        &self,
+        entry: LeafEntry,
+        artefacts: Vec<Artefact>,
+    ) -> Result<Logged<Leaf>, LogError> {
+        let leaf = Leaf { version: 1, logged_ms: self.clock.now().as_millis(), entry: Some(entry) };
+        let entry = Entry { leaf: leaf.clone(), signature: None, artefacts, content: None };
+        self.log.append(entry, leaf)?.await
+    }
+}
+
+/// A refusal, with what is known of the call: values of the catalogue alone.
+#[derive(Debug)]
+pub(crate) struct Refused<'a> {
+    pub(crate) exchange: Option<ExchangeId>,
+    pub(crate) fault: &'a Fault,
+    pub(crate) topic: Option<&'a Topic>,
+    pub(crate) peer: Option<&'a ServerId>,
+}
+
+impl Budget {
+    /// How many refusals the next record stands for; none if this second has had its share.
+    fn take(&self, second: i64) -> Option<u64> {
+        if self.second.swap(second, Ordering::Relaxed) != second {
+            self.used.store(0, Ordering::Relaxed);
+        }
+        if self.used.fetch_add(1, Ordering::Relaxed) < REFUSALS_PER_SECOND {
+            Some(1 + self.suppressed.swap(0, Ordering::Relaxed))
+        } else {
+            self.suppressed.fetch_add(1, Ordering::Relaxed);
+            None
+        }
+    }
+}
+
+/// The record of a message.
+fn message_entry<W: Way>(
+    clock: &dyn Clock,
+    signed: &Signed<W>,
+    evidence: &Evidence,
+    sent: bool,
+    keep: KeepContent,
+) -> Entry {
+    let signature = signed.signature().to_schema();
+    let entry = MessageEntry {
+        manifest: signed.manifest().encoded().clone(),
+        signature_digest: Digest::of(&signature.encode_to_vec()).to_bytes(),
+        chain_digest: evidence.chain.0.to_bytes(),
+        ocsp_digest: evidence.ocsp.0.to_bytes(),
+        configuration_digest: evidence.configuration.to_bytes(),
+        tls_certificate_digest: evidence.tls.0.to_bytes(),
+        grant_digest: evidence.grant.as_ref().map(|grant| grant.0.to_bytes()).unwrap_or_default(),
+        sent,
+    };
+    let kept = match (keep, W::DIRECTION) {
+        (KeepContent::All, _) | (KeepContent::Request, Direction::Request) => Some(parts_to_keep(signed.parts())),
+        _ => None,
+    };
+    Entry {
+        leaf: Leaf { version: 1, logged_ms: clock.now().as_millis(), entry: Some(LeafEntry::Message(entry)) },
+        signature: Some(signature),
+        artefacts: evidence.artefacts(),
+        content: kept,
+    }
+}
+
+fn parts_to_keep(parts: &Parts) -> ContentParts {
+    let (caller_context, salt) = parts.caller_context.clone().unzip();
+    ContentParts {
+        content_salt: parts.content_salt.to_bytes(),
+        head: parts.content.head.clone(),
+        body: parts.content.body.clone(),
+        trailers: parts.content.trailers.clone(),
+        caller_context_salt: salt.map(|salt| salt.to_bytes()).unwrap_or_default(),
+        caller_context,
+    }
+}
+
+/// What a caller is told when the log does not take a record.
+pub(crate) fn log_fault(error: &LogError, side: Side) -> Fault {
+    match error {
+        LogError::DiskFull { .. } => {
+            let why = "the disk of this security server's message log is full; its operator must make space";
+            Fault::before_call(Reason::DiskFull, side, why)
+        }
+        LogError::Busy => {
+            let why = "this security server's message log is slower than the load";
+            Fault::before_call(Reason::Overloaded, side, why)
+        }
+        error => {
+            tracing::error!(error = trave_host::config::with_causes(error), "the message log failed");
+            let why = "the message log of this security server cannot be written; its operator must look at the disk";
+            Fault::before_call(Reason::LoggingFailed, side, why)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_beyond_the_budget_are_counted_with_the_next() {
+        let budget = Budget::default();
+        let taken = (0..REFUSALS_PER_SECOND + 5).filter(|_| budget.take(1) == Some(1)).count() as u64;
+        assert_eq!(taken, REFUSALS_PER_SECOND);
+        assert_eq!(budget.take(2), Some(6));
+        assert_eq!(budget.take(2), Some(1));
+    }
+}

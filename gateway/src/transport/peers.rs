@@ -1,0 +1,133 @@
+//! Connections to the security servers of services: made when needed, shared by exchanges, replaced before what they
+//! rest on runs out.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+use trave_host::client::Channel;
+use trave_host::stubs::transport::peer_service_client::PeerServiceClient;
+use trave_host::tls::{self, Http, Identity};
+use trave_proto::clock::Clock;
+use trave_proto::conversation::Party;
+use trave_proto::global_configuration::SecurityServerEntry;
+use trave_proto::identifier::ServerId;
+use trave_proto::schema::transport::{GetConfigurationRequest, GreetRequest, OfferConfigurationRequest};
+
+use super::greeting::{Greeted, Own, TransportError, artefact, fresh_nonce};
+use crate::recorder::Artefact;
+use crate::trust::{SecurityServers, Trust};
+
+/// One connection to another security server, greeted both ways.
+#[derive(Debug)]
+pub(crate) struct PeerConnection {
+    pub(crate) channel: Channel,
+    pub(crate) greeted: Greeted,
+    /// This side, with the nonce that it gave.
+    pub(crate) own: Party,
+    pub(crate) tls: Artefact,
+    generation: u64,
+}
+
+impl PeerConnection {
+    /// A client of the service on the other side.
+    pub(crate) fn client(&self) -> PeerServiceClient<Channel> {
+        // Manifest and bodies are bounded by themselves; this bounds what is read before that can be checked.
+        PeerServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_WIRE)
+    }
+}
+
+/// The largest protobuf message on the wire: a body of 1 MiB, heads, manifest, signature.
+pub(crate) const MAX_WIRE: usize = 2 << 20;
+
+/// All connections, one for each security server.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    own: Arc<Own>,
+    identity: Arc<Identity>,
+    trust: Arc<Trust>,
+    clock: Arc<dyn Clock>,
+    connections: Mutex<HashMap<ServerId, Arc<Mutex<Option<Arc<PeerConnection>>>>>>,
+}
+
+impl Peers {
+    pub(crate) fn new(own: Arc<Own>, identity: Arc<Identity>, trust: Arc<Trust>, clock: Arc<dyn Clock>) -> Self {
+        Self { own, identity, trust, clock, connections: Mutex::default() }
+    }
+
+    /// The connection to `server`: the one there is, if it is still good, else a new one. One is made at a time.
+    pub(crate) async fn connection(&self, server: &SecurityServerEntry) -> Result<Arc<PeerConnection>, TransportError> {
+        let slot = {
+            let mut connections = self.connections.lock().await;
+            Arc::clone(connections.entry(server.id().clone()).or_default())
+        };
+        let mut slot = slot.lock().await;
+        if let Some(connection) = slot.as_ref().filter(|connection| self.is_good(connection)) {
+            return Ok(Arc::clone(connection));
+        }
+        let connection = Arc::new(self.connect(server).await?);
+        *slot = Some(Arc::clone(&connection));
+        Ok(connection)
+    }
+
+    /// Whether exchanges may still begin on it. After a change of trust a connection is made anew: its certificates
+    /// are checked again, and both sides show the configuration that they use.
+    fn is_good(&self, connection: &PeerConnection) -> bool {
+        !connection.channel.is_closed()
+            && self.clock.now() < connection.greeted.good_until
+            && connection.generation == self.trust.snapshot().generation
+            && connection.own.signing_certificate == self.own.signer.load().certificate()
+    }
+
+    async fn connect(&self, server: &SecurityServerEntry) -> Result<PeerConnection, TransportError> {
+        let (id, address) = (server.id().clone(), server.address().to_owned());
+        let channel = self.open(&id, &address).await?;
+        let tls = channel.peer_chain().first().map(artefact).ok_or(TransportError::Malformed("no TLS certificate"))?;
+        let nonce = fresh_nonce().ok_or(TransportError::Malformed("no randomness here"))?;
+        let mut client = PeerServiceClient::new(channel.clone()).max_decoding_message_size(MAX_CONFIGURATION_WIRE);
+        let call = |source: tonic::Status| TransportError::Call { server: id.clone(), source: Box::new(source) };
+        let snapshot = self.trust.snapshot();
+        let greeting = Some(self.own.greeting(nonce, &snapshot.configuration));
+        let answer = client.greet(GreetRequest { greeting }).await.map_err(call)?.into_inner().greeting;
+        let answer = answer.ok_or(TransportError::Malformed("it is empty"))?;
+        self.agree(&mut client, answer.configuration_number).await.map_err(call)?;
+        let snapshot = self.trust.snapshot();
+        let greeted = Greeted::verify(answer, &id, &snapshot.configuration, self.clock.now())?;
+        let own = self.own.party(nonce);
+        Ok(PeerConnection { channel, greeted, own, tls, generation: snapshot.generation })
+    }
+
+    async fn open(&self, server: &ServerId, address: &str) -> Result<Channel, TransportError> {
+        let policy = SecurityServers { trust: Arc::clone(&self.trust), only: Some(server.clone()) };
+        let identity = Some(Arc::clone(&self.identity));
+        let connect = |source| TransportError::Connect { server: server.clone(), address: address.to_owned(), source };
+        let client = tls::Client::new(identity, Arc::new(policy), Http::Two, Arc::clone(&self.clock));
+        let client = client.map_err(|error| {
+            tracing::error!(error = trave_host::config::with_causes(&error), "TLS cannot be set up");
+            TransportError::Malformed("TLS cannot be set up here")
+        })?;
+        Channel::tls(address, &client).await.map_err(connect)
+    }
+
+    /// Brings both sides to the newer of their two configurations. A peer is believed only as far as the configuration
+    /// keys have signed.
+    async fn agree(&self, client: &mut PeerServiceClient<Channel>, theirs: u64) -> Result<(), tonic::Status> {
+        let ours = self.trust.snapshot();
+        let number = ours.configuration.number();
+        if theirs > number {
+            let answer = client.get_configuration(GetConfigurationRequest { number: 0 }).await?;
+            if let Some(signed) = answer.into_inner().configuration
+                && let Err(error) = self.trust.adopt(&signed)
+            {
+                tracing::warn!(error = trave_host::config::with_causes(&error), "a peer's configuration is refused");
+            }
+        } else if theirs < number {
+            let configuration = Some(ours.configuration.signed().clone());
+            client.offer_configuration(OfferConfigurationRequest { configuration }).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The largest answer to a request for a configuration.
+pub(crate) const MAX_CONFIGURATION_WIRE: usize = 17 << 20;
