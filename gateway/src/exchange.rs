@@ -1,6 +1,101 @@
-//! An exchange, from first to last byte, on either side.
-#![allow(dead_code, reason = "x")]
+//! An exchange, from first to last byte. Read [`client`] and [`provider`]: each is a message's way through this server.
+//!
+//! Both consist of the same two halves: [`outgoing`] signs what this side says and hands it to the log, [`incoming`]
+//! verifies and logs what the other side says before anybody gets it.
+
+mod client;
+mod provider;
+mod incoming;
+mod outgoing;
+mod relayed;
+mod reply;
 mod replay;
 mod framing;
 mod head;
-mod reply;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use trave_message_log::batching::Gauge;
+use trave_proto::clock::Clock;
+use trave_proto::conversation::Conversation;
+use trave_proto::fault::{Fault, Reason, Side};
+use trave_proto::verification::VerifiedBatches;
+
+use crate::access::Access;
+use crate::metrics::Metrics;
+use crate::recorder::Recorder;
+use crate::services::Services;
+use crate::signer::SigningThread;
+use crate::transport::{Own, Peers};
+use crate::trust::Trust;
+
+pub(crate) use client::{Call, Caller, Routes, run as ask};
+pub(crate) use provider::run as answer;
+pub(crate) use relayed::Relayed;
+pub(crate) use replay::ReplayGuard;
+pub(crate) use reply::trailers_only;
+
+/// What every exchange of this server uses.
+#[derive(Debug)]
+pub(crate) struct Exchanges {
+    pub(crate) own: Arc<Own>,
+    pub(crate) trust: Arc<Trust>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) recorder: Recorder,
+    pub(crate) signing: SigningThread,
+    pub(crate) peers: Peers,
+    pub(crate) access: Access,
+    pub(crate) services: Services,
+    pub(crate) routes: Routes,
+    pub(crate) replay: ReplayGuard,
+    pub(crate) batches: Box<dyn VerifiedBatchesDebug>,
+    pub(crate) gauge: Gauge,
+    pub(crate) asking: Admission,
+    pub(crate) answering: Admission,
+    pub(crate) longest: Duration,
+    pub(crate) metrics: Metrics,
+}
+
+/// A memory of verified batches that can be printed.
+pub(crate) trait VerifiedBatchesDebug: VerifiedBatches + std::fmt::Debug {}
+
+impl<T: VerifiedBatches + std::fmt::Debug> VerifiedBatchesDebug for T {}
+
+/// How many exchanges of one role may be under way; one more is refused at once.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    places: Arc<Semaphore>,
+    side: Side,
+}
+
+impl Admission {
+    pub(crate) fn new(places: usize, side: Side) -> Self {
+        Self { places: Arc::new(Semaphore::new(places)), side }
+    }
+
+    /// A place, until it is dropped.
+    fn enter(&self) -> Result<OwnedSemaphorePermit, Fault> {
+        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            let why = "as many exchanges as this security server admits are under way; try again shortly";
+            Fault::before_call(Reason::Overloaded, self.side, why)
+        })
+    }
+}
+
+/// A conversation that both directions of an exchange use.
+type Shared = Arc<Mutex<Conversation>>;
+
+fn lock(conversation: &Shared) -> std::sync::MutexGuard<'_, Conversation> {
+    conversation.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Fresh random bytes; without them nothing is signed.
+fn random<const N: usize>(side: Side) -> Result<[u8; N], Fault> {
+    let mut bytes = [0; N];
+    SystemRandom::new().fill(&mut bytes).map(|()| bytes).map_err(|_| {
+        Fault::before_call(Reason::InternalError, side, "this security server's system gives no random bytes")
+    })
+}

@@ -3,17 +3,19 @@
 //! gRPC frames are kept as they are, prefix included (gRPC over HTTP/2, "Length-Prefixed-Message"): the other side
 //! forwards the same bytes, and no schema need be known.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame};
+use tokio::time::{Instant, timeout_at};
 use trave_proto::message::MAX_BODY;
 
 /// How long the first message waits for the end of its direction, so as to be signed together with it.
 const WAIT_FOR_END: Duration = Duration::from_millis(1);
+/// How long a head waits for the first piece of its body.
+pub(crate) const WAIT_FOR_FIRST: Duration = Duration::from_millis(1);
 /// gRPC's prefix: one byte for compression, four for the length.
 const PREFIX: usize = 5;
 
@@ -56,70 +58,63 @@ pub(crate) struct Pieces<B> {
     held: BytesMut,
     /// Bytes of the gRPC message under way that have not been handed out yet.
     rest_of_message: usize,
+    /// A whole piece that waits for the end of the body to be signed together with it.
+    waiting: Option<(Bytes, Instant)>,
     first: bool,
     done: bool,
-    ready: VecDeque<Piece>,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Pieces<B> {
     pub(crate) fn new(body: B, framing: Framing) -> Self {
         let held = BytesMut::new();
-        Self { body, framing, held, rest_of_message: 0, first: true, done: false, ready: VecDeque::new() }
+        Self { body, framing, held, rest_of_message: 0, waiting: None, first: true, done: false }
     }
 
-    /// The next piece; none after the one with the end.
+    /// The next piece; none after the one with the end. What was read is kept if this is dropped before it is ready.
     pub(crate) async fn next(&mut self) -> Result<Option<Piece>, B::Error> {
-        if let Some(piece) = self.ready.pop_front() {
-            return Ok(Some(piece));
-        }
         if self.done {
             return Ok(None);
         }
         loop {
-            if let Some(body) = self.cut() {
-                return self.with_end_if_near(body).await.map(Some);
+            if self.waiting.is_none()
+                && let Some(body) = self.cut()
+            {
+                let wait = if std::mem::take(&mut self.first) { WAIT_FOR_END } else { Duration::ZERO };
+                self.waiting = Some((body, Instant::now() + wait));
             }
-            match self.body.frame().await.transpose()? {
+            if self.waiting.is_some() && !self.held.is_empty() {
+                return Ok(Some(self.piece(false, None)));
+            }
+            if self.body.is_end_stream() {
+                return Ok(Some(self.piece(true, None)));
+            }
+            let frame = match &self.waiting {
+                None => self.body.frame().await,
+                Some((_, until)) => match timeout_at(*until, self.body.frame()).await {
+                    Ok(frame) => frame,
+                    Err(_) => return Ok(Some(self.piece(false, None))),
+                },
+            };
+            match frame.transpose()? {
+                None => return Ok(Some(self.piece(true, None))),
                 Some(frame) => {
                     if let Some(trailers) = self.take(frame) {
-                        return Ok(Some(self.last(Some(trailers))));
+                        return Ok(Some(self.piece(true, Some(trailers))));
                     }
                 }
-                None => return Ok(Some(self.last(None))),
             }
         }
     }
 
-    /// Waits a moment for the end behind the first piece; behind later ones takes it only if it is already there.
-    async fn with_end_if_near(&mut self, body: Bytes) -> Result<Piece, B::Error> {
-        let wait = if std::mem::take(&mut self.first) { WAIT_FOR_END } else { Duration::ZERO };
-        if !self.held.is_empty() {
-            return Ok(Piece { body, ..Piece::default() });
-        }
-        if self.body.is_end_stream() {
-            self.done = true;
-            return Ok(Piece { body, end: true, trailers: None });
-        }
-        let near = match wait {
-            Duration::ZERO => tokio::time::timeout(Duration::ZERO, self.body.frame()).await,
-            wait => tokio::time::timeout(wait, self.body.frame()).await,
+    /// The piece that waited, or at the end whatever is left: an incomplete gRPC message passes as it came, for the
+    /// receiver to judge.
+    fn piece(&mut self, end: bool, trailers: Option<HeaderMap>) -> Piece {
+        self.done = end;
+        let body = match self.waiting.take() {
+            Some((body, _)) => body,
+            None => self.held.split().freeze(),
         };
-        match near.map(Option::transpose) {
-            Err(_) => Ok(Piece { body, ..Piece::default() }),
-            Ok(frame) => match frame? {
-                None => {
-                    self.done = true;
-                    Ok(Piece { body, end: true, trailers: None })
-                }
-                Some(frame) => match self.take(frame) {
-                    Some(trailers) => {
-                        self.done = true;
-                        Ok(Piece { body, end: true, trailers: Some(trailers) })
-                    }
-                    None => Ok(Piece { body, ..Piece::default() }),
-                },
-            },
-        }
+        Piece { body, end, trailers }
     }
 
     /// Takes a frame's bytes; the trailers if it has them.
@@ -131,13 +126,6 @@ impl<B: Body<Data = Bytes> + Unpin> Pieces<B> {
             }
             Err(frame) => frame.into_trailers().ok(),
         }
-    }
-
-    /// What is left when the body has ended; an incomplete gRPC message passes as it came, for the receiver to judge.
-    fn last(&mut self, trailers: Option<HeaderMap>) -> Piece {
-        self.done = true;
-        let body = self.held.split().freeze();
-        Piece { body, end: true, trailers }
     }
 
     /// Cuts the next whole piece off what is held.

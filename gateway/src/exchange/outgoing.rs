@@ -1,0 +1,103 @@
+//! What this side says: made into a message, signed, and in the log's queue before anybody sends it.
+
+use bytes::Bytes;
+use hyper::body::Body;
+use trave_message_log::Logged;
+use trave_proto::conversation::InUse;
+use trave_proto::fault::{Fault, Reason, Side};
+use trave_proto::message::{Content, Ending, Salt};
+use trave_proto::signature::{Parts, Signed, Unsigned, Way};
+use trave_proto::schema::message::Envelope;
+
+use super::framing::{Piece, Pieces};
+use super::{Exchanges, Shared, head, lock, random};
+use crate::config::KeepContent;
+use crate::recorder::{Artefact, Evidence, log_fault};
+use crate::signer::Enqueued;
+
+/// One direction of an exchange, as its sender.
+pub(crate) struct Outgoing<'a> {
+    pub(crate) exchanges: &'a Exchanges,
+    pub(crate) conversation: Shared,
+    pub(crate) side: Side,
+    /// TLS certificate of the other side.
+    pub(crate) tls: Artefact,
+    pub(crate) keep: KeepContent,
+    /// The grant that permitted the exchange, at its provider.
+    pub(crate) grant: Option<Artefact>,
+}
+
+impl Outgoing<'_> {
+    /// Signs one message and hands its record to the log; it may be sent when this side needs no durable record first.
+    pub(crate) async fn say<W: Way>(
+        &self,
+        content: Content,
+        caller_context: Option<Bytes>,
+        ending: Ending,
+    ) -> Result<Enqueued<W>, Fault> {
+        let snapshot = self.exchanges.trust.valid(self.side)?;
+        let (configuration, now) = (&snapshot.configuration, self.exchanges.clock.now());
+        let signer = self.exchanges.own.signer.load_full();
+        signer.check_current(configuration, now).map_err(|error| {
+            let why = format!("this security server's own signing certificate: {error}");
+            Fault::before_call(Reason::CertValidation, self.side, why)
+        })?;
+        let parts = Parts {
+            content,
+            content_salt: Salt::new(random(self.side)?),
+            caller_context: match caller_context {
+                None => None,
+                Some(encoded) => Some((encoded, Salt::new(random(self.side)?))),
+            },
+        };
+        let in_use = InUse { number: configuration.number(), digest: configuration.digest() };
+        let mut evidence = Evidence::of(&signer, configuration.digest(), self.tls.clone());
+        evidence.grant.clone_from(&self.grant);
+        let unsigned = {
+            let mut conversation = lock(&self.conversation);
+            let unsigned = Unsigned::<W>::new(conversation.next(now, in_use, ending), parts)
+                .map_err(|error| self.too_large(&error))?;
+            conversation.sent(unsigned.manifest());
+            unsigned
+        };
+        let recording = self.exchanges.recorder.sent(evidence, self.keep);
+        self.exchanges.signing.sign(unsigned, recording, self.side).await
+    }
+
+    /// Signs one message and waits until its record is durable: only then may an answer leave.
+    pub(crate) async fn say_durably<W: Way>(&self, content: Content, ending: Ending) -> Result<Logged<Signed<W>>, Fault> {
+        let Enqueued { signed, durable } = self.say(content, None, ending).await?;
+        let logged = durable.await.map_err(|error| log_fault(&error, self.side))?;
+        Ok(logged.map(|()| signed))
+    }
+
+    fn too_large(&self, error: &trave_proto::signature::SignatureError) -> Fault {
+        let why = trave_host::config::with_causes(error);
+        Fault::before_call(Reason::TooLarge, self.side, why)
+    }
+}
+
+/// The content and ending that a piece of a body becomes.
+pub(crate) fn content_of(piece: Piece, head: Option<Bytes>) -> (Content, Ending) {
+    let trailers = piece.trailers.as_ref().map(head::trailers);
+    let ending = if piece.end { Ending::End } else { Ending::Continue };
+    (Content { head, body: piece.body, trailers }, ending)
+}
+
+/// The piece that goes with a head: the first if it comes at once, else nothing, so that a head never waits for a body.
+pub(crate) async fn first_piece<B: Body<Data = Bytes> + Unpin>(pieces: &mut Pieces<B>) -> Result<Piece, B::Error> {
+    match tokio::time::timeout(super::framing::WAIT_FOR_FIRST, pieces.next()).await {
+        Ok(piece) => Ok(piece?.unwrap_or(Piece { end: true, ..Piece::default() })),
+        Err(_) => Ok(Piece::default()),
+    }
+}
+
+/// A message of a request, as it leaves: its record is in the log's queue.
+pub(crate) fn request_envelope<W: Way>(enqueued: &Enqueued<W>) -> Envelope {
+    enqueued.signed.to_envelope()
+}
+
+/// A message of a response, as it leaves: its record is durable.
+pub(crate) fn response_envelope<W: Way>(logged: &Logged<Signed<W>>) -> Envelope {
+    logged.get().to_envelope()
+}
