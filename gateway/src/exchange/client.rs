@@ -1,0 +1,485 @@
+//! The client's side of an exchange: an agency system asks; this server signs, logs and sends, and gives out the answer
+//! only when it is verified and logged.
+
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hyper::body::Incoming as HyperBody;
+use prost::Message;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use trave_message_log::Logged;
+use trave_proto::conversation::{Conversation, Topic, Verified};
+use trave_proto::fault::{Fault, Reason, Side};
+use trave_proto::identifier::{ExchangeId, Method, ServiceId, SubsystemId};
+use trave_proto::message::{Code, Content, Ending};
+use trave_proto::schema::transport::{ExchangeRequest, ExchangeResponse, RegisterReached, exchange_response::Answer};
+use trave_proto::signature::{Request, Response};
+
+use super::framing::{Framing, Pieces};
+use super::head::{self, Declared};
+use super::incoming::Incoming;
+use super::outgoing::{Outgoing, content_of, first_piece, request_envelope};
+use super::relayed::{Relay, Relayed};
+use super::{Exchanges, Shared, lock, random, reply};
+use crate::config::KeepContent;
+use crate::recorder::Refused;
+use crate::transport::PeerConnection;
+
+/// Messages that wait on the wire's stream; with the one in hand that is two.
+const ON_THE_WIRE: usize = 1;
+const SIDE: Side = Side::ClientServer;
+
+/// Whom a door lets speak, as it was authenticated: never from a header.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    /// The subsystems that it may speak for.
+    pub(crate) subsystems: Arc<[SubsystemId]>,
+    /// What is kept of its calls.
+    pub(crate) keep: KeepContent,
+}
+
+/// A call as it came in at a door.
+pub(crate) struct Call {
+    pub(crate) caller: Caller,
+    pub(crate) parts: http::request::Parts,
+    pub(crate) body: HyperBody,
+    pub(crate) reply: oneshot::Sender<http::Response<Relayed>>,
+}
+
+/// What callers on a route need not say themselves.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) name: String,
+    pub(crate) path: String,
+    pub(crate) service: ServiceId,
+    pub(crate) client: Option<SubsystemId>,
+    pub(crate) purpose: Option<Code>,
+    pub(crate) legal_basis: Option<Code>,
+}
+
+/// The routes, the longest path first.
+#[derive(Debug, Default)]
+pub(crate) struct Routes(Vec<Route>);
+
+impl Routes {
+    pub(crate) fn new(mut routes: Vec<Route>) -> Self {
+        routes.sort_by_key(|route| std::cmp::Reverse(route.path.len()));
+        Self(routes)
+    }
+
+    fn of(&self, path: &str) -> Option<&Route> {
+        self.0.iter().find(|route| path.starts_with(&route.path))
+    }
+}
+
+/// Answers a call. This is the exchange's own task: if the caller goes away, that is an event here.
+pub(crate) async fn run(exchanges: Arc<Exchanges>, mut call: Call) {
+    let begun = Instant::now();
+    let exchange = match random(SIDE) {
+        Ok(random) => ExchangeId::new(exchanges.clock.now(), &random),
+        Err(fault) => return drop(call.reply.send(reply::trailers_only(&fault, None))),
+    };
+    let mut stage = Stage::default();
+    let ended = exchange_with(&exchanges, exchange, &mut call, &mut stage).await;
+    let outcome = ended.as_ref().map_or_else(|fault| fault.reason.as_str(), |()| "answered");
+    exchanges.metrics.ended("client", outcome, begun.elapsed());
+    let Err(fault) = ended else { return };
+    record(&exchanges, exchange, &stage, &fault).await;
+    tracing::info!(%exchange, reason = fault.reason.as_str(), side = fault.side.as_str(),
+        register_reached = fault.register_reached_str(), message = fault.message, "exchange failed");
+    match stage.relay {
+        // The head went out before: the error follows as trailers.
+        Some(relay) => drop(relay.trailers(reply::trailers(&fault, Some(exchange))).await),
+        None => drop(call.reply.send(reply::trailers_only(&fault, Some(exchange)))),
+    }
+}
+
+/// How far an exchange came, for whoever tells its end.
+#[derive(Default)]
+struct Stage {
+    topic: Option<Topic>,
+    conversation: Option<Shared>,
+    relay: Option<Relay>,
+}
+
+/// Everything refused before the first message was signed is a refusal; after it, an end of the exchange.
+async fn record(exchanges: &Exchanges, exchange: ExchangeId, stage: &Stage, fault: &Fault) {
+    let counts = stage.conversation.as_ref().map_or((0, 0), |conversation| lock(conversation).counts());
+    if counts.0 > 0 {
+        exchanges.recorder.ended(exchange, fault, counts).await;
+    } else {
+        let topic = stage.topic.as_ref();
+        exchanges.recorder.refused(Refused { exchange: Some(exchange), fault, topic, peer: None }).await;
+    }
+}
+
+async fn exchange_with(
+    exchanges: &Exchanges,
+    id: ExchangeId,
+    call: &mut Call,
+    stage: &mut Stage,
+) -> Result<(), Fault> {
+    let _place = exchanges.asking.enter()?;
+    let _in_flight = exchanges.gauge.enter();
+    let declared = Declared::read(&call.parts.headers)?;
+    let context = declared.context.clone();
+    let topic = topic(exchanges, id, call, declared)?;
+    let deadline = deadline(exchanges, &call.parts)?;
+    check_catalogue(exchanges, &topic)?;
+    stage.topic = Some(topic.clone());
+    let connection = connection(exchanges, &topic, deadline).await?;
+    let conversation = Conversation::ask(topic, connection.own.clone(), connection.greeted.party.clone());
+    let conversation: Shared = Arc::new(Mutex::new(conversation));
+    stage.conversation = Some(Arc::clone(&conversation));
+    let timed = deadline.is_some();
+    let until = deadline.unwrap_or_else(|| Instant::now() + exchanges.longest);
+    let outgoing = Outgoing {
+        exchanges,
+        conversation: Arc::clone(&conversation),
+        side: SIDE,
+        tls: connection.tls.clone(),
+        keep: call.caller.keep,
+        grant: None,
+    };
+    let incoming = Incoming {
+        exchanges,
+        conversation: Arc::clone(&conversation),
+        side: SIDE,
+        signer: &connection.greeted.signer,
+        chain: connection.channel.peer_chain(),
+        tls: connection.tls.clone(),
+        keep: call.caller.keep,
+        generation: exchanges.trust.snapshot().generation,
+    };
+    let (wire, requests) = mpsc::channel(ON_THE_WIRE);
+    let head = head::request_head(&call.parts, timed.then(|| until.saturating_duration_since(Instant::now())));
+    let first = First { head: head.encode_to_vec().into(), context: context.encode() };
+    let asking = Asking { framing: Framing::of(&call.parts.headers), first, wire };
+    let sending = pin!(asking.send(outgoing, &mut call.body));
+    let mut answer = Answering { id, reply: &mut call.reply, relay: &mut stage.relay };
+    let receiving = pin!(answer.receive(incoming, &connection, requests));
+    let ended = both(sending, receiving, until).await;
+    ended.map_err(|fault| with_what_is_known(fault, &conversation))
+}
+
+/// Runs both directions until the answer is complete, one of them fails, or time is up.
+async fn both(
+    mut sending: std::pin::Pin<&mut impl Future<Output = Result<(), Fault>>>,
+    mut receiving: std::pin::Pin<&mut impl Future<Output = Result<(), Fault>>>,
+    until: Instant,
+) -> Result<(), Fault> {
+    let mut sent = false;
+    loop {
+        tokio::select! {
+            biased;
+            ended = &mut receiving => return ended,
+            ended = &mut sending, if !sent => {
+                ended?;
+                sent = true;
+            }
+            () = tokio::time::sleep_until(until) => {
+                let why = "the deadline of the call passed before its answer was complete";
+                return Err(Fault::before_call(Reason::DeadlineExceeded, SIDE, why).with_register(RegisterReached::Unknown));
+            }
+        }
+    }
+}
+
+/// A fault of this side's that happened after something was sent cannot say that the register was not reached.
+fn with_what_is_known(fault: Fault, conversation: &Shared) -> Fault {
+    let (sent, received) = lock(conversation).counts();
+    match (fault.register_reached, fault.side) {
+        (RegisterReached::No, SIDE | Side::Client) if received > 0 => fault.with_register(RegisterReached::Yes),
+        (RegisterReached::No, SIDE | Side::Client) if sent > 0 => fault.with_register(RegisterReached::Unknown),
+        _ => fault,
+    }
+}
+
+/// What the call is about: declared by the caller or its route, and checked against how it came in.
+fn topic(exchanges: &Exchanges, exchange: ExchangeId, call: &Call, declared: Declared) -> Result<Topic, Fault> {
+    let refuse = |reason, why: String| Err(Fault::before_call(reason, Side::Client, why));
+    if !head::is_grpc(&call.parts) {
+        let why = "this door takes gRPC: POST with content type application/grpc";
+        return refuse(Reason::InvalidMessage, why.into());
+    }
+    let path = call.parts.uri.path();
+    let route = exchanges.routes.of(path);
+    let name = if route.is_some() { "named by the route" } else { "missing" };
+    let Some(service) = settle(declared.service, route.map(|route| &route.service)) else {
+        return refuse(Reason::UnknownService, format!("the header x-road-service is {name} or contradicts the route"));
+    };
+    let client = client(&call.caller, declared.client, route.and_then(|route| route.client.as_ref()))?;
+    let Some(purpose) = settle(declared.purpose, route.and_then(|route| route.purpose.as_ref())) else {
+        let why = "the purpose is missing, or contradicts the route: give the header trave-purpose";
+        return refuse(Reason::UnknownPurpose, why.into());
+    };
+    let Some(legal_basis) = settle(declared.legal_basis, route.and_then(|route| route.legal_basis.as_ref())) else {
+        let why = "the legal basis is missing, or contradicts the route: give the header trave-legal-basis";
+        return refuse(Reason::UnknownLegalBasis, why.into());
+    };
+    let method: Method = match (path.parse(), call.parts.uri.query()) {
+        (Ok(method), None) => method,
+        _ => return refuse(Reason::UnknownMethod, "the path is not a gRPC method, /package.Service/Method".into()),
+    };
+    let route = route.map(|route| route.name.clone());
+    Ok(Topic { exchange, client, service, method: Some(method), purpose, legal_basis, route })
+}
+
+/// What the caller and the route say, if they do not contradict each other.
+fn settle<T: Clone + PartialEq>(declared: Option<T>, fixed: Option<&T>) -> Option<T> {
+    match (declared, fixed) {
+        (Some(declared), Some(fixed)) => (declared == *fixed).then_some(declared),
+        (declared, fixed) => declared.or_else(|| fixed.cloned()),
+    }
+}
+
+/// The client: one that the door lets this caller speak for.
+fn client(
+    caller: &Caller,
+    declared: Option<SubsystemId>,
+    fixed: Option<&SubsystemId>,
+) -> Result<SubsystemId, Fault> {
+    let refuse = |why: String| Err(Fault::before_call(Reason::InvalidClientIdentifier, Side::Client, why));
+    let client = match (declared, fixed, &*caller.subsystems) {
+        (Some(declared), Some(fixed), _) if declared != *fixed => {
+            return refuse(format!("the route is for {fixed}, not for {declared}"));
+        }
+        (Some(client), ..) => client,
+        (None, Some(fixed), _) => fixed.clone(),
+        (None, None, [only]) => only.clone(),
+        (None, None, _) => return refuse("name the subsystem that asks in the header x-road-client".into()),
+    };
+    if caller.subsystems.contains(&client) {
+        Ok(client)
+    } else {
+        refuse(format!("whoever signed in at this door does not speak for {client}"))
+    }
+}
+
+/// The time by which the caller wants its answer.
+fn deadline(exchanges: &Exchanges, parts: &http::request::Parts) -> Result<Option<Instant>, Fault> {
+    let Some(value) = parts.headers.get(head::GRPC_TIMEOUT) else { return Ok(None) };
+    match head::parse_grpc_timeout(value) {
+        Some(timeout) => Ok(Some(Instant::now() + timeout.min(exchanges.longest))),
+        None => Err(Fault::before_call(Reason::InvalidMessage, Side::Client, "the header grpc-timeout is not valid")),
+    }
+}
+
+/// Purpose, legal basis, service and method are values of the catalogue, or the call goes nowhere.
+pub(super) fn check_catalogue(exchanges: &Exchanges, topic: &Topic) -> Result<(), Fault> {
+    let snapshot = exchanges.trust.valid(SIDE)?;
+    in_catalogue(&snapshot.configuration, topic, SIDE)
+}
+
+/// See [`check_catalogue`]; the provider's side asks the same of what it received.
+pub(super) fn in_catalogue(
+    configuration: &trave_proto::global_configuration::Configuration,
+    topic: &Topic,
+    side: Side,
+) -> Result<(), Fault> {
+    let refuse = |reason, why: String| Err(Fault::before_call(reason, side, why));
+    if configuration.subsystem(&topic.client).is_none() {
+        return refuse(Reason::UnknownMember, format!("the global configuration does not know {}", topic.client));
+    }
+    let Some(service) = configuration.service(&topic.service) else {
+        return refuse(Reason::UnknownService, format!("the catalogue does not know the service {}", topic.service));
+    };
+    if let Some(method) = topic.method.as_ref().filter(|method| !service.has_method(method)) {
+        return refuse(Reason::UnknownMethod, format!("the catalogue does not know the method {method} of {}", topic.service));
+    }
+    if configuration.purpose(topic.purpose.as_str()).is_none() || !service.allows_purpose(topic.purpose.as_str()) {
+        let why = format!("{} is not a purpose for which {} may be called", topic.purpose, topic.service);
+        return refuse(Reason::UnknownPurpose, why);
+    }
+    if configuration.legal_basis(topic.legal_basis.as_str()).is_none() {
+        return refuse(Reason::UnknownLegalBasis, format!("the catalogue does not know the legal basis {}", topic.legal_basis));
+    }
+    Ok(())
+}
+
+/// A connection to a security server that offers the service.
+async fn connection(
+    exchanges: &Exchanges,
+    topic: &Topic,
+    deadline: Option<Instant>,
+) -> Result<Arc<PeerConnection>, Fault> {
+    let snapshot = exchanges.trust.valid(SIDE)?;
+    let own = snapshot.configuration.hosts(&exchanges.own.server, &topic.client);
+    if !own {
+        let why = format!("the global configuration does not register {} on this security server", topic.client);
+        return Err(Fault::before_call(Reason::SignerNotAllowed, SIDE, why));
+    }
+    let until = deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(20));
+    let mut last = None;
+    for server in snapshot.configuration.servers_of(&topic.service.subsystem()).filter(|server| !server.is_suspended()) {
+        match tokio::time::timeout_at(until, exchanges.peers.connection(server)).await {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(error)) => last = Some(error.fault(SIDE)),
+            Err(_) => {
+                let why = format!("the security server {} did not answer in time", server.id());
+                last = Some(Fault::before_call(Reason::NetworkError, SIDE, why));
+            }
+        }
+    }
+    Err(last.unwrap_or_else(|| {
+        let why = format!("no security server offers {}", topic.service);
+        Fault::before_call(Reason::UnknownMember, SIDE, why)
+    }))
+}
+
+/// What goes with the first message of a request.
+struct First {
+    head: bytes::Bytes,
+    context: bytes::Bytes,
+}
+
+/// The request's direction.
+struct Asking {
+    framing: Framing,
+    first: First,
+    wire: mpsc::Sender<ExchangeRequest>,
+}
+
+impl Asking {
+    /// Cuts the caller's body into messages, and sends each when it is signed and in the log's queue.
+    async fn send(self, outgoing: Outgoing<'_>, body: &mut HyperBody) -> Result<(), Fault> {
+        let mut pieces = Pieces::new(body, self.framing);
+        let mut first = Some(self.first);
+        loop {
+            let piece = match &first {
+                Some(_) => first_piece(&mut pieces).await.map(Some),
+                None => pieces.next().await,
+            };
+            let Some(piece) = piece.map_err(|_| caller_gone())? else { return Ok(()) };
+            let (head, context) = first.take().map(|first| (first.head, first.context)).unzip();
+            // Trailers of a request are not part of gRPC.
+            let (content, ending) = content_of(piece, head);
+            let content = Content { trailers: None, ..content };
+            let enqueued = outgoing.say::<Request>(content, context, ending).await?;
+            let request = ExchangeRequest { envelope: Some(request_envelope(&enqueued)) };
+            if self.wire.send(request).await.is_err() {
+                // The other side has ended the exchange; its answer says why.
+                return std::future::pending().await;
+            }
+            if ending == Ending::End {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn caller_gone() -> Fault {
+    Fault::before_call(Reason::Aborted, Side::Client, "the caller broke the call off")
+}
+
+/// The answer's direction.
+struct Answering<'a> {
+    id: ExchangeId,
+    reply: &'a mut oneshot::Sender<http::Response<Relayed>>,
+    relay: &'a mut Option<Relay>,
+}
+
+impl Answering<'_> {
+    /// Receives the answer, message by message, and gives each out when it is verified and logged.
+    async fn receive(
+        &mut self,
+        mut incoming: Incoming<'_>,
+        connection: &PeerConnection,
+        requests: mpsc::Receiver<ExchangeRequest>,
+    ) -> Result<(), Fault> {
+        let mut client = connection.client();
+        let asked = tokio::select! {
+            asked = client.exchange(ReceiverStream::new(requests)) => asked,
+            () = self.reply.closed() => return Err(caller_gone()),
+        };
+        let mut answers = asked.map_err(|status| broken(&status))?.into_inner();
+        loop {
+            let answer: Option<ExchangeResponse> = tokio::select! {
+                answer = answers.message() => answer.map_err(|status| broken(&status))?,
+                () = gone(self.reply, self.relay.as_ref()) => return Err(caller_gone()),
+            };
+            let envelope = match answer.and_then(|answer| answer.answer) {
+                Some(Answer::Envelope(envelope)) => envelope,
+                Some(Answer::Fault(fault)) => return Err(Fault::from_wire(fault)),
+                None => return Err(broken(&tonic::Status::unavailable("it ended before the answer was complete"))),
+            };
+            let logged = incoming.hear::<Response>(envelope).await?;
+            let ending = logged.get().manifest().ending;
+            self.give_out(logged).await?;
+            match ending {
+                Ending::Continue | Ending::Unspecified => {}
+                Ending::End => return Ok(()),
+                Ending::Abort => {
+                    let why = "the register broke its answer off";
+                    return Err(Fault::before_call(Reason::Aborted, Side::Register, why).with_register(RegisterReached::Yes));
+                }
+            }
+        }
+    }
+
+    /// Gives a message to the caller: it is verified, and its record is durable.
+    async fn give_out(&mut self, logged: Logged<Verified<Response>>) -> Result<(), Fault> {
+        let verified = logged.into_inner();
+        let content = verified.parts().content.clone();
+        let ends = verified.manifest().ending == Ending::End;
+        let relay = match (&content.head, self.relay.take()) {
+            (Some(head), None) => {
+                let only_head = ends && content.body.is_empty() && content.trailers.is_none();
+                self.begin(head, only_head)?
+            }
+            (None, Some(relay)) => Some(relay),
+            _ => return Err(malformed("a head must come first, and once")),
+        };
+        let Some(relay) = relay else { return Ok(()) };
+        relay.data(content.body).await.map_err(|_| caller_gone())?;
+        if let Some(trailers) = &content.trailers {
+            let trailers = head::read_trailers(trailers).map_err(malformed)?;
+            relay.trailers(trailers).await.map_err(|_| caller_gone())?;
+        }
+        if !ends {
+            *self.relay = Some(relay);
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, head: &[u8], only_head: bool) -> Result<Option<Relay>, Fault> {
+        let (status, mut headers) = head::read_response_head(head).map_err(malformed)?;
+        if let Ok(value) = http::HeaderValue::from_str(&self.id.to_string()) {
+            headers.insert(head::EXCHANGE_ID, value);
+        }
+        let (relay, body) = match only_head {
+            true => (None, Relayed::empty()),
+            false => {
+                let (relay, body) = Relayed::new();
+                (Some(relay), body)
+            }
+        };
+        let mut response = http::Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        let (spent, _) = oneshot::channel();
+        std::mem::replace(self.reply, spent).send(response).map_err(|_| caller_gone())?;
+        Ok(relay)
+    }
+}
+
+/// Ends when the caller has gone: before the head it waits for the reply, afterwards it reads the body.
+async fn gone(reply: &mut oneshot::Sender<http::Response<Relayed>>, relay: Option<&Relay>) {
+    match relay {
+        Some(relay) => relay.reader_gone().await,
+        None => reply.closed().await,
+    }
+}
+
+fn malformed(why: &str) -> Fault {
+    let why = format!("the answer is signed and cannot be read: {why}");
+    Fault::before_call(Reason::InconsistentResponse, SIDE, why).with_register(RegisterReached::Yes)
+}
+
+fn broken(status: &tonic::Status) -> Fault {
+    let why = format!("the connection to the provider's security server broke: {}", status.message());
+    Fault::before_call(Reason::NetworkError, SIDE, why).with_register(RegisterReached::Unknown)
+}
