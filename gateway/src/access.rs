@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use prost::Message;
+use trave_message_log::Artefact;
 use trave_proto::conversation::Topic;
-use trave_proto::digest::Digest;
 use trave_proto::fault::{Fault, Reason, Side};
 use trave_proto::identifier::{Method, ServiceId, SubsystemId};
 use trave_proto::message::Code;
@@ -45,15 +45,14 @@ pub struct Grant {
     pub purposes: Vec<Code>,
     /// On which legal bases; at least one.
     pub legal_bases: Vec<Code>,
-    /// SHA-256 of the leaf that made it, which proofs carry.
-    pub digest: Digest,
+    /// The leaf that made it, which proofs carry.
+    pub(crate) leaf: Artefact,
 }
 
 impl Grant {
     /// The grant that `leaf` made, checked.
     pub fn from_leaf(leaf: &Leaf) -> Result<Option<Self>, GrantError> {
         let Some(Entry::Grant(change)) = &leaf.entry else { return Ok(None) };
-        let digest = Digest::of(&leaf.encode_to_vec());
         Ok(Some(Self {
             id: change.id.clone(),
             client: field("client", &change.client)?,
@@ -61,7 +60,7 @@ impl Grant {
             method: pattern(&change.method)?,
             purposes: codes("purpose", &change.purposes)?,
             legal_bases: codes("legal basis", &change.legal_bases)?,
-            digest,
+            leaf: Artefact::new(leaf.encode_to_vec().into()),
         }))
     }
 

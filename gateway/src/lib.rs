@@ -4,5 +4,11 @@
 //! Read `exchange` first: a message's way through the house. The modules stand from the door to the cellar.
 
 mod exchange;
+mod services;
 pub mod access;
+mod transport;
+mod signer;
+mod recorder;
+pub mod trust;
+pub mod metrics;
 pub mod config;

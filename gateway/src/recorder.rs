@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use prost::Message;
-use trave_message_log::{ContentParts, Entry, Log, LogError, Logged};
+use trave_message_log::{Artefact, ContentParts, Entry, Log, LogError, Logged};
 use trave_proto::clock::Clock;
 use trave_proto::conversation::{Topic, Verified};
 use trave_proto::digest::Digest;
@@ -23,9 +23,6 @@ use crate::signer::Recording;
 /// Records of authenticated refusals in one second; more are counted together with the next.
 const REFUSALS_PER_SECOND: u64 = 100;
 
-/// Bytes with their digest.
-pub(crate) type Artefact = (Digest, Bytes);
-
 /// What is needed to verify a message years later, beside the message.
 #[derive(Debug, Clone)]
 pub(crate) struct Evidence {
@@ -39,10 +36,33 @@ pub(crate) struct Evidence {
     pub(crate) grant: Option<Artefact>,
 }
 
+/// A trusted signer with what shows it, digested once for all its messages.
+#[derive(Debug, Clone)]
+pub(crate) struct KnownSigner {
+    trusted: TrustedSigner,
+    chain: Artefact,
+    ocsp: Artefact,
+}
+
+impl KnownSigner {
+    pub(crate) fn new(trusted: TrustedSigner) -> Self {
+        let (chain, ocsp) = (Artefact::new(trusted.encoded_chain().1), Artefact::new(trusted.ocsp_response().1));
+        Self { trusted, chain, ocsp }
+    }
+}
+
+impl std::ops::Deref for KnownSigner {
+    type Target = TrustedSigner;
+
+    fn deref(&self) -> &TrustedSigner {
+        &self.trusted
+    }
+}
+
 impl Evidence {
     /// What shows who `signer` is.
-    pub(crate) fn of(signer: &TrustedSigner, configuration: Digest, tls: Artefact) -> Self {
-        let (chain, ocsp) = (signer.encoded_chain(), signer.ocsp_response());
+    pub(crate) fn of(signer: &KnownSigner, configuration: Digest, tls: Artefact) -> Self {
+        let (chain, ocsp) = (signer.chain.clone(), signer.ocsp.clone());
         Self { chain, ocsp, configuration, tls, grant: None }
     }
 
@@ -192,11 +212,11 @@ fn message_entry<W: Way>(
     let entry = MessageEntry {
         manifest: signed.manifest().encoded().clone(),
         signature_digest: Digest::of(&signature.encode_to_vec()).to_bytes(),
-        chain_digest: evidence.chain.0.to_bytes(),
-        ocsp_digest: evidence.ocsp.0.to_bytes(),
+        chain_digest: evidence.chain.digest().to_bytes(),
+        ocsp_digest: evidence.ocsp.digest().to_bytes(),
         configuration_digest: evidence.configuration.to_bytes(),
-        tls_certificate_digest: evidence.tls.0.to_bytes(),
-        grant_digest: evidence.grant.as_ref().map(|grant| grant.0.to_bytes()).unwrap_or_default(),
+        tls_certificate_digest: evidence.tls.digest().to_bytes(),
+        grant_digest: evidence.grant.as_ref().map(|grant| grant.digest().to_bytes()).unwrap_or_default(),
         sent,
     };
     let kept = match (keep, W::DIRECTION) {

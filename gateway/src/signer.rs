@@ -9,6 +9,7 @@ use trave_message_log::batching::{Gauge, Limits, NotQueued, Queue};
 use trave_message_log::{Entry, Log, LogError, Pending};
 use trave_proto::fault::{Fault, Reason, Side};
 use trave_proto::message::Manifest;
+use trave_proto::schema::message::Envelope;
 use trave_proto::signature::{self, BatchSignature, Signed, Unsigned, Way};
 
 /// How long a message waits for others to share its signature.
@@ -21,15 +22,16 @@ pub(crate) type Recording<W> = Box<dyn FnOnce(&Signed<W>) -> Entry + Send>;
 
 /// A message that was signed and stands in the log's queue: whatever happens now, it is recorded before anything later.
 pub(crate) struct Enqueued<W> {
-    pub(crate) signed: Signed<W>,
-    pub(crate) durable: Pending<()>,
+    /// As it travels.
+    pub(crate) envelope: Envelope,
+    /// The message itself, when its record is durable.
+    pub(crate) durable: Pending<Signed<W>>,
 }
 
 /// A handle to the signing thread.
 #[derive(Debug, Clone)]
 pub(crate) struct SigningThread {
     queue: Arc<Queue<Box<dyn Job>>>,
-    side: Side,
 }
 
 /// One message of either direction, on its way through the thread.
@@ -65,7 +67,7 @@ impl SignError {
                 let why = "this security server cannot sign: its signing key does not answer";
                 Fault::before_call(Reason::CannotCreateSignature, side, why)
             }
-            Self::Log(error) => super::recorder::log_fault(error, side),
+            Self::Log(error) => crate::recorder::log_fault(error, side),
         }
     }
 }
@@ -79,10 +81,11 @@ impl<W: Way> Job for MessageJob<W> {
         let signed = signature.and_then(|signature| self.unsigned.signed(signature).ok());
         let result = match signed {
             None => Err(SignError::Key),
-            Some(signed) => match log.append((self.recording)(&signed), ()) {
-                Ok(durable) => Ok(Enqueued { signed, durable }),
-                Err(error) => Err(SignError::Log(error)),
-            },
+            Some(signed) => {
+                let (envelope, entry) = (signed.to_envelope(), (self.recording)(&signed));
+                let durable = log.append(entry, signed).map_err(SignError::Log);
+                durable.map(|durable| Enqueued { envelope, durable })
+            }
         };
         // An exchange that no longer waits has its message in the log all the same.
         let _ = self.done.send(result);
@@ -108,7 +111,7 @@ impl SigningThread {
                 }
             }
         })?;
-        Ok(Self { queue, side: Side::ClientServer })
+        Ok(Self { queue })
     }
 
     /// Signs `unsigned`, enqueues the record that `recording` makes of it, and gives it back.
@@ -132,6 +135,11 @@ impl SigningThread {
             }
         }
         answer.await.unwrap_or(Err(SignError::Key)).map_err(|error| error.fault(side))
+    }
+
+    /// Signs what is queued and ends.
+    pub(crate) fn close(&self) {
+        self.queue.close();
     }
 }
 

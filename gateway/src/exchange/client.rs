@@ -21,7 +21,7 @@ use trave_proto::signature::{Request, Response};
 use super::framing::{Framing, Pieces};
 use super::head::{self, Declared};
 use super::incoming::Incoming;
-use super::outgoing::{Outgoing, content_of, first_piece, request_envelope};
+use super::outgoing::{Outgoing, content_of, first_piece};
 use super::relayed::{Relay, Relayed};
 use super::{Exchanges, Shared, lock, random, reply};
 use crate::config::KeepContent;
@@ -359,7 +359,7 @@ impl Asking {
             let (content, ending) = content_of(piece, head);
             let content = Content { trailers: None, ..content };
             let enqueued = outgoing.say::<Request>(content, context, ending).await?;
-            let request = ExchangeRequest { envelope: Some(request_envelope(&enqueued)) };
+            let request = ExchangeRequest { envelope: Some(enqueued.envelope) };
             if self.wire.send(request).await.is_err() {
                 // The other side has ended the exchange; its answer says why.
                 return std::future::pending().await;

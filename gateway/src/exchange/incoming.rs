@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rustls_pki_types::CertificateDer;
-use trave_message_log::Logged;
+use trave_message_log::{Artefact, Logged};
 use trave_proto::clock::Time;
 use trave_proto::conversation::{OrderError, Verified};
 use trave_proto::fault::{Fault, Reason, Side};
@@ -14,7 +14,7 @@ use trave_proto::verification::{Authentic, TrustedSigner, VerificationError};
 
 use super::{Exchanges, Shared, lock};
 use crate::config::KeepContent;
-use crate::recorder::{Artefact, Evidence};
+use crate::recorder::{Evidence, KnownSigner};
 use crate::trust::Snapshot;
 
 /// One direction of an exchange, as its receiver.
@@ -23,7 +23,7 @@ pub(crate) struct Incoming<'a> {
     pub(crate) conversation: Shared,
     /// Who verifies: the side of this server.
     pub(crate) side: Side,
-    pub(crate) signer: &'a TrustedSigner,
+    pub(crate) signer: &'a KnownSigner,
     /// The TLS certificates of the connection: checked again when trust has changed.
     pub(crate) chain: &'a [CertificateDer<'static>],
     pub(crate) tls: Artefact,

@@ -2,17 +2,16 @@
 
 use bytes::Bytes;
 use hyper::body::Body;
-use trave_message_log::Logged;
+use trave_message_log::{Artefact, Logged};
 use trave_proto::conversation::InUse;
 use trave_proto::fault::{Fault, Reason, Side};
 use trave_proto::message::{Content, Ending, Salt};
 use trave_proto::signature::{Parts, Signed, Unsigned, Way};
-use trave_proto::schema::message::Envelope;
 
 use super::framing::{Piece, Pieces};
 use super::{Exchanges, Shared, head, lock, random};
 use crate::config::KeepContent;
-use crate::recorder::{Artefact, Evidence, log_fault};
+use crate::recorder::{Evidence, log_fault};
 use crate::signer::Enqueued;
 
 /// One direction of an exchange, as its sender.
@@ -66,9 +65,8 @@ impl Outgoing<'_> {
 
     /// Signs one message and waits until its record is durable: only then may an answer leave.
     pub(crate) async fn say_durably<W: Way>(&self, content: Content, ending: Ending) -> Result<Logged<Signed<W>>, Fault> {
-        let Enqueued { signed, durable } = self.say(content, None, ending).await?;
-        let logged = durable.await.map_err(|error| log_fault(&error, self.side))?;
-        Ok(logged.map(|()| signed))
+        let enqueued = self.say::<W>(content, None, ending).await?;
+        enqueued.durable.await.map_err(|error| log_fault(&error, self.side))
     }
 
     fn too_large(&self, error: &trave_proto::signature::SignatureError) -> Fault {
@@ -90,14 +88,4 @@ pub(crate) async fn first_piece<B: Body<Data = Bytes> + Unpin>(pieces: &mut Piec
         Ok(piece) => Ok(piece?.unwrap_or(Piece { end: true, ..Piece::default() })),
         Err(_) => Ok(Piece::default()),
     }
-}
-
-/// A message of a request, as it leaves: its record is in the log's queue.
-pub(crate) fn request_envelope<W: Way>(enqueued: &Enqueued<W>) -> Envelope {
-    enqueued.signed.to_envelope()
-}
-
-/// A message of a response, as it leaves: its record is durable.
-pub(crate) fn response_envelope<W: Way>(logged: &Logged<Signed<W>>) -> Envelope {
-    logged.get().to_envelope()
 }

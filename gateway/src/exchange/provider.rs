@@ -10,22 +10,340 @@ use prost::Message;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::Streaming;
-use trave_message_log::Logged;
+use trave_message_log::{Artefact, Logged};
 use trave_proto::conversation::{Conversation, Topic, Verified};
 use trave_proto::fault::{Fault, Reason, Side};
-use trave_proto::message::{CallerContext, Ending, Method as _};
+use trave_proto::identifier::ExchangeId;
+use trave_proto::message::{CallerContext, Content, Ending};
+use trave_proto::schema::message::Envelope;
 use trave_proto::schema::transport::{ExchangeRequest, ExchangeResponse, RegisterReached, exchange_response::Answer};
 use trave_proto::signature::{Request, Response};
+use trave_proto::verification::Authentic;
 
 use super::client::in_catalogue;
 use super::framing::{Framing, Pieces};
 use super::head::{self, EXCHANGE_ID, GrpcHead};
 use super::incoming::{Incoming, authenticate, order_fault, still_trusted};
-use super::outgoing::{Outgoing, content_of, first_piece, response_envelope};
+use super::outgoing::{Outgoing, content_of, first_piece};
 use super::relayed::{Relay, Relayed};
 use super::replay::ReplayError;
 use super::{Exchanges, Shared, lock};
 use crate::access::Permitted;
-use crate::recorder::{Artefact, Evidence, Refused};
+use crate::recorder::{Evidence, Refused};
 use crate::services::{self, Service};
 use crate::transport::{Greeted, Session};
+
+const SIDE: Side = Side::ProviderServer;
+/// How long a peer may take to send the first message of an exchange that it opened.
+const FIRST_MESSAGE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Where the answer's messages are put in.
+pub(crate) type Wire = mpsc::Sender<Result<ExchangeResponse, tonic::Status>>;
+
+/// Answers an exchange that a peer opened. This is the exchange's own task.
+pub(crate) async fn run(
+    exchanges: Arc<Exchanges>,
+    session: Session,
+    mut requests: Streaming<ExchangeRequest>,
+    wire: Wire,
+) {
+    let begun = Instant::now();
+    let mut stage = Stage::default();
+    let ended = exchange_with(&exchanges, &session, &mut requests, &wire, &mut stage).await;
+    let outcome = ended.as_ref().map_or_else(|fault| fault.reason.as_str(), |()| "answered");
+    exchanges.metrics.ended("provider", outcome, begun.elapsed());
+    let Err(fault) = ended else { return };
+    record(&exchanges, &session, &stage, &fault).await;
+    let exchange = stage.exchange.map(|id| id.to_string()).unwrap_or_default();
+    tracing::info!(exchange, peer = %session.server(), reason = fault.reason.as_str(), side = fault.side.as_str(),
+        register_reached = fault.register_reached_str(), message = fault.message, "exchange failed");
+    let answer = ExchangeResponse { answer: Some(Answer::Fault(fault.to_wire())) };
+    // If the peer has gone, the record says how the exchange ended here.
+    let _ = wire.send(Ok(answer)).await;
+}
+
+/// How far an exchange came, for whoever records its end.
+#[derive(Default)]
+struct Stage {
+    exchange: Option<ExchangeId>,
+    /// Set when its values are known to be the catalogue's.
+    topic: Option<Topic>,
+    /// Set when the first message is in the log.
+    conversation: Option<Shared>,
+}
+
+async fn record(exchanges: &Exchanges, session: &Session, stage: &Stage, fault: &Fault) {
+    match (stage.exchange, &stage.conversation) {
+        (Some(exchange), Some(conversation)) => {
+            let (sent, received) = lock(conversation).counts();
+            exchanges.recorder.ended(exchange, fault, (received, sent)).await;
+        }
+        (exchange, _) => {
+            let refused = Refused { exchange, fault, topic: stage.topic.as_ref(), peer: Some(session.server()) };
+            exchanges.recorder.refused(refused).await;
+        }
+    }
+}
+
+async fn exchange_with(
+    exchanges: &Exchanges,
+    session: &Session,
+    requests: &mut Streaming<ExchangeRequest>,
+    wire: &Wire,
+    stage: &mut Stage,
+) -> Result<(), Fault> {
+    let _place = exchanges.answering.enter()?;
+    let _in_flight = exchanges.gauge.enter();
+    let greeted = session.greeted().ok_or_else(|| refuse(Reason::InvalidMessage, "an exchange came before the greeting"))?;
+    let envelope = first_envelope(requests).await?;
+    let Admitted { conversation, verified, permitted, service, generation } =
+        admit(exchanges, session, &greeted, envelope, stage)?;
+    let conversation: Shared = Arc::new(Mutex::new(conversation));
+    let grant = permitted.grant().leaf.clone();
+    let evidence = Evidence {
+        grant: Some(grant.clone()),
+        ..Evidence::of(&greeted.signer, exchanges.trust.snapshot().configuration.digest(), session.tls())
+    };
+    let logged = exchanges.recorder.received(verified, &evidence, service.keep, SIDE).await?;
+    stage.conversation = Some(Arc::clone(&conversation));
+    let first = Cleared { logged, permitted, service: Arc::clone(&service) };
+    let outgoing = Outgoing {
+        exchanges,
+        conversation: Arc::clone(&conversation),
+        side: SIDE,
+        tls: session.tls(),
+        keep: service.keep,
+        grant: None,
+    };
+    let incoming = Incoming {
+        exchanges,
+        conversation: Arc::clone(&conversation),
+        side: SIDE,
+        signer: &greeted.signer,
+        chain: session.chain(),
+        tls: session.tls(),
+        keep: service.keep,
+        generation,
+    };
+    converse(first, incoming, outgoing, requests, wire).await
+}
+
+async fn first_envelope(requests: &mut Streaming<ExchangeRequest>) -> Result<Envelope, Fault> {
+    let first = tokio::time::timeout(FIRST_MESSAGE, requests.message()).await;
+    let first = first.map_err(|_| refuse(Reason::DeadlineExceeded, "the first message did not come in time"))?;
+    first.ok().flatten().and_then(|request| request.envelope).ok_or_else(peer_gone)
+}
+
+/// An exchange whose first message is verified and permitted, and not yet logged.
+struct Admitted {
+    conversation: Conversation,
+    verified: Verified<Request>,
+    permitted: Permitted,
+    service: Arc<Service>,
+    generation: u64,
+}
+
+/// What the register may be called with: verified, permitted and logged. There is no other way to [`Cleared::request`].
+struct Cleared {
+    logged: Logged<Verified<Request>>,
+    permitted: Permitted,
+    service: Arc<Service>,
+}
+
+/// Verify, then authorise.
+fn admit(
+    exchanges: &Exchanges,
+    session: &Session,
+    greeted: &Greeted,
+    envelope: Envelope,
+    stage: &mut Stage,
+) -> Result<Admitted, Fault> {
+    let snapshot = exchanges.trust.valid(SIDE)?;
+    let now = exchanges.clock.now();
+    still_trusted(exchanges, session.chain(), now, SIDE)?;
+    let nonce = session.nonce(now).ok_or_else(|| refuse(Reason::Replayed, "the connection's nonce has expired"))?;
+    let authentic: Authentic<Request> = authenticate(exchanges, &greeted.signer, &snapshot, envelope, SIDE)?;
+    let exchange = authentic.manifest().exchange;
+    stage.exchange = Some(exchange);
+    let own = exchanges.own.party(nonce);
+    let (conversation, verified) = Conversation::answer(authentic, own, greeted.party.clone(), now)
+        .map_err(|error| order_fault(error, SIDE))?;
+    exchanges.replay.admit(exchange, now).map_err(replay_fault)?;
+    let topic = conversation.topic().clone();
+    in_catalogue(&snapshot.configuration, &topic, SIDE)?;
+    stage.topic = Some(topic.clone());
+    let service = exchanges.services.get(&topic.service).ok_or_else(|| {
+        let why = format!("{} is registered on this security server, which has no register for it", topic.service);
+        refuse(Reason::UnknownService, why)
+    })?;
+    let permitted = exchanges.access.permit(&topic)?;
+    Ok(Admitted { conversation, verified, permitted, service, generation: snapshot.generation })
+}
+
+fn refuse(reason: Reason, why: impl Into<String>) -> Fault {
+    Fault::before_call(reason, SIDE, why)
+}
+
+fn peer_gone() -> Fault {
+    Fault::before_call(Reason::Aborted, Side::ClientServer, "the client's security server broke the exchange off")
+}
+
+fn replay_fault(error: ReplayError) -> Fault {
+    let reason = match error {
+        ReplayError::Seen | ReplayError::Time => Reason::Replayed,
+        ReplayError::Full => Reason::Overloaded,
+    };
+    refuse(reason, error.to_string())
+}
+
+impl Cleared {
+    /// The register's request: exactly the method that was permitted, with identities set by us alone.
+    fn request(&self, body: Relayed) -> Result<(http::Request<Relayed>, Option<std::time::Duration>), Fault> {
+        let (manifest, parts) = (self.logged.get().manifest(), self.logged.get().parts());
+        let malformed = |why: &str| refuse(Reason::InvalidMessage, format!("the request is signed and cannot be read: {why}"));
+        let method = manifest.method.as_ref().ok_or_else(|| malformed("it names no gRPC method"))?;
+        let head = parts.content.head.as_deref().ok_or_else(|| malformed("its first message has no head"))?;
+        let head = GrpcHead::read(head, method).map_err(malformed)?;
+        let context = match &parts.caller_context {
+            Some((encoded, _)) => CallerContext::decode(encoded).map_err(|_| malformed("its caller context"))?,
+            None => CallerContext::default(),
+        };
+        let (scheme, address) = self.service.origin();
+        let uri = http::Uri::builder().scheme(scheme).authority(address).path_and_query(head.method.as_str()).build();
+        let mut request = http::Request::new(body);
+        *request.method_mut() = http::Method::POST;
+        *request.uri_mut() = uri.map_err(|_| malformed("its path"))?;
+        *request.headers_mut() = head.headers;
+        let exchange = manifest.exchange.to_string();
+        for (name, value) in [
+            ("te", "trailers"),
+            ("x-road-client", manifest.client.as_str()),
+            ("x-road-service", manifest.service.as_str()),
+            ("x-road-id", context.message_id.as_str()),
+            ("x-road-userid", context.user.as_str()),
+            ("x-road-issue", context.issue.as_str()),
+            ("trave-purpose", manifest.purpose.as_str()),
+            ("trave-legal-basis", manifest.legal_basis.as_str()),
+            (EXCHANGE_ID.as_str(), exchange.as_str()),
+        ] {
+            if value.is_empty() {
+                continue;
+            }
+            let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| malformed("its caller context"))?;
+            request.headers_mut().insert(http::HeaderName::from_static(name), value);
+        }
+        Ok((request, head.timeout))
+    }
+}
+
+/// Calls the register and carries both directions until the answer is complete.
+async fn converse(
+    first: Cleared,
+    incoming: Incoming<'_>,
+    outgoing: Outgoing<'_>,
+    requests: &mut Streaming<ExchangeRequest>,
+    wire: &Wire,
+) -> Result<(), Fault> {
+    let (relay, body) = Relayed::new();
+    let (mut request, timeout) = first.request(body)?;
+    let limit = timeout.unwrap_or(first.service.time_out).min(first.service.time_out);
+    let until = Instant::now() + limit;
+    let channel = tokio::time::timeout_at(until, first.service.connection()).await.map_err(|_| too_late(RegisterReached::No))??;
+    if timeout.is_some() {
+        let remaining = head::grpc_timeout(until.saturating_duration_since(Instant::now()));
+        if let Ok(value) = HeaderValue::from_str(&remaining) {
+            request.headers_mut().insert(head::GRPC_TIMEOUT, value);
+        }
+    }
+    tracing::debug!(exchange = %first.logged.get().manifest().exchange, grant = first.permitted.grant().id, "calling the register");
+    let asking = pin!(forward(first.logged, incoming, requests, relay));
+    let answering = pin!(async {
+        let response = services::call(channel, request).await?;
+        answer(response, outgoing, wire).await
+    });
+    both(asking, answering, until, wire).await
+}
+
+/// Runs both directions until the answer is complete, one of them fails, or time is up.
+async fn both(
+    mut asking: std::pin::Pin<&mut impl Future<Output = Result<(), Fault>>>,
+    mut answering: std::pin::Pin<&mut impl Future<Output = Result<(), Fault>>>,
+    until: Instant,
+    wire: &Wire,
+) -> Result<(), Fault> {
+    let mut asked = false;
+    loop {
+        tokio::select! {
+            biased;
+            ended = &mut answering => return ended,
+            ended = &mut asking, if !asked => {
+                ended.map_err(|fault| fault.with_register(RegisterReached::Unknown))?;
+                asked = true;
+            }
+            () = wire.closed() => return Err(peer_gone().with_register(RegisterReached::Unknown)),
+            () = tokio::time::sleep_until(until) => return Err(too_late(RegisterReached::Unknown)),
+        }
+    }
+}
+
+fn too_late(reached: RegisterReached) -> Fault {
+    let why = "the register did not answer within the time that the call or the service allows";
+    Fault::before_call(Reason::DeadlineExceeded, Side::Register, why).with_register(reached)
+}
+
+/// Hands the request's messages to the register, each when it is verified and logged.
+async fn forward(
+    first: Logged<Verified<Request>>,
+    mut incoming: Incoming<'_>,
+    requests: &mut Streaming<ExchangeRequest>,
+    relay: Relay,
+) -> Result<(), Fault> {
+    let mut logged = first;
+    loop {
+        let verified = logged.into_inner();
+        let body = verified.parts().content.body.clone();
+        if relay.data(body).await.is_err() {
+            // The register wants no more; its answer says why.
+            return Ok(());
+        }
+        match verified.manifest().ending {
+            Ending::End => return Ok(()),
+            Ending::Abort => return Err(peer_gone()),
+            Ending::Continue | Ending::Unspecified => {}
+        }
+        let next = requests.message().await.ok().flatten().and_then(|request| request.envelope);
+        logged = incoming.hear::<Request>(next.ok_or_else(peer_gone)?).await?;
+    }
+}
+
+/// Cuts the register's answer into messages, and sends each when its record is durable.
+async fn answer(response: http::Response<HyperBody>, outgoing: Outgoing<'_>, wire: &Wire) -> Result<(), Fault> {
+    let (parts, mut body) = response.into_parts();
+    let mut pieces = Pieces::new(&mut body, Framing::of(&parts.headers));
+    let mut head: Option<Bytes> = Some(head::response_head(&parts).encode_to_vec().into());
+    loop {
+        let piece = match &head {
+            Some(_) => first_piece(&mut pieces).await.map(Some),
+            None => pieces.next().await,
+        };
+        let Some(piece) = piece.map_err(|_| register_gone())? else { return Ok(()) };
+        let (content, ending): (Content, Ending) = content_of(piece, head.take());
+        let logged = outgoing.say_durably::<Response>(content, ending).await.map_err(after_call)?;
+        let answer = Answer::Envelope(logged.get().to_envelope());
+        if wire.send(Ok(ExchangeResponse { answer: Some(answer) })).await.is_err() {
+            return Err(peer_gone().with_register(RegisterReached::Yes));
+        }
+        if ending == Ending::End {
+            return Ok(());
+        }
+    }
+}
+
+fn register_gone() -> Fault {
+    let why = "the register broke its answer off";
+    Fault::before_call(Reason::ServiceFailed, Side::Register, why).with_register(RegisterReached::Yes)
+}
+
+fn after_call(fault: Fault) -> Fault {
+    fault.with_register(RegisterReached::Yes)
+}

@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use trave_message_log::Artefact;
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::CertificateDer;
 use trave_proto::clock::Time;
 use trave_proto::conversation::Party;
-use trave_proto::digest::Digest;
 use trave_proto::fault::{Fault, Reason, Side};
 use trave_proto::global_configuration::Configuration;
 use trave_proto::identifier::ServerId;
 use trave_proto::schema::transport::Greeting;
 use trave_proto::verification::{TrustedSigner, VerificationError};
 
-use crate::recorder::Artefact;
+use crate::recorder::KnownSigner;
 
 /// How long a nonce is accepted: a connection is replaced when half of it has passed.
 pub(crate) const NONCE_LIFETIME: Duration = Duration::from_secs(60 * 60);
@@ -71,7 +71,7 @@ pub(crate) struct Own {
 }
 
 /// This server's own signing certificate with the newest answer about its status.
-pub(crate) type OwnSigner = ArcSwap<TrustedSigner>;
+pub(crate) type OwnSigner = ArcSwap<KnownSigner>;
 
 impl Own {
     /// A party of a conversation, with the nonce of one connection.
@@ -103,7 +103,7 @@ impl Own {
 /// The other side of a connection, its greeting verified.
 #[derive(Debug)]
 pub(crate) struct Greeted {
-    pub(crate) signer: TrustedSigner,
+    pub(crate) signer: KnownSigner,
     pub(crate) party: Party,
     /// Until when messages may be sent to it over this connection.
     pub(crate) good_until: Time,
@@ -145,7 +145,7 @@ impl Greeted {
             log_origin: greeting.log_origin,
             signing_certificate: signer.certificate(),
         };
-        Ok(Self { signer, party, good_until, configuration_number: greeting.configuration_number })
+        Ok(Self { signer: KnownSigner::new(signer), party, good_until, configuration_number: greeting.configuration_number })
     }
 }
 
@@ -203,8 +203,7 @@ impl Session {
 
 /// A TLS certificate as logs and proofs hold it.
 pub(crate) fn artefact(certificate: &CertificateDer<'_>) -> Artefact {
-    let bytes = Bytes::copy_from_slice(certificate);
-    (Digest::of(&bytes), bytes)
+    Artefact::new(Bytes::copy_from_slice(certificate))
 }
 
 /// 32 random bytes.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
+use trave_message_log::Artefact;
 use trave_host::client::Channel;
 use trave_host::stubs::transport::peer_service_client::PeerServiceClient;
 use trave_host::tls::{self, Http, Identity};
@@ -15,7 +16,6 @@ use trave_proto::identifier::ServerId;
 use trave_proto::schema::transport::{GetConfigurationRequest, GreetRequest, OfferConfigurationRequest};
 
 use super::greeting::{Greeted, Own, TransportError, artefact, fresh_nonce};
-use crate::recorder::Artefact;
 use crate::trust::{SecurityServers, Trust};
 
 /// One connection to another security server, greeted both ways.
