@@ -7,7 +7,6 @@ mod client;
 mod provider;
 mod incoming;
 mod outgoing;
-mod relayed;
 mod reply;
 mod replay;
 mod framing;
@@ -22,6 +21,7 @@ use trave_message_log::batching::Gauge;
 use trave_proto::clock::Clock;
 use trave_proto::conversation::Conversation;
 use trave_proto::fault::{Fault, Reason, Side};
+use trave_proto::schema::configuration::SignedConfiguration;
 use trave_proto::verification::VerifiedBatches;
 
 use crate::access::Access;
@@ -30,11 +30,10 @@ use crate::recorder::Recorder;
 use crate::services::Services;
 use crate::signer::SigningThread;
 use crate::transport::{Own, Peers};
-use crate::trust::Trust;
+use crate::trust::{Trust, TrustError};
 
 pub(crate) use client::{Call, Caller, Routes, run as ask};
 pub(crate) use provider::run as answer;
-pub(crate) use relayed::Relayed;
 pub(crate) use replay::ReplayGuard;
 pub(crate) use reply::trailers_only;
 
@@ -57,6 +56,13 @@ pub(crate) struct Exchanges {
     pub(crate) answering: Admission,
     pub(crate) longest: Duration,
     pub(crate) metrics: Metrics,
+}
+
+impl Exchanges {
+    /// Adopts a configuration that `source` brought, and logs that it came into use.
+    pub(crate) async fn adopt(&self, signed: &SignedConfiguration, source: &str) -> Result<(), TrustError> {
+        self.recorder.adopt(&self.trust, signed, source).await
+    }
 }
 
 /// A memory of verified batches that can be printed.

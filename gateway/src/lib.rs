@@ -3,8 +3,10 @@
 //!
 //! Read `exchange` first: a message's way through the house. The modules stand from the door to the cellar.
 
+mod listener;
 mod exchange;
 mod services;
+mod relayed;
 pub mod access;
 mod transport;
 mod signer;

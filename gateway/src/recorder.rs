@@ -12,16 +12,20 @@ use trave_proto::digest::Digest;
 use trave_proto::fault::{Fault, Reason, Side};
 use trave_proto::identifier::{ExchangeId, ServerId};
 use trave_proto::message::Direction;
+use trave_proto::schema::configuration::SignedConfiguration;
 use trave_proto::schema::log::leaf::Entry as LeafEntry;
-use trave_proto::schema::log::{ExchangeEnded, Leaf, MessageEntry, Outcome, Refusal};
+use trave_proto::schema::log::{ConfigurationAdopted, ExchangeEnded, Leaf, MessageEntry, Outcome, Refusal};
 use trave_proto::signature::{Parts, Signed, Way};
 use trave_proto::verification::TrustedSigner;
 
 use crate::config::KeepContent;
-use crate::signer::Recording;
+use crate::trust::{Trust, TrustError};
 
 /// Records of authenticated refusals in one second; more are counted together with the next.
 const REFUSALS_PER_SECOND: u64 = 100;
+
+/// Makes the record of a message that was signed.
+pub(crate) type Recording<W> = Box<dyn FnOnce(&Signed<W>) -> Entry + Send>;
 
 /// What is needed to verify a message years later, beside the message.
 #[derive(Debug, Clone)]
@@ -155,6 +159,23 @@ impl Recorder {
             responses: counts.1,
         });
         self.own(entry).await;
+    }
+
+    /// Adopts a configuration if it is newer, and logs that it came into use, as it was signed.
+    pub(crate) async fn adopt(&self, trust: &Trust, signed: &SignedConfiguration, source: &str) -> Result<(), TrustError> {
+        let Some(snapshot) = trust.adopt(signed)? else { return Ok(()) };
+        let configuration = &snapshot.configuration;
+        tracing::info!(number = configuration.number(), source, "a global configuration is in use");
+        let entry = LeafEntry::Configuration(ConfigurationAdopted {
+            number: configuration.number(),
+            digest: configuration.digest().to_bytes(),
+            source: source.into(),
+        });
+        let signed = Artefact::new(configuration.signed().encode_to_vec().into());
+        if let Err(error) = self.event(entry, vec![signed]).await {
+            tracing::error!(error = trave_host::config::with_causes(&error), "a record could not be logged");
+        }
+        Ok(())
     }
 
     /// Logs a record of the server's own and waits until it is durable; what fails is told to the operator.

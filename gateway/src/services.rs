@@ -16,7 +16,7 @@ use trave_proto::identifier::ServiceId;
 use trave_proto::schema::transport::RegisterReached;
 
 use crate::config::{self, KeepContent};
-use crate::exchange::Relayed;
+use crate::relayed::Relayed;
 
 /// One service and its register.
 #[derive(Debug)]

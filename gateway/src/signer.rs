@@ -6,19 +6,18 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use trave_message_log::batching::{Gauge, Limits, NotQueued, Queue};
-use trave_message_log::{Entry, Log, LogError, Pending};
+use trave_message_log::{Log, LogError, Pending};
 use trave_proto::fault::{Fault, Reason, Side};
 use trave_proto::message::Manifest;
 use trave_proto::schema::message::Envelope;
 use trave_proto::signature::{self, BatchSignature, Signed, Unsigned, Way};
 
+use crate::recorder::{Recording, log_fault};
+
 /// How long a message waits for others to share its signature.
 const WAIT: Duration = Duration::from_micros(300);
 /// The most manifests in one batch: a path of six hashes.
 const BATCH: usize = 64;
-
-/// Makes the record of a signed message.
-pub(crate) type Recording<W> = Box<dyn FnOnce(&Signed<W>) -> Entry + Send>;
 
 /// A message that was signed and stands in the log's queue: whatever happens now, it is recorded before anything later.
 pub(crate) struct Enqueued<W> {
@@ -67,7 +66,7 @@ impl SignError {
                 let why = "this security server cannot sign: its signing key does not answer";
                 Fault::before_call(Reason::CannotCreateSignature, side, why)
             }
-            Self::Log(error) => crate::recorder::log_fault(error, side),
+            Self::Log(error) => log_fault(error, side),
         }
     }
 }
@@ -78,17 +77,18 @@ impl<W: Way> Job for MessageJob<W> {
     }
 
     fn finish(self: Box<Self>, signature: Option<BatchSignature>, log: &Log) {
-        let signed = signature.and_then(|signature| self.unsigned.signed(signature).ok());
+        let Self { unsigned, recording, done } = *self;
+        let signed = signature.and_then(|signature| unsigned.signed(signature).ok());
         let result = match signed {
             None => Err(SignError::Key),
             Some(signed) => {
-                let (envelope, entry) = (signed.to_envelope(), (self.recording)(&signed));
+                let (envelope, entry) = (signed.to_envelope(), recording(&signed));
                 let durable = log.append(entry, signed).map_err(SignError::Log);
                 durable.map(|durable| Enqueued { envelope, durable })
             }
         };
         // An exchange that no longer waits has its message in the log all the same.
-        let _ = self.done.send(result);
+        let _ = done.send(result);
     }
 }
 
@@ -121,7 +121,7 @@ impl SigningThread {
         recording: Recording<W>,
         side: Side,
     ) -> Result<Enqueued<W>, Fault> {
-        let bytes = unsigned.parts().content.body.len();
+        let bytes = usize::try_from(unsigned.manifest().content_length).unwrap_or(usize::MAX);
         let (done, answer) = oneshot::channel();
         let job: Box<dyn Job> = Box::new(MessageJob { unsigned, recording, done });
         match self.queue.push(job, bytes) {

@@ -22,10 +22,10 @@ use super::framing::{Framing, Pieces};
 use super::head::{self, Declared};
 use super::incoming::Incoming;
 use super::outgoing::{Outgoing, content_of, first_piece};
-use super::relayed::{Relay, Relayed};
 use super::{Exchanges, Shared, lock, random, reply};
 use crate::config::KeepContent;
 use crate::recorder::Refused;
+use crate::relayed::{Relay, Relayed};
 use crate::transport::PeerConnection;
 
 /// Messages that wait on the wire's stream; with the one in hand that is two.

@@ -10,7 +10,7 @@ use prost::Message;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::Streaming;
-use trave_message_log::{Artefact, Logged};
+use trave_message_log::Logged;
 use trave_proto::conversation::{Conversation, Topic, Verified};
 use trave_proto::fault::{Fault, Reason, Side};
 use trave_proto::identifier::ExchangeId;
@@ -22,14 +22,14 @@ use trave_proto::verification::Authentic;
 
 use super::client::in_catalogue;
 use super::framing::{Framing, Pieces};
-use super::head::{self, EXCHANGE_ID, GrpcHead};
+use super::head::{self, GrpcHead};
 use super::incoming::{Incoming, authenticate, order_fault, still_trusted};
 use super::outgoing::{Outgoing, content_of, first_piece};
-use super::relayed::{Relay, Relayed};
 use super::replay::ReplayError;
 use super::{Exchanges, Shared, lock};
 use crate::access::Permitted;
 use crate::recorder::{Evidence, Refused};
+use crate::relayed::{Relay, Relayed};
 use crate::services::{self, Service};
 use crate::transport::{Greeted, Session};
 
@@ -224,7 +224,7 @@ impl Cleared {
             ("x-road-issue", context.issue.as_str()),
             ("trave-purpose", manifest.purpose.as_str()),
             ("trave-legal-basis", manifest.legal_basis.as_str()),
-            (EXCHANGE_ID.as_str(), exchange.as_str()),
+            ("trave-exchange-id", exchange.as_str()),
         ] {
             if value.is_empty() {
                 continue;

@@ -16,6 +16,7 @@ use trave_proto::identifier::ServerId;
 use trave_proto::schema::transport::{GetConfigurationRequest, GreetRequest, OfferConfigurationRequest};
 
 use super::greeting::{Greeted, Own, TransportError, artefact, fresh_nonce};
+use crate::recorder::Recorder;
 use crate::trust::{SecurityServers, Trust};
 
 /// One connection to another security server, greeted both ways.
@@ -47,12 +48,19 @@ pub(crate) struct Peers {
     identity: Arc<Identity>,
     trust: Arc<Trust>,
     clock: Arc<dyn Clock>,
+    recorder: Recorder,
     connections: Mutex<HashMap<ServerId, Arc<Mutex<Option<Arc<PeerConnection>>>>>>,
 }
 
 impl Peers {
-    pub(crate) fn new(own: Arc<Own>, identity: Arc<Identity>, trust: Arc<Trust>, clock: Arc<dyn Clock>) -> Self {
-        Self { own, identity, trust, clock, connections: Mutex::default() }
+    pub(crate) fn new(
+        own: Arc<Own>,
+        identity: Arc<Identity>,
+        trust: Arc<Trust>,
+        clock: Arc<dyn Clock>,
+        recorder: Recorder,
+    ) -> Self {
+        Self { own, identity, trust, clock, recorder, connections: Mutex::default() }
     }
 
     /// The connection to `server`: the one there is, if it is still good, else a new one. One is made at a time.
@@ -117,7 +125,7 @@ impl Peers {
         if theirs > number {
             let answer = client.get_configuration(GetConfigurationRequest { number: 0 }).await?;
             if let Some(signed) = answer.into_inner().configuration
-                && let Err(error) = self.trust.adopt(&signed)
+                && let Err(error) = self.recorder.adopt(&self.trust, &signed, "peer").await
             {
                 tracing::warn!(error = trave_host::config::with_causes(&error), "a peer's configuration is refused");
             }

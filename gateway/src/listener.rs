@@ -1,0 +1,4 @@
+//! The doors of the security server: each decides who has come in, and hands on what that one may do.
+
+pub(crate) mod agency;
+pub(crate) mod peer;

@@ -1,0 +1,162 @@
+//! The door for agency systems: HTTP/2, cleartext on loopback or a Unix socket for exactly one subsystem, elsewhere TLS
+//! with pinned client certificates, each bound to subsystems.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use tokio::sync::oneshot;
+use trave_host::config::Secret;
+use trave_host::drain::Drain;
+use trave_host::keys::{KeyError, SigningKey};
+use trave_host::listen::{Connection, ListenError, Limits, Listener};
+use trave_host::tls::{self, Clients, Http, Identity, Pinned, TlsError};
+use trave_proto::clock::Clock;
+use trave_proto::digest::Digest;
+use trave_proto::fault::{Fault, Reason, Side};
+
+use crate::config::{Agency, AgencyTransport, Config};
+use crate::exchange::{self, Call, Caller, Exchanges};
+use crate::relayed::Relayed;
+
+/// Why a door for agency systems cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum AgencyDoorError {
+    /// Its address cannot be had.
+    #[error("the door for agency systems cannot be opened")]
+    Listen(#[source] ListenError),
+    /// Its certificate, or one of its clients', is not usable.
+    #[error("the certificates of the door for agency systems are not usable")]
+    Tls(#[source] TlsError),
+    /// Its key is not usable.
+    #[error("the key of the door for agency systems is not usable")]
+    Key(#[source] KeyError),
+    /// A file holds no certificate.
+    #[error("{} holds no certificate", .0.display())]
+    NoCertificate(PathBuf),
+    /// The configuration contradicts itself.
+    #[error("{0}")]
+    Configuration(String),
+}
+
+/// Who may come in, by what TLS or the door itself says; never by a header.
+#[derive(Debug, Clone)]
+enum Guests {
+    /// Whoever can open the door speaks for one subsystem.
+    Anyone(Caller),
+    /// By the SHA-256 of the certificate's public key.
+    Known(Arc<HashMap<Digest, Caller>>),
+}
+
+impl Guests {
+    fn admit(&self, connection: &Connection) -> Option<Caller> {
+        match self {
+            Self::Anyone(caller) => Some(caller.clone()),
+            Self::Known(known) => {
+                let key = tls::public_key_digest(connection.chain.first()?).ok()?;
+                known.get(&key).cloned()
+            }
+        }
+    }
+}
+
+/// An open door, not yet served.
+#[derive(Debug)]
+pub(crate) struct AgencyDoor {
+    listener: Listener,
+    guests: Guests,
+}
+
+impl AgencyDoor {
+    /// Opens the door as configured.
+    pub(crate) async fn open(
+        config: &Config,
+        agency: &Agency,
+        passphrase: &Secret,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self, AgencyDoorError> {
+        let one = |agency: &Agency| {
+            let subsystems: Vec<_> = agency.subsystem.iter().map(|subsystem| subsystem.0.clone()).collect();
+            Guests::Anyone(Caller { subsystems: subsystems.into(), keep: agency.keep_content })
+        };
+        let limits = Limits { connections: config.limits.connections, ..Limits::default() };
+        let transport = agency.transport().map_err(AgencyDoorError::Configuration)?;
+        let (listener, guests) = match transport {
+            AgencyTransport::Loopback(address) => (Listener::tcp(address, Http::Two).await, one(agency)),
+            AgencyTransport::Unix(path) => (Listener::unix(path), one(agency)),
+            AgencyTransport::Tls(address, certificate, key) => {
+                let guests = known_guests(config, agency)?;
+                let key = SigningKey::open(&config.path(key), passphrase).map_err(AgencyDoorError::Key)?;
+                let chain = tls::chain_from_pem(&config.path(certificate)).map_err(AgencyDoorError::Tls)?;
+                let identity = Identity::new(chain, Arc::new(key)).map_err(AgencyDoorError::Tls)?;
+                let pinned = Clients::Known(Arc::new(Pinned::new(guests.keys().copied())));
+                let server = tls::Server::new(Arc::new(identity), pinned, Http::Two, Arc::clone(clock));
+                let listener = Listener::tls(address, server.map_err(AgencyDoorError::Tls)?).await;
+                (listener, Guests::Known(Arc::new(guests)))
+            }
+        };
+        Ok(Self { listener: listener.map_err(AgencyDoorError::Listen)?.with_limits(limits), guests })
+    }
+
+    /// Where it listens; none for a Unix socket.
+    pub(crate) fn local_addr(&self) -> Option<std::net::SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until the server drains.
+    pub(crate) async fn serve(self, exchanges: Arc<Exchanges>, drain: Drain) {
+        let Self { listener, guests } = self;
+        let tasks = drain.clone();
+        listener
+            .serve(drain, move |connection: &mut Connection| {
+                let caller = guests.admit(connection);
+                let (exchanges, tasks) = (Arc::clone(&exchanges), tasks.clone());
+                service_fn(move |request| {
+                    let (caller, exchanges, tasks) = (caller.clone(), Arc::clone(&exchanges), tasks.clone());
+                    async move { Ok::<_, Infallible>(answer(caller, exchanges, &tasks, request).await) }
+                })
+            })
+            .await;
+    }
+}
+
+fn known_guests(config: &Config, agency: &Agency) -> Result<HashMap<Digest, Caller>, AgencyDoorError> {
+    let mut guests = HashMap::new();
+    for client in &agency.clients {
+        let key = pin(&config.path(client.certificate()))?;
+        let subsystems: Vec<_> = client.subsystems.iter().map(|subsystem| subsystem.0.clone()).collect();
+        guests.insert(key, Caller { subsystems: subsystems.into(), keep: agency.keep_content });
+    }
+    Ok(guests)
+}
+
+/// SHA-256 of the public key of the first certificate in a PEM file.
+pub(crate) fn pin(path: &Path) -> Result<Digest, AgencyDoorError> {
+    let chain = tls::chain_from_pem(path).map_err(AgencyDoorError::Tls)?;
+    let certificate = chain.first().ok_or_else(|| AgencyDoorError::NoCertificate(path.to_owned()))?;
+    tls::public_key_digest(certificate).map_err(AgencyDoorError::Tls)
+}
+
+/// Hands a call to its exchange, which runs on a task of its own, and waits for the head of the reply.
+async fn answer(
+    caller: Option<Caller>,
+    exchanges: Arc<Exchanges>,
+    tasks: &Drain,
+    request: Request<Incoming>,
+) -> Response<Relayed> {
+    let Some(caller) = caller else {
+        let why = "the certificate that signed in at this door is bound to no subsystem";
+        return exchange::trailers_only(&Fault::before_call(Reason::InvalidClientIdentifier, Side::Client, why), None);
+    };
+    let (parts, body) = request.into_parts();
+    let (reply, answered) = oneshot::channel();
+    tasks.spawn(exchange::ask(exchanges, Call { caller, parts, body, reply }));
+    answered.await.unwrap_or_else(|_| {
+        let why = "this security server ended before it had an answer";
+        exchange::trailers_only(&Fault::before_call(Reason::MaintenanceMode, Side::ClientServer, why), None)
+    })
+}

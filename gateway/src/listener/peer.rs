@@ -1,0 +1,116 @@
+//! The door for other security servers: mutual TLS 1.3 with certificates that the global configuration lists.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use trave_host::drain::Drain;
+use trave_host::listen::{Connection, Listener, TowerToHyperService};
+use trave_host::stubs::transport::peer_service_server::{PeerService, PeerServiceServer};
+use trave_proto::schema::transport::{
+    ExchangeRequest, ExchangeResponse, GetConfigurationRequest, GetConfigurationResponse, GreetRequest, GreetResponse,
+    OfferConfigurationRequest, OfferConfigurationResponse,
+};
+
+use crate::exchange::{self, Exchanges};
+use crate::transport::{Greeted, MAX_WIRE, Session, refused_greeting};
+
+/// Answers that wait on the wire; with the one in hand that is two.
+const ON_THE_WIRE: usize = 1;
+
+/// Serves until the server drains.
+pub(crate) async fn serve(listener: Listener, exchanges: Arc<Exchanges>, drain: Drain) {
+    let door = Door { exchanges: Arc::clone(&exchanges), tasks: drain.clone() };
+    // A configuration may be offered here, which is larger than a message: it is bounded by its own reader too.
+    let service = PeerServiceServer::new(door).max_decoding_message_size(MAX_WIRE.max(crate::transport::MAX_CONFIGURATION_WIRE));
+    let router = tonic::service::Routes::new(service).into_axum_router();
+    listener
+        .serve(drain, move |connection: &mut Connection| {
+            let now = exchanges.clock.now();
+            let session = exchanges.trust.authenticate(&connection.chain, now).ok();
+            let session = session.and_then(|server| Session::new(server, &connection.chain, now));
+            if let Some(session) = session {
+                connection.extensions.insert(session);
+            }
+            TowerToHyperService::new(router.clone())
+        })
+        .await;
+}
+
+#[derive(Debug)]
+struct Door {
+    exchanges: Arc<Exchanges>,
+    tasks: Drain,
+}
+
+/// The session of the connection that a request came on.
+fn session<T>(request: &Request<T>) -> Result<Session, Status> {
+    let none = || Status::permission_denied("the global configuration does not list this connection's certificate");
+    request.extensions().get::<Session>().cloned().ok_or_else(none)
+}
+
+#[tonic::async_trait]
+impl PeerService for Door {
+    async fn greet(&self, request: Request<GreetRequest>) -> Result<Response<GreetResponse>, Status> {
+        let session = session(&request)?;
+        let exchanges = &self.exchanges;
+        let now = exchanges.clock.now();
+        let snapshot = exchanges.trust.snapshot();
+        let greeting = request.into_inner().greeting.ok_or_else(|| Status::invalid_argument("the greeting is empty"))?;
+        let greeted = Greeted::verify(greeting, session.server(), &snapshot.configuration, now).map_err(|error| {
+            tracing::warn!(peer = %session.server(), error = trave_host::config::with_causes(&error), "a greeting is refused");
+            refused_greeting(&error)
+        })?;
+        let nonce = session.nonce(now).ok_or_else(|| Status::failed_precondition("this connection is too old"))?;
+        if !session.greet(greeted) {
+            return Err(Status::failed_precondition("this connection was greeted before"));
+        }
+        let greeting = Some(exchanges.own.greeting(nonce, &snapshot.configuration));
+        Ok(Response::new(GreetResponse { greeting }))
+    }
+
+    type ExchangeStream = ReceiverStream<Result<ExchangeResponse, Status>>;
+
+    async fn exchange(
+        &self,
+        request: Request<Streaming<ExchangeRequest>>,
+    ) -> Result<Response<Self::ExchangeStream>, Status> {
+        let session = session(&request)?;
+        let (wire, answers) = mpsc::channel(ON_THE_WIRE);
+        let exchanges = Arc::clone(&self.exchanges);
+        self.tasks.spawn(exchange::answer(exchanges, session, request.into_inner(), wire));
+        Ok(Response::new(ReceiverStream::new(answers)))
+    }
+
+    async fn get_configuration(
+        &self,
+        request: Request<GetConfigurationRequest>,
+    ) -> Result<Response<GetConfigurationResponse>, Status> {
+        session(&request)?;
+        let wanted = request.into_inner().number;
+        let current = Arc::clone(&self.exchanges.trust.snapshot().configuration);
+        if wanted != 0 && wanted != current.number() {
+            return Err(Status::not_found(format!("this server uses configuration {}", current.number())));
+        }
+        Ok(Response::new(GetConfigurationResponse { configuration: Some(current.signed().clone()) }))
+    }
+
+    async fn offer_configuration(
+        &self,
+        request: Request<OfferConfigurationRequest>,
+    ) -> Result<Response<OfferConfigurationResponse>, Status> {
+        let session = session(&request)?;
+        let signed = request.into_inner().configuration.ok_or_else(|| Status::invalid_argument("nothing is offered"))?;
+        match self.exchanges.adopt(&signed, "peer").await {
+            Ok(()) => {}
+            Err(error) => {
+                tracing::warn!(peer = %session.server(), error = trave_host::config::with_causes(&error),
+                    "an offered configuration is refused");
+                return Err(Status::invalid_argument(trave_host::config::with_causes(&error)));
+            }
+        }
+        let number = self.exchanges.trust.snapshot().configuration.number();
+        Ok(Response::new(OfferConfigurationResponse { number }))
+    }
+}
