@@ -73,8 +73,15 @@ impl Grant {
     }
 }
 
-fn field<T: std::str::FromStr<Err: std::fmt::Display>>(field: &'static str, value: &str) -> Result<T, GrantError> {
-    value.parse().map_err(|why: T::Err| GrantError::Field { field, value: value.into(), why: why.to_string() })
+fn field<T: std::str::FromStr<Err: std::fmt::Display>>(
+    field: &'static str,
+    value: &str,
+) -> Result<T, GrantError> {
+    value.parse().map_err(|why: T::Err| GrantError::Field {
+        field,
+        value: value.into(),
+        why: why.to_string(),
+    })
 }
 
 fn pattern(value: &str) -> Result<String, GrantError> {

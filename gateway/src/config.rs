@@ -311,12 +311,16 @@ impl Agency {
         if let Some(path) = self.listen.strip_prefix("unix:") {
             return Ok(AgencyTransport::Unix(Path::new(path)));
         }
-        let address: SocketAddr =
-            self.listen.parse().map_err(|_| format!("{:?} is neither host:port nor unix:PATH", self.listen))?;
+        let address: SocketAddr = self
+            .listen
+            .parse()
+            .map_err(|_| format!("{:?} is neither host:port nor unix:PATH", self.listen))?;
         match (&self.certificate, &self.key) {
             (Some(certificate), Some(key)) => Ok(AgencyTransport::Tls(address, certificate, key)),
             (None, None) if address.ip().is_loopback() => Ok(AgencyTransport::Loopback(address)),
-            (None, None) => Err("without TLS a door for agency systems listens on loopback or a Unix socket only".into()),
+            (None, None) => {
+                Err("without TLS a door for agency systems listens on loopback or a Unix socket only".into())
+            }
             _ => Err("certificate and key come together".into()),
         }
     }
@@ -333,10 +337,16 @@ impl Agency {
         match (tls, &self.subsystem, self.clients.is_empty()) {
             (false, Some(_), true) | (true, None, false) => {}
             (false, ..) => problems
-                .add(format!("{key}.subsystem"), "a door without TLS speaks for exactly one subsystem, and has no clients")
+                .add(
+                    format!("{key}.subsystem"),
+                    "a door without TLS speaks for exactly one subsystem, and has no clients",
+                )
                 .hint("name the subsystem"),
             (true, ..) => problems
-                .add(format!("{key}.clients"), "a door with TLS has clients, each with its certificate and subsystems")
+                .add(
+                    format!("{key}.clients"),
+                    "a door with TLS has clients, each with its certificate and subsystems",
+                )
                 .hint("move the subsystem into clients"),
         }
     }

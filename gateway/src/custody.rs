@@ -106,7 +106,9 @@ pub(crate) struct Custody {
     pub(crate) identity: Arc<Identity>,
     pub(crate) signing_key: Arc<SigningKey>,
     pub(crate) signing_chain: Vec<Bytes>,
-    pub(crate) log_key: NoteKey,
+    log_key: Option<NoteKey>,
+    /// The public key of the log.
+    pub(crate) log_public_key: [u8; 32],
     pub(crate) anchor: Anchor,
 }
 
@@ -125,10 +127,12 @@ impl Custody {
             signing.map_err(CustodyError::Key)?,
             log.map_err(CustodyError::Key)?,
         );
-        let chain = tls::chain_from_pem(&layout.authentication_certificate()).map_err(CustodyError::Certificate)?;
+        let chain =
+            tls::chain_from_pem(&layout.authentication_certificate()).map_err(CustodyError::Certificate)?;
         let identity = Identity::new(chain, Arc::new(authentication)).map_err(CustodyError::Certificate)?;
         let chain = tls::chain_from_pem(&layout.signing_certificate()).map_err(CustodyError::Certificate)?;
-        let certified = chain.first().map(tls::public_key_digest).transpose().map_err(CustodyError::Certificate)?;
+        let certified =
+            chain.first().map(tls::public_key_digest).transpose().map_err(CustodyError::Certificate)?;
         if certified != Some(signing.public_key_digest()) {
             return Err(CustodyError::OtherKey);
         }
@@ -137,9 +141,17 @@ impl Custody {
             identity: Arc::new(identity),
             signing_key: Arc::new(signing),
             signing_chain: chain.iter().map(|der| Bytes::copy_from_slice(der)).collect(),
-            log_key: log,
+            log_public_key: log.public_key(),
+            log_key: Some(log),
             anchor,
         })
+    }
+}
+
+impl Custody {
+    /// The log's key, for the one log that signs with it.
+    pub(crate) fn take_log_key(&mut self) -> Option<NoteKey> {
+        self.log_key.take()
     }
 }
 

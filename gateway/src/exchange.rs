@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use trave_message_log::batching::Gauge;
 use trave_proto::clock::Clock;
 use trave_proto::conversation::Conversation;
+use trave_proto::digest::Digest;
 use trave_proto::fault::{Fault, Reason, Side};
 use trave_proto::schema::configuration::SignedConfiguration;
 use trave_proto::verification::VerifiedBatches;
@@ -32,7 +33,7 @@ use crate::signer::SigningThread;
 use crate::transport::{Own, Peers};
 use crate::trust::{Trust, TrustError};
 
-pub(crate) use client::{Call, Caller, Routes, run as ask};
+pub(crate) use client::{Call, Caller, Route, Routes, run as ask};
 pub(crate) use provider::run as answer;
 pub(crate) use replay::ReplayGuard;
 pub(crate) use reply::trailers_only;
@@ -50,7 +51,7 @@ pub(crate) struct Exchanges {
     pub(crate) services: Services,
     pub(crate) routes: Routes,
     pub(crate) replay: ReplayGuard,
-    pub(crate) batches: Box<dyn VerifiedBatchesDebug>,
+    pub(crate) batches: VerifiedRecently,
     pub(crate) gauge: Gauge,
     pub(crate) asking: Admission,
     pub(crate) answering: Admission,
@@ -65,10 +66,25 @@ impl Exchanges {
     }
 }
 
-/// A memory of verified batches that can be printed.
-pub(crate) trait VerifiedBatchesDebug: VerifiedBatches + std::fmt::Debug {}
+/// Batches that verified lately. It forgets the oldest when it is full: then a batch is verified once more.
+#[derive(Debug)]
+pub(crate) struct VerifiedRecently(moka::sync::Cache<Digest, ()>);
 
-impl<T: VerifiedBatches + std::fmt::Debug> VerifiedBatchesDebug for T {}
+impl Default for VerifiedRecently {
+    fn default() -> Self {
+        Self(moka::sync::Cache::builder().max_capacity(16_384).build())
+    }
+}
+
+impl VerifiedBatches for VerifiedRecently {
+    fn contains(&self, batch: &Digest) -> bool {
+        self.0.contains_key(batch)
+    }
+
+    fn insert(&self, batch: Digest) {
+        self.0.insert(batch, ());
+    }
+}
 
 /// How many exchanges of one role may be under way; one more is refused at once.
 #[derive(Debug)]

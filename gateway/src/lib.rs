@@ -3,6 +3,8 @@
 //!
 //! Read `exchange` first: a message's way through the house. The modules stand from the door to the cellar.
 
+pub mod security_server;
+mod upkeep;
 mod listener;
 mod exchange;
 mod services;
@@ -12,5 +14,6 @@ mod transport;
 mod signer;
 mod recorder;
 pub mod trust;
+pub mod custody;
 pub mod metrics;
 pub mod config;

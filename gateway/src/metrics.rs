@@ -3,11 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use trave_message_log::Log;
+use trave_message_log::batching::Gauge;
+
+use crate::signer::SigningCounters;
 
 /// On which side of an exchange this server was, and how it ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -26,8 +33,18 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Makes them known to `registry`.
-    pub fn register(registry: &mut Registry) -> Self {
+    /// Makes them known to `registry`, with what log and signer count themselves.
+    pub(crate) fn register(
+        registry: &mut Registry,
+        log: &Log,
+        signing: &Arc<SigningCounters>,
+        gauge: &Gauge,
+    ) -> Self {
+        registry.register_collector(Box::new(Counted {
+            log: log.clone(),
+            signing: Arc::clone(signing),
+            gauge: gauge.clone(),
+        }));
         let exchanges = Family::default();
         let seconds = Arc::new(Histogram::new(exponential_buckets(0.000_5, 2.0, 16)));
         registry.register("trave_exchanges", "Exchanges that ended, by role and outcome", exchanges.clone());
@@ -43,5 +60,35 @@ impl Metrics {
     pub(crate) fn ended(&self, role: &'static str, outcome: &'static str, took: Duration) {
         self.exchanges.get_or_create(&Labels { role, outcome }).inc();
         self.seconds.observe(took.as_secs_f64());
+    }
+}
+
+/// What other parts count, read when somebody asks.
+#[derive(Debug)]
+struct Counted {
+    log: Log,
+    signing: Arc<SigningCounters>,
+    gauge: Gauge,
+}
+
+impl Collector for Counted {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let (log, signing) = (self.log.counters(), &self.signing);
+        for (name, help, value) in [
+            ("trave_messages_signed", "Messages signed", signing.messages()),
+            ("trave_signatures", "Signatures made for them", signing.signatures()),
+            ("trave_log_records", "Records made durable", log.records()),
+            ("trave_log_groups", "Groups of records written", log.groups()),
+            ("trave_log_syncs", "Calls of fdatasync for them", log.syncs()),
+            ("trave_log_bytes", "Bytes written to the log's segments", log.bytes()),
+        ] {
+            let counter = ConstCounter::new(value);
+            let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
+            counter.encode(metric)?;
+        }
+        let in_flight = ConstGauge::new(i64::try_from(self.gauge.count()).unwrap_or(i64::MAX));
+        let name = "trave_exchanges_in_flight";
+        let metric = encoder.encode_descriptor(name, "Exchanges under way", None, in_flight.metric_type())?;
+        in_flight.encode(metric)
     }
 }

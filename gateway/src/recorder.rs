@@ -50,7 +50,8 @@ pub(crate) struct KnownSigner {
 
 impl KnownSigner {
     pub(crate) fn new(trusted: TrustedSigner) -> Self {
-        let (chain, ocsp) = (Artefact::new(trusted.encoded_chain().1), Artefact::new(trusted.ocsp_response().1));
+        let (chain, ocsp) =
+            (Artefact::new(trusted.encoded_chain().1), Artefact::new(trusted.ocsp_response().1));
         Self { trusted, chain, ocsp }
     }
 }
@@ -162,7 +163,12 @@ impl Recorder {
     }
 
     /// Adopts a configuration if it is newer, and logs that it came into use, as it was signed.
-    pub(crate) async fn adopt(&self, trust: &Trust, signed: &SignedConfiguration, source: &str) -> Result<(), TrustError> {
+    pub(crate) async fn adopt(
+        &self,
+        trust: &Trust,
+        signed: &SignedConfiguration,
+        source: &str,
+    ) -> Result<(), TrustError> {
         let Some(snapshot) = trust.adopt(signed)? else { return Ok(()) };
         let configuration = &snapshot.configuration;
         tracing::info!(number = configuration.number(), source, "a global configuration is in use");
@@ -241,7 +247,9 @@ fn message_entry<W: Way>(
         sent,
     };
     let kept = match (keep, W::DIRECTION) {
-        (KeepContent::All, _) | (KeepContent::Request, Direction::Request) => Some(parts_to_keep(signed.parts())),
+        (KeepContent::All, _) | (KeepContent::Request, Direction::Request) => {
+            Some(parts_to_keep(signed.parts()))
+        }
         _ => None,
     };
     Entry {

@@ -45,7 +45,9 @@ impl Services {
             let Ok((_, address)) = service.backend() else { continue };
             let tls = match pins.get(&service.id.0) {
                 None => None,
-                Some(pin) => Some(tls::Client::new(None, Arc::new(Pinned::new([*pin])), Http::Two, Arc::clone(clock))?),
+                Some(pin) => {
+                    Some(tls::Client::new(None, Arc::new(Pinned::new([*pin])), Http::Two, Arc::clone(clock))?)
+                }
             };
             let id = service.id.0.clone();
             let entry = Service {

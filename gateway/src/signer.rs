@@ -2,6 +2,7 @@
 //! before it gives it back. So the order of the log and what a cancelled exchange leaves behind are facts of construction.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -131,7 +132,11 @@ impl SigningThread {
                 return Err(Fault::before_call(Reason::Overloaded, side, why));
             }
             Err(NotQueued::Closed(_)) => {
-                return Err(Fault::before_call(Reason::MaintenanceMode, side, "this security server is stopping"));
+                return Err(Fault::before_call(
+                    Reason::MaintenanceMode,
+                    side,
+                    "this security server is stopping",
+                ));
             }
         }
         answer.await.unwrap_or(Err(SignError::Key)).map_err(|error| error.fault(side))
@@ -145,15 +150,24 @@ impl SigningThread {
 
 /// Counts since start, for metrics.
 #[derive(Debug, Default)]
-pub struct SigningCounters {
+pub(crate) struct SigningCounters {
+    messages: AtomicU64,
+    signatures: AtomicU64,
+}
+
+impl SigningCounters {
     /// Messages signed.
-    pub messages: std::sync::atomic::AtomicU64,
+    pub(crate) fn messages(&self) -> u64 {
+        self.messages.load(Relaxed)
+    }
+
     /// Signatures made for them.
-    pub signatures: std::sync::atomic::AtomicU64,
+    pub(crate) fn signatures(&self) -> u64 {
+        self.signatures.load(Relaxed)
+    }
 }
 
 fn sign(signer: &dyn signature::Signer, batch: Vec<Box<dyn Job>>, log: &Log, counters: &SigningCounters) {
-    use std::sync::atomic::Ordering::Relaxed;
     let manifests: Vec<_> = batch.iter().map(|job| job.manifest()).collect();
     match signature::sign_batch(signer, &manifests) {
         Ok(signatures) => {

@@ -87,7 +87,9 @@ impl Trust {
                     newest.get_or_insert_with(|| Arc::clone(&configuration));
                     known.insert(configuration.digest(), configuration);
                 }
-                Err(error) => tracing::warn!(path = %path.display(), %error, "a stored configuration is refused"),
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "a stored configuration is refused")
+                }
             }
         }
         let configuration = newest.ok_or_else(|| TrustError::None(directory.to_owned()))?;
@@ -118,7 +120,9 @@ impl Trust {
         let snapshot = self.snapshot();
         let until = snapshot.configuration.valid_until();
         if self.clock.now() > until {
-            let why = format!("the global configuration of this server ended at {until}; the registry must be reached");
+            let why = format!(
+                "the global configuration of this server ended at {until}; the registry must be reached"
+            );
             return Err(Fault::before_call(Reason::GlobalConfOutdated, side, why));
         }
         Ok(snapshot)
@@ -153,8 +157,11 @@ impl Trust {
     /// listed server, with a listed key.
     pub(crate) fn authenticate(&self, chain: &[CertificateDer<'_>], now: Time) -> Result<ServerId, String> {
         let configuration = &self.snapshot().configuration;
-        let authorities: Vec<_> =
-            configuration.certification_authorities().iter().map(|authority| &authority.certificate).collect();
+        let authorities: Vec<_> = configuration
+            .certification_authorities()
+            .iter()
+            .map(|authority| &authority.certificate)
+            .collect();
         let verified = VerifiedChain::verify(chain, &authorities, Profile::Authentication, now)
             .map_err(|error| trave_host::config::with_causes(&error))?;
         let subject = verified.subject();
@@ -187,7 +194,8 @@ impl PeerPolicy for SecurityServers {
 
 fn forget_oldest(known: &mut HashMap<Digest, Arc<Configuration>>) {
     if known.len() >= KEPT {
-        let oldest = known.values().min_by_key(|configuration| configuration.number()).map(|oldest| oldest.digest());
+        let oldest =
+            known.values().min_by_key(|configuration| configuration.number()).map(|oldest| oldest.digest());
         if let Some(oldest) = oldest {
             known.remove(&oldest);
         }

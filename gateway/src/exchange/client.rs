@@ -15,7 +15,9 @@ use trave_proto::conversation::{Conversation, Topic, Verified};
 use trave_proto::fault::{Fault, Reason, Side};
 use trave_proto::identifier::{ExchangeId, Method, ServiceId, SubsystemId};
 use trave_proto::message::{Code, Content, Ending};
-use trave_proto::schema::transport::{ExchangeRequest, ExchangeResponse, RegisterReached, exchange_response::Answer};
+use trave_proto::schema::transport::{
+    ExchangeRequest, ExchangeResponse, RegisterReached, exchange_response::Answer,
+};
 use trave_proto::signature::{Request, Response};
 
 use super::framing::{Framing, Pieces};
@@ -155,7 +157,8 @@ async fn exchange_with(
         generation: exchanges.trust.snapshot().generation,
     };
     let (wire, requests) = mpsc::channel(ON_THE_WIRE);
-    let head = head::request_head(&call.parts, timed.then(|| until.saturating_duration_since(Instant::now())));
+    let head =
+        head::request_head(&call.parts, timed.then(|| until.saturating_duration_since(Instant::now())));
     let first = First { head: head.encode_to_vec().into(), context: context.encode() };
     let asking = Asking { framing: Framing::of(&call.parts.headers), first, wire };
     let sending = pin!(asking.send(outgoing, &mut call.body));
@@ -192,14 +195,23 @@ async fn both(
 fn with_what_is_known(fault: Fault, conversation: &Shared) -> Fault {
     let (sent, received) = lock(conversation).counts();
     match (fault.register_reached, fault.side) {
-        (RegisterReached::No, SIDE | Side::Client) if received > 0 => fault.with_register(RegisterReached::Yes),
-        (RegisterReached::No, SIDE | Side::Client) if sent > 0 => fault.with_register(RegisterReached::Unknown),
+        (RegisterReached::No, SIDE | Side::Client) if received > 0 => {
+            fault.with_register(RegisterReached::Yes)
+        }
+        (RegisterReached::No, SIDE | Side::Client) if sent > 0 => {
+            fault.with_register(RegisterReached::Unknown)
+        }
         _ => fault,
     }
 }
 
 /// What the call is about: declared by the caller or its route, and checked against how it came in.
-fn topic(exchanges: &Exchanges, exchange: ExchangeId, call: &Call, declared: Declared) -> Result<Topic, Fault> {
+fn topic(
+    exchanges: &Exchanges,
+    exchange: ExchangeId,
+    call: &Call,
+    declared: Declared,
+) -> Result<Topic, Fault> {
     let refuse = |reason, why: String| Err(Fault::before_call(reason, Side::Client, why));
     if !head::is_grpc(&call.parts) {
         let why = "this door takes gRPC: POST with content type application/grpc";
@@ -209,20 +221,29 @@ fn topic(exchanges: &Exchanges, exchange: ExchangeId, call: &Call, declared: Dec
     let route = exchanges.routes.of(path);
     let name = if route.is_some() { "named by the route" } else { "missing" };
     let Some(service) = settle(declared.service, route.map(|route| &route.service)) else {
-        return refuse(Reason::UnknownService, format!("the header x-road-service is {name} or contradicts the route"));
+        return refuse(
+            Reason::UnknownService,
+            format!("the header x-road-service is {name} or contradicts the route"),
+        );
     };
     let client = client(&call.caller, declared.client, route.and_then(|route| route.client.as_ref()))?;
     let Some(purpose) = settle(declared.purpose, route.and_then(|route| route.purpose.as_ref())) else {
         let why = "the purpose is missing, or contradicts the route: give the header trave-purpose";
         return refuse(Reason::UnknownPurpose, why.into());
     };
-    let Some(legal_basis) = settle(declared.legal_basis, route.and_then(|route| route.legal_basis.as_ref())) else {
+    let Some(legal_basis) = settle(declared.legal_basis, route.and_then(|route| route.legal_basis.as_ref()))
+    else {
         let why = "the legal basis is missing, or contradicts the route: give the header trave-legal-basis";
         return refuse(Reason::UnknownLegalBasis, why.into());
     };
     let method: Method = match (path.parse(), call.parts.uri.query()) {
         (Ok(method), None) => method,
-        _ => return refuse(Reason::UnknownMethod, "the path is not a gRPC method, /package.Service/Method".into()),
+        _ => {
+            return refuse(
+                Reason::UnknownMethod,
+                "the path is not a gRPC method, /package.Service/Method".into(),
+            );
+        }
     };
     let route = route.map(|route| route.name.clone());
     Ok(Topic { exchange, client, service, method: Some(method), purpose, legal_basis, route })
@@ -264,7 +285,11 @@ fn deadline(exchanges: &Exchanges, parts: &http::request::Parts) -> Result<Optio
     let Some(value) = parts.headers.get(head::GRPC_TIMEOUT) else { return Ok(None) };
     match head::parse_grpc_timeout(value) {
         Some(timeout) => Ok(Some(Instant::now() + timeout.min(exchanges.longest))),
-        None => Err(Fault::before_call(Reason::InvalidMessage, Side::Client, "the header grpc-timeout is not valid")),
+        None => Err(Fault::before_call(
+            Reason::InvalidMessage,
+            Side::Client,
+            "the header grpc-timeout is not valid",
+        )),
     }
 }
 
@@ -282,20 +307,34 @@ pub(super) fn in_catalogue(
 ) -> Result<(), Fault> {
     let refuse = |reason, why: String| Err(Fault::before_call(reason, side, why));
     if configuration.subsystem(&topic.client).is_none() {
-        return refuse(Reason::UnknownMember, format!("the global configuration does not know {}", topic.client));
+        return refuse(
+            Reason::UnknownMember,
+            format!("the global configuration does not know {}", topic.client),
+        );
     }
     let Some(service) = configuration.service(&topic.service) else {
-        return refuse(Reason::UnknownService, format!("the catalogue does not know the service {}", topic.service));
+        return refuse(
+            Reason::UnknownService,
+            format!("the catalogue does not know the service {}", topic.service),
+        );
     };
     if let Some(method) = topic.method.as_ref().filter(|method| !service.has_method(method)) {
-        return refuse(Reason::UnknownMethod, format!("the catalogue does not know the method {method} of {}", topic.service));
+        return refuse(
+            Reason::UnknownMethod,
+            format!("the catalogue does not know the method {method} of {}", topic.service),
+        );
     }
-    if configuration.purpose(topic.purpose.as_str()).is_none() || !service.allows_purpose(topic.purpose.as_str()) {
+    if configuration.purpose(topic.purpose.as_str()).is_none()
+        || !service.allows_purpose(topic.purpose.as_str())
+    {
         let why = format!("{} is not a purpose for which {} may be called", topic.purpose, topic.service);
         return refuse(Reason::UnknownPurpose, why);
     }
     if configuration.legal_basis(topic.legal_basis.as_str()).is_none() {
-        return refuse(Reason::UnknownLegalBasis, format!("the catalogue does not know the legal basis {}", topic.legal_basis));
+        return refuse(
+            Reason::UnknownLegalBasis,
+            format!("the catalogue does not know the legal basis {}", topic.legal_basis),
+        );
     }
     Ok(())
 }
@@ -309,12 +348,15 @@ async fn connection(
     let snapshot = exchanges.trust.valid(SIDE)?;
     let own = snapshot.configuration.hosts(&exchanges.own.server, &topic.client);
     if !own {
-        let why = format!("the global configuration does not register {} on this security server", topic.client);
+        let why =
+            format!("the global configuration does not register {} on this security server", topic.client);
         return Err(Fault::before_call(Reason::SignerNotAllowed, SIDE, why));
     }
     let until = deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(20));
     let mut last = None;
-    for server in snapshot.configuration.servers_of(&topic.service.subsystem()).filter(|server| !server.is_suspended()) {
+    for server in
+        snapshot.configuration.servers_of(&topic.service.subsystem()).filter(|server| !server.is_suspended())
+    {
         match tokio::time::timeout_at(until, exchanges.peers.connection(server)).await {
             Ok(Ok(connection)) => return Ok(connection),
             Ok(Err(error)) => last = Some(error.fault(SIDE)),
@@ -404,7 +446,11 @@ impl Answering<'_> {
             let envelope = match answer.and_then(|answer| answer.answer) {
                 Some(Answer::Envelope(envelope)) => envelope,
                 Some(Answer::Fault(fault)) => return Err(Fault::from_wire(fault)),
-                None => return Err(broken(&tonic::Status::unavailable("it ended before the answer was complete"))),
+                None => {
+                    return Err(broken(&tonic::Status::unavailable(
+                        "it ended before the answer was complete",
+                    )));
+                }
             };
             let logged = incoming.hear::<Response>(envelope).await?;
             let ending = logged.get().manifest().ending;
@@ -414,7 +460,8 @@ impl Answering<'_> {
                 Ending::End => return Ok(()),
                 Ending::Abort => {
                     let why = "the register broke its answer off";
-                    return Err(Fault::before_call(Reason::Aborted, Side::Register, why).with_register(RegisterReached::Yes));
+                    return Err(Fault::before_call(Reason::Aborted, Side::Register, why)
+                        .with_register(RegisterReached::Yes));
                 }
             }
         }

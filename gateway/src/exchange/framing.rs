@@ -191,7 +191,8 @@ mod tests {
     async fn each_grpc_message_is_a_piece_however_it_was_framed() {
         let stream = [grpc(3), grpc(0), grpc(4)].concat();
         for step in [1, 2, 5, 7, stream.len()] {
-            let frames = stream.chunks(step).map(|chunk| Frame::data(Bytes::copy_from_slice(chunk))).collect();
+            let frames =
+                stream.chunks(step).map(|chunk| Frame::data(Bytes::copy_from_slice(chunk))).collect();
             let pieces = cut(Framing::Grpc, frames).await;
             let lens: Vec<_> = pieces.iter().map(|piece| piece.body.len()).filter(|len| *len > 0).collect();
             assert_eq!(lens, [8, 5, 9], "frames of {step}");
@@ -202,7 +203,8 @@ mod tests {
     #[tokio::test]
     async fn a_long_message_is_several_pieces_and_loses_nothing() {
         let message = grpc(4 << 20);
-        let frames = message.chunks(16 << 10).map(|chunk| Frame::data(Bytes::copy_from_slice(chunk))).collect();
+        let frames =
+            message.chunks(16 << 10).map(|chunk| Frame::data(Bytes::copy_from_slice(chunk))).collect();
         let pieces = cut(Framing::Grpc, frames).await;
         assert!(pieces.len() >= 5 && pieces.iter().all(|piece| piece.body.len() <= MAX_BODY));
         let joined: Vec<u8> = pieces.iter().flat_map(|piece| piece.body.to_vec()).collect();

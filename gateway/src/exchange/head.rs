@@ -79,7 +79,9 @@ fn parsed<T: FromStr<Err: std::fmt::Display>>(
 ) -> Result<Option<T>, Fault> {
     let Some(value) = single(headers, name)? else { return Ok(None) };
     let text = value.to_str().map_err(|_| invalid(format!("the header {name} is not printable ASCII")))?;
-    let error = |why: T::Err| Fault::before_call(reason, Side::Client, format!("the header {name} is not valid: {why}"));
+    let error = |why: T::Err| {
+        Fault::before_call(reason, Side::Client, format!("the header {name} is not valid: {why}"))
+    };
     text.parse().map(Some).map_err(error)
 }
 
@@ -140,7 +142,8 @@ pub(crate) fn trailers(trailers: &HeaderMap) -> bytes::Bytes {
 pub(crate) fn to_header_map(headers: &[schema::Header]) -> Result<HeaderMap, &'static str> {
     let mut map = HeaderMap::with_capacity(headers.len() + 8);
     for header in headers {
-        let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| "a header's name is not valid")?;
+        let name =
+            HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| "a header's name is not valid")?;
         if !passes(name.as_str()) || name.as_str() != header.name {
             return Err("a header that is never passed on");
         }
@@ -152,13 +155,15 @@ pub(crate) fn to_header_map(headers: &[schema::Header]) -> Result<HeaderMap, &'s
 
 /// The trailers of a verified message.
 pub(crate) fn read_trailers(encoded: &[u8]) -> Result<HeaderMap, &'static str> {
-    let trailers: schema::Trailers = decode_canonical("trailers", encoded).map_err(|_| "its trailers cannot be read")?;
+    let trailers: schema::Trailers =
+        decode_canonical("trailers", encoded).map_err(|_| "its trailers cannot be read")?;
     to_header_map(&trailers.headers)
 }
 
 /// The response head of a verified message.
 pub(crate) fn read_response_head(encoded: &[u8]) -> Result<(http::StatusCode, HeaderMap), &'static str> {
-    let head: schema::ResponseHead = decode_canonical("head", encoded).map_err(|_| "its head cannot be read")?;
+    let head: schema::ResponseHead =
+        decode_canonical("head", encoded).map_err(|_| "its head cannot be read")?;
     let status = u16::try_from(head.status).ok().and_then(|status| http::StatusCode::from_u16(status).ok());
     let status = status.filter(|status| !status.is_informational()).ok_or("its status is not one of HTTP")?;
     Ok((status, to_header_map(&head.headers)?))
@@ -178,7 +183,8 @@ impl GrpcHead {
         if encoded.len() > MAX_HEAD {
             return Err("its head is too long");
         }
-        let head: schema::RequestHead = decode_canonical("head", encoded).map_err(|_| "its head cannot be read")?;
+        let head: schema::RequestHead =
+            decode_canonical("head", encoded).map_err(|_| "its head cannot be read")?;
         if head.method != "POST" || head.path != method.as_str() || head.query.is_some() {
             return Err("its head is not that of the gRPC method in the manifest");
         }
@@ -194,7 +200,8 @@ impl GrpcHead {
 /// Whether a request is gRPC (gRPC over HTTP/2, "Requests").
 pub(crate) fn is_grpc(parts: &http::request::Parts) -> bool {
     let content_type = parts.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    parts.method == http::Method::POST && content_type.is_some_and(|value| value.starts_with(b"application/grpc"))
+    parts.method == http::Method::POST
+        && content_type.is_some_and(|value| value.starts_with(b"application/grpc"))
 }
 
 /// A duration in gRPC's form: at most eight digits and a unit.
@@ -262,7 +269,9 @@ mod tests {
         ]);
         let names: Vec<_> = passed_on(&map).into_iter().map(|header| header.name).collect();
         assert_eq!(names, ["content-type", "key-bin", "key-bin"]);
-        assert!(to_header_map(&[schema::Header { name: "x-road-client".into(), value: "x".into() }]).is_err());
+        assert!(
+            to_header_map(&[schema::Header { name: "x-road-client".into(), value: "x".into() }]).is_err()
+        );
         assert!(to_header_map(&[schema::Header { name: "Upper".into(), value: "x".into() }]).is_err());
         assert!(to_header_map(&[schema::Header { name: "a".into(), value: "b\r\nc".into() }]).is_err());
     }
@@ -301,7 +310,9 @@ mod tests {
             schema::RequestHead { method, path, query, headers: vec![] }.encode_to_vec()
         };
         assert!(GrpcHead::read(&head("/a.B/C", "POST", None), &method).is_ok());
-        for other in [head("/a.B/D", "POST", None), head("/a.B/C", "GET", None), head("/a.B/C", "POST", Some("x"))] {
+        for other in
+            [head("/a.B/D", "POST", None), head("/a.B/C", "GET", None), head("/a.B/C", "POST", Some("x"))]
+        {
             assert!(GrpcHead::read(&other, &method).is_err());
         }
     }

@@ -41,7 +41,8 @@ impl Incoming<'_> {
             self.generation = snapshot.generation;
         }
         let authentic = authenticate::<W>(self.exchanges, self.signer, &snapshot, envelope, self.side)?;
-        let verified = lock(&self.conversation).accept(authentic, now).map_err(|error| order_fault(error, self.side))?;
+        let verified =
+            lock(&self.conversation).accept(authentic, now).map_err(|error| order_fault(error, self.side))?;
         let evidence = Evidence::of(self.signer, snapshot.configuration.digest(), self.tls.clone());
         self.exchanges.recorder.received(verified, &evidence, self.keep, self.side).await
     }
@@ -70,7 +71,7 @@ pub(crate) fn authenticate<W: Way>(
     check_configuration(exchanges, signed.manifest(), side)?;
     let (configuration, now) = (&snapshot.configuration, exchanges.clock.now());
     signer
-        .authenticate(signed, configuration, now, &*exchanges.batches)
+        .authenticate(signed, configuration, now, &exchanges.batches)
         .map_err(|error| verification_fault(&error, side))
 }
 
@@ -99,9 +100,10 @@ fn signature_fault(error: &SignatureError, side: Side) -> Fault {
         SignatureError::Commitment(_) => Reason::ContentMismatch,
         SignatureError::Manifest(_) | SignatureError::Direction => Reason::InvalidMessage,
         SignatureError::Content(_) => Reason::TooLarge,
-        SignatureError::Missing | SignatureError::Malformed(_) | SignatureError::Batch(_) | SignatureError::Key(_) => {
-            Reason::InvalidSignatureValue
-        }
+        SignatureError::Missing
+        | SignatureError::Malformed(_)
+        | SignatureError::Batch(_)
+        | SignatureError::Key(_) => Reason::InvalidSignatureValue,
     };
     Fault::before_call(reason, side, trave_host::config::with_causes(error))
 }
@@ -109,7 +111,9 @@ fn signature_fault(error: &SignatureError, side: Side) -> Fault {
 fn verification_fault(error: &VerificationError, side: Side) -> Fault {
     let reason = match error {
         VerificationError::Signature | VerificationError::Batch(_) => Reason::InvalidSignatureValue,
-        VerificationError::NotTheSigner { .. } | VerificationError::NotRegistered { .. } => Reason::SignerNotAllowed,
+        VerificationError::NotTheSigner { .. } | VerificationError::NotRegistered { .. } => {
+            Reason::SignerNotAllowed
+        }
         VerificationError::Chain(_)
         | VerificationError::Status(_)
         | VerificationError::NotListed(_)
@@ -124,7 +128,9 @@ fn verification_fault(error: &VerificationError, side: Side) -> Fault {
 pub(crate) fn order_fault(error: OrderError, side: Side) -> Fault {
     let reason = match error {
         OrderError::Audience | OrderError::Nonce | OrderError::Time => Reason::Replayed,
-        OrderError::Topic | OrderError::LastReceived if side == Side::ClientServer => Reason::InconsistentResponse,
+        OrderError::Topic | OrderError::LastReceived if side == Side::ClientServer => {
+            Reason::InconsistentResponse
+        }
         OrderError::Signer => Reason::CertValidation,
         _ => Reason::OutOfOrder,
     };

@@ -64,7 +64,11 @@ impl Outgoing<'_> {
     }
 
     /// Signs one message and waits until its record is durable: only then may an answer leave.
-    pub(crate) async fn say_durably<W: Way>(&self, content: Content, ending: Ending) -> Result<Logged<Signed<W>>, Fault> {
+    pub(crate) async fn say_durably<W: Way>(
+        &self,
+        content: Content,
+        ending: Ending,
+    ) -> Result<Logged<Signed<W>>, Fault> {
         let enqueued = self.say::<W>(content, None, ending).await?;
         enqueued.durable.await.map_err(|error| log_fault(&error, self.side))
     }
@@ -83,7 +87,9 @@ pub(crate) fn content_of(piece: Piece, head: Option<Bytes>) -> (Content, Ending)
 }
 
 /// The piece that goes with a head: the first if it comes at once, else nothing, so that a head never waits for a body.
-pub(crate) async fn first_piece<B: Body<Data = Bytes> + Unpin>(pieces: &mut Pieces<B>) -> Result<Piece, B::Error> {
+pub(crate) async fn first_piece<B: Body<Data = Bytes> + Unpin>(
+    pieces: &mut Pieces<B>,
+) -> Result<Piece, B::Error> {
     match tokio::time::timeout(super::framing::WAIT_FOR_FIRST, pieces.next()).await {
         Ok(piece) => Ok(piece?.unwrap_or(Piece { end: true, ..Piece::default() })),
         Err(_) => Ok(Piece::default()),

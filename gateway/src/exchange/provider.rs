@@ -16,7 +16,9 @@ use trave_proto::fault::{Fault, Reason, Side};
 use trave_proto::identifier::ExchangeId;
 use trave_proto::message::{CallerContext, Content, Ending};
 use trave_proto::schema::message::Envelope;
-use trave_proto::schema::transport::{ExchangeRequest, ExchangeResponse, RegisterReached, exchange_response::Answer};
+use trave_proto::schema::transport::{
+    ExchangeRequest, ExchangeResponse, RegisterReached, exchange_response::Answer,
+};
 use trave_proto::signature::{Request, Response};
 use trave_proto::verification::Authentic;
 
@@ -79,7 +81,8 @@ async fn record(exchanges: &Exchanges, session: &Session, stage: &Stage, fault: 
             exchanges.recorder.ended(exchange, fault, (received, sent)).await;
         }
         (exchange, _) => {
-            let refused = Refused { exchange, fault, topic: stage.topic.as_ref(), peer: Some(session.server()) };
+            let refused =
+                Refused { exchange, fault, topic: stage.topic.as_ref(), peer: Some(session.server()) };
             exchanges.recorder.refused(refused).await;
         }
     }
@@ -94,7 +97,9 @@ async fn exchange_with(
 ) -> Result<(), Fault> {
     let _place = exchanges.answering.enter()?;
     let _in_flight = exchanges.gauge.enter();
-    let greeted = session.greeted().ok_or_else(|| refuse(Reason::InvalidMessage, "an exchange came before the greeting"))?;
+    let greeted = session
+        .greeted()
+        .ok_or_else(|| refuse(Reason::InvalidMessage, "an exchange came before the greeting"))?;
     let envelope = first_envelope(requests).await?;
     let Admitted { conversation, verified, permitted, service, generation } =
         admit(exchanges, session, &greeted, envelope, stage)?;
@@ -130,7 +135,8 @@ async fn exchange_with(
 
 async fn first_envelope(requests: &mut Streaming<ExchangeRequest>) -> Result<Envelope, Fault> {
     let first = tokio::time::timeout(FIRST_MESSAGE, requests.message()).await;
-    let first = first.map_err(|_| refuse(Reason::DeadlineExceeded, "the first message did not come in time"))?;
+    let first =
+        first.map_err(|_| refuse(Reason::DeadlineExceeded, "the first message did not come in time"))?;
     first.ok().flatten().and_then(|request| request.envelope).ok_or_else(peer_gone)
 }
 
@@ -161,7 +167,8 @@ fn admit(
     let snapshot = exchanges.trust.valid(SIDE)?;
     let now = exchanges.clock.now();
     still_trusted(exchanges, session.chain(), now, SIDE)?;
-    let nonce = session.nonce(now).ok_or_else(|| refuse(Reason::Replayed, "the connection's nonce has expired"))?;
+    let nonce =
+        session.nonce(now).ok_or_else(|| refuse(Reason::Replayed, "the connection's nonce has expired"))?;
     let authentic: Authentic<Request> = authenticate(exchanges, &greeted.signer, &snapshot, envelope, SIDE)?;
     let exchange = authentic.manifest().exchange;
     stage.exchange = Some(exchange);
@@ -173,7 +180,8 @@ fn admit(
     in_catalogue(&snapshot.configuration, &topic, SIDE)?;
     stage.topic = Some(topic.clone());
     let service = exchanges.services.get(&topic.service).ok_or_else(|| {
-        let why = format!("{} is registered on this security server, which has no register for it", topic.service);
+        let why =
+            format!("{} is registered on this security server, which has no register for it", topic.service);
         refuse(Reason::UnknownService, why)
     })?;
     let permitted = exchanges.access.permit(&topic)?;
@@ -185,7 +193,11 @@ fn refuse(reason: Reason, why: impl Into<String>) -> Fault {
 }
 
 fn peer_gone() -> Fault {
-    Fault::before_call(Reason::Aborted, Side::ClientServer, "the client's security server broke the exchange off")
+    Fault::before_call(
+        Reason::Aborted,
+        Side::ClientServer,
+        "the client's security server broke the exchange off",
+    )
 }
 
 fn replay_fault(error: ReplayError) -> Fault {
@@ -200,16 +212,24 @@ impl Cleared {
     /// The register's request: exactly the method that was permitted, with identities set by us alone.
     fn request(&self, body: Relayed) -> Result<(http::Request<Relayed>, Option<std::time::Duration>), Fault> {
         let (manifest, parts) = (self.logged.get().manifest(), self.logged.get().parts());
-        let malformed = |why: &str| refuse(Reason::InvalidMessage, format!("the request is signed and cannot be read: {why}"));
+        let malformed = |why: &str| {
+            refuse(Reason::InvalidMessage, format!("the request is signed and cannot be read: {why}"))
+        };
         let method = manifest.method.as_ref().ok_or_else(|| malformed("it names no gRPC method"))?;
         let head = parts.content.head.as_deref().ok_or_else(|| malformed("its first message has no head"))?;
         let head = GrpcHead::read(head, method).map_err(malformed)?;
         let context = match &parts.caller_context {
-            Some((encoded, _)) => CallerContext::decode(encoded).map_err(|_| malformed("its caller context"))?,
+            Some((encoded, _)) => {
+                CallerContext::decode(encoded).map_err(|_| malformed("its caller context"))?
+            }
             None => CallerContext::default(),
         };
         let (scheme, address) = self.service.origin();
-        let uri = http::Uri::builder().scheme(scheme).authority(address).path_and_query(head.method.as_str()).build();
+        let uri = http::Uri::builder()
+            .scheme(scheme)
+            .authority(address)
+            .path_and_query(head.method.as_str())
+            .build();
         let mut request = http::Request::new(body);
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = uri.map_err(|_| malformed("its path"))?;
@@ -229,7 +249,8 @@ impl Cleared {
             if value.is_empty() {
                 continue;
             }
-            let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| malformed("its caller context"))?;
+            let value =
+                HeaderValue::from_bytes(value.as_bytes()).map_err(|_| malformed("its caller context"))?;
             request.headers_mut().insert(http::HeaderName::from_static(name), value);
         }
         Ok((request, head.timeout))
@@ -248,7 +269,9 @@ async fn converse(
     let (mut request, timeout) = first.request(body)?;
     let limit = timeout.unwrap_or(first.service.time_out).min(first.service.time_out);
     let until = Instant::now() + limit;
-    let channel = tokio::time::timeout_at(until, first.service.connection()).await.map_err(|_| too_late(RegisterReached::No))??;
+    let channel = tokio::time::timeout_at(until, first.service.connection())
+        .await
+        .map_err(|_| too_late(RegisterReached::No))??;
     if timeout.is_some() {
         let remaining = head::grpc_timeout(until.saturating_duration_since(Instant::now()));
         if let Ok(value) = HeaderValue::from_str(&remaining) {
@@ -317,7 +340,11 @@ async fn forward(
 }
 
 /// Cuts the register's answer into messages, and sends each when its record is durable.
-async fn answer(response: http::Response<HyperBody>, outgoing: Outgoing<'_>, wire: &Wire) -> Result<(), Fault> {
+async fn answer(
+    response: http::Response<HyperBody>,
+    outgoing: Outgoing<'_>,
+    wire: &Wire,
+) -> Result<(), Fault> {
     let (parts, mut body) = response.into_parts();
     let mut pieces = Pieces::new(&mut body, Framing::of(&parts.headers));
     let mut head: Option<Bytes> = Some(head::response_head(&parts).encode_to_vec().into());

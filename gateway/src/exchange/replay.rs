@@ -62,7 +62,8 @@ impl ReplayGuard {
 
 impl Seen {
     fn forget_before(&mut self, time: Time) {
-        while let Some(oldest) = self.by_second.first_entry().filter(|oldest| *oldest.key() < time.as_secs()) {
+        while let Some(oldest) = self.by_second.first_entry().filter(|oldest| *oldest.key() < time.as_secs())
+        {
             for id in oldest.remove() {
                 self.ids.remove(&id);
             }

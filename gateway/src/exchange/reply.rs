@@ -48,9 +48,7 @@ struct ErrorInfo {
 /// A gRPC error in a head without body ("Trailers-Only").
 pub(crate) fn trailers_only<B: Default>(fault: &Fault, exchange: Option<ExchangeId>) -> Response<B> {
     let mut response = Response::new(B::default());
-    response
-        .headers_mut()
-        .insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response.headers_mut().extend(trailers(fault, exchange));
     response
 }

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use trave_host::config::Secret;
 use trave_host::drain::Drain;
 use trave_host::keys::{KeyError, SigningKey};
-use trave_host::listen::{Connection, ListenError, Limits, Listener};
+use trave_host::listen::{Connection, Limits, ListenError, Listener};
 use trave_host::tls::{self, Clients, Http, Identity, Pinned, TlsError};
 use trave_proto::clock::Clock;
 use trave_proto::digest::Digest;
@@ -150,7 +150,10 @@ async fn answer(
 ) -> Response<Relayed> {
     let Some(caller) = caller else {
         let why = "the certificate that signed in at this door is bound to no subsystem";
-        return exchange::trailers_only(&Fault::before_call(Reason::InvalidClientIdentifier, Side::Client, why), None);
+        return exchange::trailers_only(
+            &Fault::before_call(Reason::InvalidClientIdentifier, Side::Client, why),
+            None,
+        );
     };
     let (parts, body) = request.into_parts();
     let (reply, answered) = oneshot::channel();

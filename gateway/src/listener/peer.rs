@@ -9,8 +9,8 @@ use trave_host::drain::Drain;
 use trave_host::listen::{Connection, Listener, TowerToHyperService};
 use trave_host::stubs::transport::peer_service_server::{PeerService, PeerServiceServer};
 use trave_proto::schema::transport::{
-    ExchangeRequest, ExchangeResponse, GetConfigurationRequest, GetConfigurationResponse, GreetRequest, GreetResponse,
-    OfferConfigurationRequest, OfferConfigurationResponse,
+    ExchangeRequest, ExchangeResponse, GetConfigurationRequest, GetConfigurationResponse, GreetRequest,
+    GreetResponse, OfferConfigurationRequest, OfferConfigurationResponse,
 };
 
 use crate::exchange::{self, Exchanges};
@@ -23,7 +23,8 @@ const ON_THE_WIRE: usize = 1;
 pub(crate) async fn serve(listener: Listener, exchanges: Arc<Exchanges>, drain: Drain) {
     let door = Door { exchanges: Arc::clone(&exchanges), tasks: drain.clone() };
     // A configuration may be offered here, which is larger than a message: it is bounded by its own reader too.
-    let service = PeerServiceServer::new(door).max_decoding_message_size(MAX_WIRE.max(crate::transport::MAX_CONFIGURATION_WIRE));
+    let service = PeerServiceServer::new(door)
+        .max_decoding_message_size(MAX_WIRE.max(crate::transport::MAX_CONFIGURATION_WIRE));
     let router = tonic::service::Routes::new(service).into_axum_router();
     listener
         .serve(drain, move |connection: &mut Connection| {
@@ -46,7 +47,8 @@ struct Door {
 
 /// The session of the connection that a request came on.
 fn session<T>(request: &Request<T>) -> Result<Session, Status> {
-    let none = || Status::permission_denied("the global configuration does not list this connection's certificate");
+    let none =
+        || Status::permission_denied("the global configuration does not list this connection's certificate");
     request.extensions().get::<Session>().cloned().ok_or_else(none)
 }
 
@@ -57,12 +59,14 @@ impl PeerService for Door {
         let exchanges = &self.exchanges;
         let now = exchanges.clock.now();
         let snapshot = exchanges.trust.snapshot();
-        let greeting = request.into_inner().greeting.ok_or_else(|| Status::invalid_argument("the greeting is empty"))?;
+        let greeting =
+            request.into_inner().greeting.ok_or_else(|| Status::invalid_argument("the greeting is empty"))?;
         let greeted = Greeted::verify(greeting, session.server(), &snapshot.configuration, now).map_err(|error| {
             tracing::warn!(peer = %session.server(), error = trave_host::config::with_causes(&error), "a greeting is refused");
             refused_greeting(&error)
         })?;
-        let nonce = session.nonce(now).ok_or_else(|| Status::failed_precondition("this connection is too old"))?;
+        let nonce =
+            session.nonce(now).ok_or_else(|| Status::failed_precondition("this connection is too old"))?;
         if !session.greet(greeted) {
             return Err(Status::failed_precondition("this connection was greeted before"));
         }
@@ -101,7 +105,10 @@ impl PeerService for Door {
         request: Request<OfferConfigurationRequest>,
     ) -> Result<Response<OfferConfigurationResponse>, Status> {
         let session = session(&request)?;
-        let signed = request.into_inner().configuration.ok_or_else(|| Status::invalid_argument("nothing is offered"))?;
+        let signed = request
+            .into_inner()
+            .configuration
+            .ok_or_else(|| Status::invalid_argument("nothing is offered"))?;
         match self.exchanges.adopt(&signed, "peer").await {
             Ok(()) => {}
             Err(error) => {

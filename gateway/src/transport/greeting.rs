@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use trave_message_log::Artefact;
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::CertificateDer;
+use trave_message_log::Artefact;
 use trave_proto::clock::Time;
 use trave_proto::conversation::Party;
 use trave_proto::fault::{Fault, Reason, Side};
@@ -53,7 +53,9 @@ impl TransportError {
     /// What the caller is told.
     pub(crate) fn fault(&self, side: Side) -> Fault {
         let reason = match self {
-            Self::Connect { source: trave_host::client::ConnectError::Tls { .. }, .. } => Reason::SslAuthenticationFailed,
+            Self::Connect { source: trave_host::client::ConnectError::Tls { .. }, .. } => {
+                Reason::SslAuthenticationFailed
+            }
             Self::Connect { .. } | Self::Call { .. } => Reason::NetworkError,
             Self::Signer(_) => Reason::CertValidation,
             Self::Malformed(_) | Self::OtherServer { .. } | Self::Log(_) => Reason::SslAuthenticationFailed,
@@ -128,8 +130,9 @@ impl Greeted {
         if greeting.log_origin.len() > MAX_ORIGIN {
             return Err(TransportError::Malformed("its log's origin"));
         }
-        let signer = TrustedSigner::verify(&greeting.signing_chain, greeting.ocsp_response, configuration, now)
-            .map_err(TransportError::Signer)?;
+        let signer =
+            TrustedSigner::verify(&greeting.signing_chain, greeting.ocsp_response, configuration, now)
+                .map_err(TransportError::Signer)?;
         if signer.server() != server {
             return Err(TransportError::Malformed("its signing certificate is another server's"));
         }
@@ -145,7 +148,12 @@ impl Greeted {
             log_origin: greeting.log_origin,
             signing_certificate: signer.certificate(),
         };
-        Ok(Self { signer: KnownSigner::new(signer), party, good_until, configuration_number: greeting.configuration_number })
+        Ok(Self {
+            signer: KnownSigner::new(signer),
+            party,
+            good_until,
+            configuration_number: greeting.configuration_number,
+        })
     }
 }
 

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
-use trave_message_log::Artefact;
 use trave_host::client::Channel;
 use trave_host::stubs::transport::peer_service_client::PeerServiceClient;
 use trave_host::tls::{self, Http, Identity};
+use trave_message_log::Artefact;
 use trave_proto::clock::Clock;
 use trave_proto::conversation::Party;
 use trave_proto::global_configuration::SecurityServerEntry;
@@ -64,7 +64,10 @@ impl Peers {
     }
 
     /// The connection to `server`: the one there is, if it is still good, else a new one. One is made at a time.
-    pub(crate) async fn connection(&self, server: &SecurityServerEntry) -> Result<Arc<PeerConnection>, TransportError> {
+    pub(crate) async fn connection(
+        &self,
+        server: &SecurityServerEntry,
+    ) -> Result<Arc<PeerConnection>, TransportError> {
         let slot = {
             let mut connections = self.connections.lock().await;
             Arc::clone(connections.entry(server.id().clone()).or_default())
@@ -90,10 +93,16 @@ impl Peers {
     async fn connect(&self, server: &SecurityServerEntry) -> Result<PeerConnection, TransportError> {
         let (id, address) = (server.id().clone(), server.address().to_owned());
         let channel = self.open(&id, &address).await?;
-        let tls = channel.peer_chain().first().map(artefact).ok_or(TransportError::Malformed("no TLS certificate"))?;
+        let tls = channel
+            .peer_chain()
+            .first()
+            .map(artefact)
+            .ok_or(TransportError::Malformed("no TLS certificate"))?;
         let nonce = fresh_nonce().ok_or(TransportError::Malformed("no randomness here"))?;
-        let mut client = PeerServiceClient::new(channel.clone()).max_decoding_message_size(MAX_CONFIGURATION_WIRE);
-        let call = |source: tonic::Status| TransportError::Call { server: id.clone(), source: Box::new(source) };
+        let mut client =
+            PeerServiceClient::new(channel.clone()).max_decoding_message_size(MAX_CONFIGURATION_WIRE);
+        let call =
+            |source: tonic::Status| TransportError::Call { server: id.clone(), source: Box::new(source) };
         let snapshot = self.trust.snapshot();
         let greeting = Some(self.own.greeting(nonce, &snapshot.configuration));
         let answer = client.greet(GreetRequest { greeting }).await.map_err(call)?.into_inner().greeting;
@@ -108,7 +117,8 @@ impl Peers {
     async fn open(&self, server: &ServerId, address: &str) -> Result<Channel, TransportError> {
         let policy = SecurityServers { trust: Arc::clone(&self.trust), only: Some(server.clone()) };
         let identity = Some(Arc::clone(&self.identity));
-        let connect = |source| TransportError::Connect { server: server.clone(), address: address.to_owned(), source };
+        let connect =
+            |source| TransportError::Connect { server: server.clone(), address: address.to_owned(), source };
         let client = tls::Client::new(identity, Arc::new(policy), Http::Two, Arc::clone(&self.clock));
         let client = client.map_err(|error| {
             tracing::error!(error = trave_host::config::with_causes(&error), "TLS cannot be set up");
@@ -127,7 +137,10 @@ impl Peers {
             if let Some(signed) = answer.into_inner().configuration
                 && let Err(error) = self.recorder.adopt(&self.trust, &signed, "peer").await
             {
-                tracing::warn!(error = trave_host::config::with_causes(&error), "a peer's configuration is refused");
+                tracing::warn!(
+                    error = trave_host::config::with_causes(&error),
+                    "a peer's configuration is refused"
+                );
             }
         } else if theirs < number {
             let configuration = Some(ours.configuration.signed().clone());

@@ -51,6 +51,11 @@ impl NoteKey {
         signature
     }
 
+    /// The key pair itself, for the one log whose checkpoints it signs.
+    pub fn into_pair(self) -> Ed25519KeyPair {
+        self.pair
+    }
+
     /// The public key (RFC 8032, section 5.1.5).
     pub fn public_key(&self) -> [u8; 32] {
         let mut public = [0; 32];

@@ -1,0 +1,266 @@
+//! The security server as a whole: opened from its data directory, its doors, and its end.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use prometheus_client::registry::Registry as Figures;
+use trave_host::config::Secret;
+use trave_host::drain::Drain;
+use trave_host::listen::{Limits, ListenError, Listener};
+use trave_host::tls::{self, Clients, Http, TlsError};
+use trave_message_log::batching::Gauge;
+use trave_message_log::{Log, LogError, Options, kind};
+use trave_proto::checkpoint::{CheckpointError, NoteSigner};
+use trave_proto::clock::Clock;
+use trave_proto::conversation::TOLERANCE;
+use trave_proto::digest::Digest;
+use trave_proto::fault::Side;
+use trave_proto::identifier::ServiceId;
+
+use crate::access::{Access, GrantError};
+use crate::config::Config;
+use crate::custody::{BatchSigner, Custody, CustodyError, Layout};
+use crate::exchange::{Admission, Exchanges, ReplayGuard, Route, Routes, VerifiedRecently};
+use crate::listener::agency::{AgencyDoor, AgencyDoorError, pin};
+use crate::listener::peer;
+use crate::metrics::Metrics;
+use crate::recorder::Recorder;
+use crate::services::Services;
+use crate::signer::{SigningCounters, SigningThread};
+use crate::transport::{Own, Peers};
+use crate::trust::{SecurityServers, Trust, TrustError};
+use crate::upkeep::{self, StatusError};
+
+/// Why a security server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its keys, certificates or anchor are not usable.
+    #[error("the data directory is not usable")]
+    Custody(#[source] CustodyError),
+    /// It has no global configuration that it can trust.
+    #[error("there is no global configuration to trust")]
+    Trust(#[source] TrustError),
+    /// The configuration does not list this server's log key.
+    #[error("the global configuration does not list the key of this server's message log for {0}")]
+    LogNotListed(trave_proto::identifier::ServerId),
+    /// The origin of the log is not one of a note.
+    #[error("the origin of the message log is not valid")]
+    Origin(#[source] CheckpointError),
+    /// The message log does not open.
+    #[error("the message log cannot be opened")]
+    Log(#[source] LogError),
+    /// A grant in the log cannot be read.
+    #[error("a grant in the message log cannot be read")]
+    Grant(#[source] GrantError),
+    /// What is known of the own signing certificate does not allow to sign.
+    #[error("the status of this server's signing certificate is not known to be good")]
+    Status(#[source] StatusError),
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up")]
+    Tls(#[source] TlsError),
+    /// A door cannot be opened.
+    #[error("a door cannot be opened")]
+    Listen(#[source] ListenError),
+    /// A door for agency systems cannot be opened.
+    #[error("a door for agency systems cannot be opened")]
+    Agency(#[source] AgencyDoorError),
+    /// A thread cannot be started.
+    #[error("the system gives no thread")]
+    Thread(#[source] std::io::Error),
+}
+
+/// A security server that serves.
+#[derive(Debug)]
+pub struct SecurityServer {
+    /// Where other security servers reach it.
+    pub peer: Option<SocketAddr>,
+    /// Where agency systems reach it, in the order of the configuration; none for a Unix socket.
+    pub agency: Vec<Option<SocketAddr>>,
+    exchanges: Arc<Exchanges>,
+    drain: Drain,
+}
+
+/// How long exchanges under way may take to end when the server stops.
+const DRAIN: Duration = Duration::from_secs(30);
+
+impl SecurityServer {
+    /// Opens everything and begins to serve: first what others rely on, last the doors.
+    pub async fn start(config: Config, clock: Arc<dyn Clock>, drain: Drain) -> Result<Self, StartError> {
+        let mut figures = Figures::default();
+        let opened = Opened::open(&config, &clock).await?;
+        let identity = Arc::clone(&opened.custody.identity);
+        let passphrase = opened.passphrase.clone();
+        let exchanges = Arc::new(assemble(&config, opened, &clock, &mut figures).await?);
+        let mut doors = Vec::new();
+        for agency in &config.agency {
+            let door = AgencyDoor::open(&config, agency, &passphrase, &clock).await;
+            doors.push(door.map_err(StartError::Agency)?);
+        }
+        let policy = SecurityServers { trust: Arc::clone(&exchanges.trust), only: None };
+        let tls = tls::Server::new(identity, Clients::Known(Arc::new(policy)), Http::Two, Arc::clone(&clock));
+        let listener = Listener::tls(config.peer.listen, tls.map_err(StartError::Tls)?).await;
+        let limits = Limits { connections: config.limits.connections, ..Limits::default() };
+        let listener = listener.map_err(StartError::Listen)?.with_limits(limits);
+        let peer = listener.local_addr();
+        let agency = doors.iter().map(AgencyDoor::local_addr).collect();
+        drain.spawn(peer::serve(listener, Arc::clone(&exchanges), drain.clone()));
+        for door in doors {
+            drain.spawn(door.serve(Arc::clone(&exchanges), drain.clone()));
+        }
+        upkeep::start(&config, &exchanges, figures, &drain).await?;
+        tracing::info!(server = %exchanges.own.server, "serving");
+        Ok(Self { peer, agency, exchanges, drain })
+    }
+
+    /// Waits until the server is told to stop, lets exchanges under way end, and closes the log.
+    pub async fn finish(self) {
+        self.drain.begun().await;
+        let dropped = self.drain.finish(DRAIN).await;
+        if dropped > 0 {
+            tracing::warn!(dropped, "exchanges were still under way when the server stopped");
+        }
+        self.exchanges.signing.close();
+        let log = self.exchanges.recorder.log().clone();
+        // Writing what is queued blocks for as long as the disk takes.
+        let _ = tokio::task::spawn_blocking(move || log.close()).await;
+        tracing::info!("stopped");
+    }
+}
+
+/// What was read from the data directory.
+struct Opened {
+    passphrase: Arc<Secret>,
+    custody: Custody,
+    trust: Trust,
+    log_origin: String,
+    log: Log,
+    gauge: Gauge,
+}
+
+impl Opened {
+    async fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Self, StartError> {
+        let layout = Layout::new(config.data());
+        let (passphrase_file, server, clock) =
+            (config.passphrase_file(), config.server.0.clone(), Arc::clone(clock));
+        let (segment_size, reserve) = (config.log.segment_mib << 20, config.log.reserve_mib << 20);
+        let opening = move || {
+            let passphrase = Secret::from_file(&passphrase_file)
+                .map_err(|error| StartError::Custody(CustodyError::Passphrase(error)))?;
+            let mut custody = Custody::open(&layout, &passphrase).map_err(StartError::Custody)?;
+            let trust = Trust::open(custody.anchor.clone(), &layout.configurations(), Arc::clone(&clock))
+                .map_err(StartError::Trust)?;
+            let snapshot = trust.snapshot();
+            let entry = snapshot.configuration.security_server(&server);
+            let key = custody.log_public_key;
+            let listed = entry.and_then(|entry| entry.logs().iter().find(|log| log.public_key == key));
+            let log_origin = listed
+                .map(|log| log.origin.clone())
+                .ok_or_else(|| StartError::LogNotListed(server.clone()))?;
+            let key = custody.take_log_key().ok_or(StartError::LogNotListed(server))?;
+            let signer = NoteSigner::new(&log_origin, key.into_pair()).map_err(StartError::Origin)?;
+            let gauge = Gauge::default();
+            let release = env!("CARGO_PKG_VERSION").to_owned();
+            let options = Options {
+                dir: layout.log(),
+                signer,
+                clock,
+                gauge: gauge.clone(),
+                segment_size,
+                reserve,
+                release,
+            };
+            let (log, recovered) = Log::open(options).map_err(StartError::Log)?;
+            tracing::info!(?recovered, "message log opened");
+            Ok(Self { passphrase: Arc::new(passphrase), custody, trust, log_origin, log, gauge })
+        };
+        // Key derivation and the log's recovery take the time they take.
+        tokio::task::spawn_blocking(opening)
+            .await
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    }
+}
+
+async fn assemble(
+    config: &Config,
+    opened: Opened,
+    clock: &Arc<dyn Clock>,
+    figures: &mut Figures,
+) -> Result<Exchanges, StartError> {
+    let Opened { custody, trust, log_origin, log, gauge, .. } = opened;
+    let trust = Arc::new(trust);
+    let layout = Layout::new(config.data());
+    let signer = upkeep::own_signer(&custody.signing_chain, &layout, &trust, clock.as_ref()).await;
+    let own = Arc::new(Own {
+        server: config.server.0.clone(),
+        log_origin,
+        signer: ArcSwap::from_pointee(signer.map_err(StartError::Status)?),
+    });
+    let recorder = Recorder::new(log.clone(), Arc::clone(clock));
+    let access = Access::default();
+    let replay = ReplayGuard::new(config.limits.replay_ids);
+    replayed(&log, &access, &replay, clock.as_ref())?;
+    let counters = Arc::new(SigningCounters::default());
+    let metrics = Metrics::register(figures, &log, &counters, &gauge);
+    let signing = Box::new(BatchSigner(Arc::clone(&custody.signing_key)));
+    let signing = SigningThread::start(signing, log, gauge.clone(), counters).map_err(StartError::Thread)?;
+    let (identity, trusted) = (Arc::clone(&custody.identity), Arc::clone(&trust));
+    let peers = Peers::new(Arc::clone(&own), identity, trusted, Arc::clone(clock), recorder.clone());
+    Ok(Exchanges {
+        own,
+        trust,
+        clock: Arc::clone(clock),
+        recorder,
+        signing,
+        peers,
+        access,
+        services: services(config, clock)?,
+        routes: routes(config),
+        replay,
+        batches: VerifiedRecently::default(),
+        gauge,
+        asking: Admission::new(config.limits.exchanges, Side::ClientServer),
+        answering: Admission::new(config.limits.exchanges, Side::ProviderServer),
+        longest: Duration::from_secs(config.limits.exchange_seconds),
+        metrics,
+    })
+}
+
+/// What the log says of the time before this start: the grants in force, and the exchange ids inside the window.
+fn replayed(log: &Log, access: &Access, replay: &ReplayGuard, clock: &dyn Clock) -> Result<(), StartError> {
+    for record in log.scan_kind(kind::GRANT, 0) {
+        let record = record.map_err(StartError::Log)?;
+        access.apply(&record.leaf).map_err(StartError::Grant)?;
+    }
+    let now = clock.now();
+    for id in log.tail_ids(now.minus(2 * TOLERANCE)).map_err(StartError::Log)? {
+        // What lies outside the window is refused by its time, and what stands twice in the log is in the set already.
+        let _ = replay.admit(id, now);
+    }
+    Ok(())
+}
+
+fn services(config: &Config, clock: &Arc<dyn Clock>) -> Result<Services, StartError> {
+    let mut pins: HashMap<ServiceId, Digest> = HashMap::new();
+    for service in &config.service {
+        if let Some(certificate) = service.register_certificate() {
+            let pinned = pin(&config.path(certificate)).map_err(StartError::Agency)?;
+            pins.insert(service.id.0.clone(), pinned);
+        }
+    }
+    Services::new(&config.service, &pins, clock).map_err(StartError::Tls)
+}
+
+fn routes(config: &Config) -> Routes {
+    let routes = config.route.iter().map(|route| Route {
+        name: route.name.clone(),
+        path: route.path.clone(),
+        service: route.service.0.clone(),
+        client: route.client.as_ref().map(|client| client.0.clone()),
+        purpose: route.purpose.as_ref().map(|purpose| purpose.0.clone()),
+        legal_basis: route.legal_basis.as_ref().map(|legal_basis| legal_basis.0.clone()),
+    });
+    Routes::new(routes.collect())
+}
