@@ -4,7 +4,7 @@
 //! Read `exchange` first: a message's way through the house. The modules stand from the door to the cellar.
 
 pub mod security_server;
-mod upkeep;
+pub mod upkeep;
 mod listener;
 mod exchange;
 mod services;

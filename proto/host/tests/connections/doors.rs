@@ -60,6 +60,13 @@ impl PeerService for Greeter {
     ) -> Result<tonic::Response<schema::GetConfigurationResponse>, Status> {
         Err(Status::not_found("no configuration"))
     }
+
+    async fn offer_configuration(
+        &self,
+        _request: tonic::Request<schema::OfferConfigurationRequest>,
+    ) -> Result<tonic::Response<schema::OfferConfigurationResponse>, Status> {
+        Err(Status::invalid_argument("nothing is taken"))
+    }
 }
 
 #[tokio::test]
