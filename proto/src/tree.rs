@@ -73,6 +73,23 @@ pub fn root_from_path(leaf: &Digest, index: u64, size: u64, path: &[Digest]) -> 
     (last == 0).then_some(hash)
 }
 
+/// On which side each hash of the audit path of leaf `index` stands in a tree of `size`, nearest sibling first: true on
+/// the left. None if there is no such leaf.
+pub fn sides(index: u64, size: u64) -> Option<Vec<bool>> {
+    if index >= size {
+        return None;
+    }
+    let (mut first, mut end, mut sides) = (0, size, Vec::new());
+    while end - first > 1 {
+        let middle = first + (1_u64 << (end - first - 1).ilog2());
+        let is_right = index >= middle;
+        sides.push(is_right);
+        if is_right { first = middle } else { end = middle }
+    }
+    sides.reverse();
+    Some(sides)
+}
+
 /// The largest power of two below `len`, which is at least 2.
 fn split(len: usize) -> usize {
     1 << (usize::BITS - 1 - (len - 1).leading_zeros())
@@ -120,6 +137,11 @@ mod tests {
             for other in (0..count).filter(|other| *other != index) {
                 prop_assert_ne!(from(other, count, &path), Some(root(&leaves)));
             }
+            let by_sides = path.iter().zip(sides(index as u64, count as u64).unwrap()).fold(
+                leaves[index],
+                |hash, (sibling, left)| if left { node_hash(sibling, &hash) } else { node_hash(&hash, sibling) },
+            );
+            prop_assert_eq!(by_sides, root(&leaves));
             let mut longer = path.clone();
             longer.push(leaves[0]);
             prop_assert_eq!(from(index, count, &longer), None);

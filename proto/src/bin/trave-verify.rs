@@ -1,2 +1,0 @@
-//! The auditor's program.
-fn main() {}
