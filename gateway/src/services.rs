@@ -67,19 +67,9 @@ impl Services {
     pub(crate) fn get(&self, id: &ServiceId) -> Option<Arc<Service>> {
         self.0.get(id).cloned()
     }
-
-    /// All of them, in no order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Service>> {
-        self.0.values()
-    }
 }
 
 impl Service {
-    /// The service.
-    pub(crate) fn id(&self) -> &ServiceId {
-        &self.id
-    }
-
     /// `http` or `https`, and the register's address: what the request's URI begins with.
     pub(crate) fn origin(&self) -> (http::uri::Scheme, &str) {
         let scheme = if self.tls.is_some() { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP };

@@ -47,6 +47,26 @@ pub fn path(leaves: &[Digest], index: usize) -> Option<Vec<Digest>> {
     Some(siblings)
 }
 
+/// The root over `leaves` and the audit path of each, at one hash for each node of the tree. No leaves, no paths.
+pub fn root_and_paths(leaves: &[Digest]) -> (Digest, Vec<Vec<Digest>>) {
+    let mut paths = vec![Vec::new(); leaves.len()];
+    let root = fill(leaves, &mut paths);
+    (root, paths)
+}
+
+/// Adds to each path the siblings that it passes below the root of `leaves`, which comes back.
+fn fill(leaves: &[Digest], paths: &mut [Vec<Digest>]) -> Digest {
+    if leaves.len() < 2 {
+        return root(leaves);
+    }
+    let at = split(leaves.len());
+    let (left_paths, right_paths) = paths.split_at_mut(at);
+    let (left, right) = (fill(&leaves[..at], left_paths), fill(&leaves[at..], right_paths));
+    left_paths.iter_mut().for_each(|path| path.push(right));
+    right_paths.iter_mut().for_each(|path| path.push(left));
+    node_hash(&left, &right)
+}
+
 /// The root that `path` leads to from `leaf` at `index` in a tree of `size` (RFC 9162 section 2.1.3.2); none if index,
 /// size and length of the path do not fit each other.
 pub fn root_from_path(leaf: &Digest, index: u64, size: u64, path: &[Digest]) -> Option<Digest> {
@@ -134,6 +154,8 @@ mod tests {
                 root_from_path(&leaves[pick.index(count)], index as u64, size as u64, path)
             };
             prop_assert_eq!(from(index, count, &path), Some(root(&leaves)));
+            let (together, mut paths) = root_and_paths(&leaves);
+            prop_assert_eq!((together, &paths.swap_remove(index)), (root(&leaves), &path));
             for other in (0..count).filter(|other| *other != index) {
                 prop_assert_ne!(from(other, count, &path), Some(root(&leaves)));
             }

@@ -109,7 +109,6 @@ pub(crate) struct Greeted {
     pub(crate) party: Party,
     /// Until when messages may be sent to it over this connection.
     pub(crate) good_until: Time,
-    pub(crate) configuration_number: u64,
 }
 
 impl Greeted {

@@ -49,8 +49,11 @@ pub(crate) struct Peers {
     trust: Arc<Trust>,
     clock: Arc<dyn Clock>,
     recorder: Recorder,
-    connections: Mutex<HashMap<ServerId, Arc<Mutex<Option<Arc<PeerConnection>>>>>>,
+    connections: Mutex<HashMap<ServerId, Slot>>,
 }
+
+/// The place of one connection: locked while it is made, so that one is made at a time.
+type Slot = Arc<Mutex<Option<Arc<PeerConnection>>>>;
 
 impl Peers {
     pub(crate) fn new(
