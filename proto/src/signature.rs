@@ -132,14 +132,10 @@ pub fn sign_batch(
         _ => return Err(SignatureError::Batch(manifests.len())),
     };
     let leaves: Vec<_> = manifests.iter().map(|manifest| tree::leaf_hash(manifest.encoded())).collect();
-    let value: Bytes = signer.sign(&to_sign(size, &tree::root(&leaves))).map_err(SignatureError::Key)?.into();
-    let place = |index: u32| BatchSignature {
-        value: value.clone(),
-        size,
-        index,
-        path: tree::path(&leaves, index as usize).unwrap_or_default(),
-    };
-    Ok((0..size).map(place).collect())
+    let (root, paths) = tree::root_and_paths(&leaves);
+    let value: Bytes = signer.sign(&to_sign(size, &root)).map_err(SignatureError::Key)?.into();
+    let place = |(index, path)| BatchSignature { value: value.clone(), size, index, path };
+    Ok((0..size).zip(paths).map(place).collect())
 }
 
 /// A direction as a type, so that a response never stands where a request must.

@@ -147,12 +147,7 @@ impl Greeted {
             log_origin: greeting.log_origin,
             signing_certificate: signer.certificate(),
         };
-        Ok(Self {
-            signer: KnownSigner::new(signer),
-            party,
-            good_until,
-            configuration_number: greeting.configuration_number,
-        })
+        Ok(Self { signer: KnownSigner::new(signer), party, good_until })
     }
 }
 
