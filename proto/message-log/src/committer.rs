@@ -192,14 +192,13 @@ impl Committer {
     }
 
     /// Shows readers what is durable now.
-    fn publish(&mut self, items: &[Item]) -> Result<(), LogError> {
-        let grown = {
-            let mut tree = self.shared.tree_mut();
-            items.iter().try_for_each(|item| match item {
-                Item::Leaf(entry, _) => tree.append(entry.hash),
-                _ => Ok(()),
-            })
-        };
+    fn publish(&self, items: &[Item]) -> Result<(), LogError> {
+        // Both change under one lock, so that whoever makes the tree again from the catalogue misses no leaf.
+        let mut tree = self.shared.tree_mut();
+        let grown = items.iter().try_for_each(|item| match item {
+            Item::Leaf(entry, _) => tree.append(entry.hash),
+            _ => Ok(()),
+        });
         // The leaves are durable, but no checkpoint could be signed over them any more.
         grown.map_err(|error| self.poison(error))?;
         let mut catalogue = self.shared.catalogue_mut();
@@ -248,14 +247,16 @@ impl Committer {
     /// Signs a checkpoint over all leaves. It is durable, in the log and beside it, before it is given away.
     pub(crate) fn checkpoint(&mut self) -> Result<SignedCheckpoint, LogError> {
         let last = self.shared.catalogue().checkpoint.clone();
-        let size = self.shared.tree().size();
+        let (size, root) = {
+            let tree = self.shared.tree();
+            (tree.size(), tree.head())
+        };
         if let Some(last) = last {
             must_extend(&self.shared, &last.checkpoint)?;
             if last.checkpoint.size == size {
                 return Ok(last);
             }
         }
-        let root = self.shared.tree().root(size)?;
         let checkpoint = Checkpoint { origin: self.signer.name().to_owned(), size, root };
         let note = checkpoint.sign(&self.signer).to_bytes();
         self.write(|group, _, _| group.checkpoint(note.clone()))?;
@@ -312,12 +313,12 @@ impl Committer {
 /// Whether the tree still has the root that `checkpoint` says.
 pub(crate) fn must_extend(shared: &Shared, checkpoint: &Checkpoint) -> Result<(), LogError> {
     let Checkpoint { size, root, .. } = checkpoint;
-    let tree = shared.tree();
-    if *size > tree.size() {
-        let what = format!("the log has only {} leaves", tree.size());
+    let leaves = shared.tree().size();
+    if *size > leaves {
+        let what = format!("the log has only {leaves} leaves");
         return Err(LogError::ContradictsCheckpoint { size: *size, what });
     }
-    if tree.root(*size)? != *root {
+    if shared.root(*size)? != *root {
         let what = "its leaves give another root".to_owned();
         return Err(LogError::ContradictsCheckpoint { size: *size, what });
     }

@@ -230,7 +230,7 @@ const ERASED: u32 = 2;
 /// What a key slot holds.
 pub(crate) enum SlotState {
     /// The key of this exchange.
-    Live(ContentKey),
+    Live(Box<ContentKey>),
     /// The key was overwritten.
     Erased,
     /// No key, or that of another exchange: why.
@@ -255,13 +255,13 @@ impl KeyFiles {
     /// sync of an earlier process, the system may show bytes that the disk does not have.
     pub(crate) fn recover(&self) -> Result<u64, LogError> {
         let names = self.disk.list(&self.dir).map_err(LogError::disk("list", &self.dir))?;
+        self.disk.sync_dir(&self.dir).map_err(LogError::disk("sync", &self.dir))?;
         let Some(last) = names.iter().filter_map(|name| file_number(name)).max() else { return Ok(0) };
         let (file, path) = self.file(last)?;
         let len = file.len().map_err(LogError::disk("read", &path))?.min(SLOTS_PER_FILE * SLOT as u64);
         let mut bytes = Zeroizing::new(vec![0; usize::try_from(len).unwrap_or(0)]);
         file.read_exact_at(&mut bytes, 0).map_err(LogError::disk("read", &path))?;
-        let used =
-            bytes.chunks(SLOT).rposition(|slot| slot.iter().any(|byte| *byte != 0)).map_or(0, |at| at + 1);
+        let used = bytes.chunks(SLOT).rposition(|slot| *slot != [0; SLOT][..]).map_or(0, |at| at + 1);
         let rewritten = bytes.len().min(used * SLOT);
         file.write_all_at(&bytes[..rewritten], 0).map_err(LogError::disk("write", &path))?;
         file.sync().map_err(LogError::disk("sync", &path))?;
@@ -311,8 +311,10 @@ impl KeyFiles {
             {
                 let mut secret = Zeroizing::new([0; 32]);
                 secret.copy_from_slice(&bytes[24..56]);
-                ContentKey::new(slot, *exchange, secret)
-                    .map_or_else(|| SlotState::Missing("the key is not a key".into()), SlotState::Live)
+                ContentKey::new(slot, *exchange, secret).map_or_else(
+                    || SlotState::Missing("the key is not a key".into()),
+                    |key| SlotState::Live(Box::new(key)),
+                )
             }
             _ => SlotState::Missing(format!("slot {slot} of the key file does not hold the exchange's key")),
         }

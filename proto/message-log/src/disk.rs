@@ -79,7 +79,7 @@ pub(crate) fn read_small(disk: &dyn Disk, path: &Path, limit: u64) -> io::Result
 
 /// Writes zeros from `from` up to `to`, so that later writes change no metadata of the file.
 pub(crate) fn fill_zeros(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
-    const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+    static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
     let mut at = from;
     while at < to {
         let step = (to - at).min(ZEROS.len() as u64);

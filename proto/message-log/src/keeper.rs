@@ -101,7 +101,7 @@ fn work(shared: &Shared, segment_size: u64, todo: &Receiver<Job>, spare: &Mutex<
 /// file will not be read for its leaf hashes at the next start.
 fn keep_index(shared: &Shared, segment: &Closed, index: &MemoryIndex, chain: Digest) {
     let path = file::path_of(&segment.path);
-    let persisted = shared.tree().persist();
+    let persisted = shared.tree_mut().persist();
     let kept = persisted
         .and_then(|()| file::write(&*shared.disk, &path, index, chain))
         .and_then(|()| IndexFile::open(&shared.disk, &path));

@@ -10,6 +10,7 @@
 //! can be made again. Modules stand from the door to the cellar.
 
 mod log;
+mod check;
 mod recovery;
 mod committer;
 mod keeper;
@@ -27,6 +28,7 @@ pub mod batching;
 mod error;
 mod disk;
 
+pub use check::Report;
 pub use contents::ContentParts;
 pub use entry::{Artefact, Entry, kind};
 pub use error::LogError;

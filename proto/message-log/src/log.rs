@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message as _;
 use tokio::sync::oneshot;
-use trave_proto::checkpoint::NoteSigner;
+use trave_proto::checkpoint::{NoteSigner, NoteVerifier};
 use trave_proto::clock::{Clock, Time};
 use trave_proto::digest::Digest;
 use trave_proto::identifier::ExchangeId;
@@ -23,6 +23,7 @@ use trave_proto::schema::log::{Attachment, Erasure, Leaf, LogStarted, leaf};
 use trave_proto::tree::{leaf_hash, root_from_path};
 
 use crate::batching::{Gauge, Limits, NotQueued, Queue};
+use crate::check::{self, Report};
 use crate::committer::{Command, Committer};
 use crate::disk::{Disk, Held, RealDisk};
 use crate::entry::{Entry, kind};
@@ -34,7 +35,7 @@ use crate::reading::{self, StoredRecord};
 use crate::record::MAX_PAYLOAD;
 use crate::recovery::{self, Opened, Recovered};
 use crate::segment;
-use crate::shared::{Counters, Shared, SignedCheckpoint};
+use crate::shared::{Counters, Shared, SignedCheckpoint, TREE_DIR};
 
 /// How a log is opened.
 #[derive(Debug)]
@@ -133,6 +134,7 @@ struct Inner {
     queue: Arc<Queue<Command>>,
     committer: Mutex<Option<JoinHandle<()>>>,
     clock: Arc<dyn Clock>,
+    verifier: NoteVerifier,
     reserve: u64,
     /// Held until the committer has ended.
     lock: Mutex<Option<Box<dyn Held>>>,
@@ -157,7 +159,6 @@ impl Log {
         let lock = lock.ok_or(LogError::Locked { path: lock_path })?;
         let Opened { shared, segment, mut recovered } =
             recovery::open(&disk, &dir, &options.signer.verifier(), options.segment_size)?;
-        let shared = Arc::new(shared);
         recovered.erasures_redone = redo_erasures(&shared)?;
         let thread = LogError::disk("start a thread for", &dir);
         let keeper = Keeper::start(shared.clone(), options.segment_size).map_err(thread)?;
@@ -165,7 +166,10 @@ impl Log {
         let sizes = (options.segment_size, options.reserve);
         let mut committer = Committer::new(shared.clone(), segment, options.signer.clone(), sizes, keeper);
         committer.commit(&[started(&options, recovered.records)?])?;
-        let queue = Arc::new(Queue::new(options.gauge, LIMITS));
+        // A group should leave room for others in its segment.
+        let batch_bytes = usize::try_from(options.segment_size / 4).unwrap_or(LIMITS.batch_bytes);
+        let limits = Limits { batch_bytes: batch_bytes.min(LIMITS.batch_bytes), ..LIMITS };
+        let queue = Arc::new(Queue::new(options.gauge, limits));
         let served = queue.clone();
         let thread = std::thread::Builder::new()
             .name("log-committer".into())
@@ -180,6 +184,7 @@ impl Log {
             queue,
             committer: Mutex::new(Some(thread)),
             clock: options.clock,
+            verifier: options.signer.verifier(),
             reserve: options.reserve,
             lock: Mutex::new(Some(lock)),
         };
@@ -293,24 +298,37 @@ impl Log {
     pub fn inclusion(&self, index: u64, size: u64) -> Result<Vec<Digest>, LogError> {
         let shared = &self.0.shared;
         let leaf = reading::locate(shared, index)?.entry.hash;
-        let verified = || -> Result<Option<Vec<Digest>>, LogError> {
-            let tree = shared.tree();
-            let (path, root) = (tree.path(index, size)?, tree.root(size)?);
+        if index >= size || size > self.size() {
+            return Err(LogError::OutOfRange { asked: index.max(size), size: self.size() });
+        }
+        let path = || -> Result<Option<Vec<Digest>>, LogError> {
+            let root = shared.root(size)?;
+            let path = shared.tree().path(index, size)?;
             Ok((root_from_path(&leaf, index, size, &path) == Some(root)).then_some(path))
         };
-        if let Some(path) = verified()? {
+        if let Some(path) = path()? {
             return Ok(path);
         }
         tracing::warn!(index, size, "the kept tree is damaged and is made again from the leaves");
-        recovery::rebuild_tree(shared)?;
-        verified()?.ok_or_else(|| {
-            LogError::damaged(&shared.dir.join("tree"), 0, "the tree does not agree with the leaves")
+        shared.rebuild_tree()?;
+        path()?.ok_or_else(|| {
+            LogError::damaged(&shared.dir.join(TREE_DIR), 0, "the tree does not agree with the leaves")
         })
     }
 
     /// The root over the first `size` leaves.
     pub fn root(&self, size: u64) -> Result<Digest, LogError> {
-        self.0.shared.tree().root(size)
+        self.0.shared.root(size)
+    }
+
+    /// Reads everything and says what is wrong. Takes as long as reading all segments does; exchanges go on meanwhile.
+    pub fn check(&self) -> Report {
+        check::check(&self.0.shared, &self.0.verifier)
+    }
+
+    /// The key that verifies this log's checkpoints; its name is the origin.
+    pub fn verifier(&self) -> &NoteVerifier {
+        &self.0.verifier
     }
 
     /// Counts since opening.
@@ -331,6 +349,11 @@ impl Log {
     /// Writes what is queued and closes the log, for all its handles. Blocks until that is done.
     pub fn close(&self) {
         self.0.close();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0.shared
     }
 
     fn push(&self, command: Command, weight: usize) -> Result<(), LogError> {

@@ -1,7 +1,7 @@
 //! Opening a log, which is the same after a clean stop and after a power cut: read, cut what was never acknowledged, refuse
 //! what contradicts a checkpoint.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -17,8 +17,8 @@ use crate::index::file::{self, IndexFile};
 use crate::reading;
 use crate::record::Kind;
 use crate::segment::{self, Extent, Scanner, SegmentHeader, Tail};
-use crate::shared::{Catalogue, Closed, Shared, SignedCheckpoint};
-use crate::tree::Tree;
+use crate::shared::{Catalogue, Closed, Shared, SignedCheckpoint, TREE_DIR, grow};
+use crate::tree::{Edge, Tree};
 
 /// What was found, and done, when the log was opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub struct Recovered {
 
 /// What the committer begins with.
 pub(crate) struct Opened {
-    pub(crate) shared: Shared,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) segment: OpenSegment,
     pub(crate) recovered: Recovered,
 }
@@ -56,16 +56,31 @@ pub(crate) fn open(
     }
     let mut recovered = Recovered::default();
     let found = Found::read(disk, &segments, key, segment_size, &mut recovered)?;
-    let Found { closed, segment, open } = found;
-    recovered.records = open.next();
+    recovered.records = found.open.next();
     let keys = KeyFiles::open(disk, &dir.join("keys"))?;
-    let next_slot = keys.recover()?.max(open.next_slot);
-    let tree = load_tree(disk, dir, &closed, &open, &mut recovered)?;
+    let next_slot = keys.recover()?.max(found.open.next_slot);
+    let tree = load_tree(disk, dir, &found, &mut recovered)?;
+    let Found { closed, segment, open, unwritten } = found;
     let catalogue = Catalogue { closed, open_path: segment.path.clone(), open, checkpoint: None };
     let keys = (keys, KeyRing::new(next_slot));
-    let shared = Shared::new(disk.clone(), dir.to_owned(), tree, keys, catalogue);
+    let shared = Arc::new(Shared::new(disk.clone(), dir.to_owned(), tree, keys, catalogue));
     check_checkpoints(&shared, key, &mut recovered)?;
+    write_indexes(&shared, unwritten)?;
     Ok(Opened { shared, segment, recovered })
+}
+
+/// Writes the indexes that were made again: after the tree, because a segment that has an index file is not read again for
+/// its leaf hashes.
+fn write_indexes(shared: &Shared, unwritten: Vec<Unwritten>) -> Result<(), LogError> {
+    if !unwritten.is_empty() {
+        shared.tree_mut().persist()?;
+    }
+    for Unwritten { segment, index, chain } in unwritten {
+        let path = file::path_of(&segment.path);
+        file::write(&*shared.disk, &path, &index, chain)?;
+        segment.set_index(Arc::new(IndexFile::open(&shared.disk, &path)?));
+    }
+    Ok(())
 }
 
 /// The segments on the disk.
@@ -73,6 +88,14 @@ struct Found {
     closed: Vec<Arc<Closed>>,
     segment: OpenSegment,
     open: MemoryIndex,
+    /// Closed segments whose indexes are to be written, after the tree is durable.
+    unwritten: Vec<Unwritten>,
+}
+
+struct Unwritten {
+    segment: Arc<Closed>,
+    index: Arc<MemoryIndex>,
+    chain: Digest,
 }
 
 impl Found {
@@ -88,21 +111,27 @@ impl Found {
         let Some(last) = firsts.pop() else {
             let header = SegmentHeader { origin, id: [0; 16], first: 0, chain: random_chain()? };
             let segment = begin_in(&**disk, dir, header, segment_size, None)?;
-            return Ok(Self { closed: Vec::new(), segment, open: MemoryIndex::new(0) });
+            let open = MemoryIndex::new(0);
+            return Ok(Self { closed: Vec::new(), segment, open, unwritten: Vec::new() });
         };
-        let (mut closed, mut next, mut chain, mut next_slot) = (Vec::new(), 0, None, 0);
+        let (mut closed, mut unwritten) = (Vec::new(), Vec::new());
+        let (mut next, mut chain, mut next_slot) = (0, None, 0);
         for first in firsts {
             let path = dir.join(segment::file_name(first));
             let header = checked_header(&**disk, &path, origin, (first, next, chain))?;
             let (segment, end) = open_closed(disk, &path, header, recovered)?;
             (next, chain, next_slot) = (first + segment.count, Some(end.chain), end.next_slot.max(next_slot));
-            closed.push(Arc::new(segment));
+            let segment = Arc::new(segment);
+            if let Some(index) = end.unwritten {
+                unwritten.push(Unwritten { segment: segment.clone(), index, chain: end.chain });
+            }
+            closed.push(segment);
         }
         let path = dir.join(segment::file_name(last));
         let header = checked_header(&**disk, &path, origin, (last, next, chain))?;
         let (segment, mut open) = open_last(&**disk, &path, header, recovered)?;
         open.next_slot = open.next_slot.max(next_slot);
-        Ok(Self { closed, segment, open })
+        Ok(Self { closed, segment, open, unwritten })
     }
 }
 
@@ -112,6 +141,8 @@ fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>, LogError> {
     for name in names.iter().filter(|name| name.ends_with(".tmp")) {
         disk.remove(&dir.join(name)).map_err(LogError::disk("remove", &dir.join(name)))?;
     }
+    // What the system shows may not be on the disk, if an earlier process died between making a file and this.
+    disk.sync_dir(dir).map_err(LogError::disk("sync", dir))?;
     let mut firsts: Vec<_> = names.iter().filter_map(|name| segment::first_of(name)).collect();
     firsts.sort_unstable();
     Ok(firsts)
@@ -155,6 +186,8 @@ fn checked_header(
 struct End {
     chain: Digest,
     next_slot: u64,
+    /// Its index, if it had to be made again and is not yet in a file.
+    unwritten: Option<Arc<MemoryIndex>>,
 }
 
 /// A closed segment by its index file, or by reading it if that is missing or damaged.
@@ -164,22 +197,19 @@ fn open_closed(
     header: SegmentHeader,
     recovered: &mut Recovered,
 ) -> Result<(Closed, End), LogError> {
-    let index_path = file::path_of(path);
-    if let Ok(index) = IndexFile::open(disk, &index_path)
+    if let Ok(index) = IndexFile::open(disk, &file::path_of(path))
         && index.head().first == header.first
     {
-        return Ok(closed(path, index));
+        let head = index.head().clone();
+        let end = End { chain: head.chain, next_slot: head.next_slot, unwritten: None };
+        return Ok((Closed::new(path.to_owned(), head.first, head.count, head.times, Arc::new(index)), end));
     }
     recovered.indexes_rebuilt += 1;
     let (index, chain) = read_closed(&**disk, path, header)?;
-    file::write(&**disk, &index_path, &index, chain)?;
-    Ok(closed(path, IndexFile::open(disk, &index_path)?))
-}
-
-fn closed(path: &Path, index: IndexFile) -> (Closed, End) {
-    let head = index.head().clone();
-    let end = End { chain: head.chain, next_slot: head.next_slot };
-    (Closed::new(path.to_owned(), head.first, head.count, head.times, Arc::new(index)), end)
+    let (count, times, next_slot) = (index.leaves.len() as u64, index.times(), index.next_slot);
+    let index = Arc::new(index);
+    let closed = Closed::new(path.to_owned(), header.first, count, times, index.clone());
+    Ok((closed, End { chain, next_slot, unwritten: Some(index) }))
 }
 
 /// Reads a closed segment from end to end; nothing in it may be torn.
@@ -252,70 +282,64 @@ pub(crate) fn read_last(
     Ok((open, scanner.extent().clone(), tail))
 }
 
-/// The tree as it was kept when the open segment began, and the leaves of that segment; or all of it made again.
+/// The tree as it was kept when the first segment without an index file began, and the leaves from there; or all of it made
+/// again.
 fn load_tree(
     disk: &Arc<dyn Disk>,
     dir: &Path,
-    closed: &[Arc<Closed>],
-    open: &MemoryIndex,
+    found: &Found,
     recovered: &mut Recovered,
 ) -> Result<Tree, LogError> {
-    let mut tree = match Tree::load(disk, &tree_dir(dir), open.first)? {
+    let from = found.unwritten.first().map_or(found.open.first, |first| first.segment.first);
+    let kept = Tree::load(disk, &dir.join(TREE_DIR), from)?;
+    recovered.tree_rebuilt = kept.is_none();
+    let mut tree = match kept {
         Some(tree) => tree,
-        None => {
-            recovered.tree_rebuilt = true;
-            tree_of(disk, dir, closed)?
-        }
+        None => Tree::create(disk, &dir.join(TREE_DIR))?,
     };
-    open.leaves.iter().try_for_each(|leaf| tree.append(leaf.hash))?;
-    Ok(tree)
-}
-
-fn tree_dir(dir: &Path) -> PathBuf {
-    dir.join("tree")
-}
-
-/// The tree over the closed segments, from their indexes.
-fn tree_of(disk: &Arc<dyn Disk>, dir: &Path, closed: &[Arc<Closed>]) -> Result<Tree, LogError> {
-    let mut tree = Tree::create(disk, &tree_dir(dir))?;
-    for segment in closed {
-        let index = segment.index();
-        for leaf in segment.first..segment.first + segment.count {
-            let entry = index.leaf(leaf)?;
-            let entry =
-                entry.ok_or_else(|| LogError::damaged(&segment.path, 0, "its index is incomplete"))?;
-            tree.append(entry.hash)?;
-        }
+    grow(&mut tree, &found.closed, found.open.first, &found.open.leaves)?;
+    if recovered.tree_rebuilt {
+        tree.persist()?;
     }
     Ok(tree)
 }
 
-/// Makes the whole tree again from the indexes, in place.
-pub(crate) fn rebuild_tree(shared: &Shared) -> Result<(), LogError> {
-    let mut tree = shared.tree_mut();
-    let catalogue = shared.catalogue();
-    let mut rebuilt = tree_of(&shared.disk, &shared.dir, &catalogue.closed)?;
-    catalogue.open.leaves.iter().try_for_each(|leaf| rebuilt.append(leaf.hash))?;
-    *tree = rebuilt;
-    Ok(())
-}
-
-/// Holds the tree against the last checkpoint in the log and the one beside it. If they differ, the kept tree may be at
+/// Holds the leaves against the last checkpoint in the log and the one beside it. If they differ, the kept tree may be at
 /// fault: it is made again from the leaves before the log is refused.
-fn check_checkpoints(shared: &Shared, key: &NoteVerifier, recovered: &mut Recovered) -> Result<(), LogError> {
+fn check_checkpoints(
+    shared: &Arc<Shared>,
+    key: &NoteVerifier,
+    recovered: &mut Recovered,
+) -> Result<(), LogError> {
     let in_log = last_checkpoint(shared, key)?;
     let beside = checkpoint_beside(shared, key)?;
-    for signed in [&in_log, &beside].into_iter().flatten() {
-        if must_extend(shared, &signed.checkpoint).is_err() {
-            rebuild_tree(shared)?;
-            recovered.tree_rebuilt = true;
-            must_extend(shared, &signed.checkpoint)?;
-        }
-    }
     let size = |signed: &Option<SignedCheckpoint>| signed.as_ref().map(|signed| signed.checkpoint.size);
-    let latest = if size(&beside) > size(&in_log) { beside } else { in_log };
+    let (latest, other) = if size(&beside) > size(&in_log) { (beside, in_log) } else { (in_log, beside) };
+    if !agrees(shared, latest.as_ref())? {
+        recovered.tree_rebuilt = true;
+        shared.rebuild_tree()?;
+    }
+    for signed in [&latest, &other].into_iter().flatten() {
+        must_extend(shared, &signed.checkpoint)?;
+    }
     shared.catalogue_mut().checkpoint = latest;
     Ok(())
+}
+
+/// Whether the tree's right edge is that of the leaves: the edge at the last checkpoint, proved by its root, and from there
+/// every leaf as the indexes have it. What is signed next rests on this.
+fn agrees(shared: &Arc<Shared>, latest: Option<&SignedCheckpoint>) -> Result<bool, LogError> {
+    let size = shared.tree().size();
+    let mut edge = Edge::default();
+    if let Some(Checkpoint { size: proved, root, .. }) = latest.map(|signed| &signed.checkpoint) {
+        let at = if *proved <= size { shared.tree().edge_at(*proved).ok() } else { None };
+        let Some(at) = at.filter(|at| at.root() == *root) else { return Ok(false) };
+        edge = at;
+    }
+    for entry in reading::Entries::new(shared.clone(), edge.size()..size) {
+        edge.push(entry?.1.hash);
+    }
+    Ok(edge.root() == shared.tree().head())
 }
 
 /// The last checkpoint that the segments hold, with its timestamp token.

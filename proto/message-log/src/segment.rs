@@ -277,7 +277,7 @@ impl<'a> Scanner<'a> {
             let len = usize::try_from(WINDOW.min(self.len - at)).unwrap_or(usize::MAX);
             let (id, step) = (self.header.id, len.saturating_sub(HEADER + MARKER_LEN).max(1));
             let Some(window) = self.bytes(at, len)? else { break };
-            if let Some(last) = window.iter().rposition(|byte| *byte != 0) {
+            if let Some(last) = last_nonzero(window) {
                 dirty_to = at + last as u64 + 1;
                 let later = markers(window, at).find(|marker| marker.segment == id && marker.group > end);
                 if let Some(marker) = later {
@@ -305,6 +305,15 @@ pub(crate) enum Tail {
         /// Where that group begins.
         at: u64,
     },
+}
+
+/// The last byte that is not zero. Zeros are compared by the block: most of a segment can be zeros.
+fn last_nonzero(bytes: &[u8]) -> Option<usize> {
+    const BLOCK: usize = 4_096;
+    let dirty = |block: &[u8]| *block != [0; BLOCK][..block.len()];
+    let block = bytes.chunks(BLOCK).rposition(dirty)? * BLOCK;
+    let end = bytes.len().min(block + BLOCK);
+    bytes[block..end].iter().rposition(|byte| *byte != 0).map(|at| block + at)
 }
 
 /// The markers in `window`, which was read from `at`, that stand where they say they stand.

@@ -6,11 +6,13 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWrite
 
 use bytes::Bytes;
 use trave_proto::checkpoint::Checkpoint;
+use trave_proto::digest::Digest;
 
 use crate::contents::{KeyFiles, KeyRing};
 use crate::disk::Disk;
 use crate::error::LogError;
 use crate::index::{Index, MemoryIndex};
+use crate::segment::LeafEntry;
 use crate::tree::Tree;
 
 /// A checkpoint of this log as it was signed, and the timestamp token over it once there is one.
@@ -163,4 +165,55 @@ impl Shared {
             None => Ok(()),
         }
     }
+
+    /// The root over the first `size` leaves, proved against that over all. If the kept tree is damaged, it is made again.
+    pub(crate) fn root(&self, size: u64) -> Result<Digest, LogError> {
+        let root = self.tree().root(size);
+        match root {
+            Err(LogError::Damaged { .. } | LogError::Disk { .. }) => {
+                tracing::warn!(size, "the kept tree is damaged and is made again from the leaves");
+                self.rebuild_tree()?;
+                self.tree().root(size)
+            }
+            other => other,
+        }
+    }
+
+    /// Makes the whole tree again from the indexes, in place. The committer waits for it.
+    pub(crate) fn rebuild_tree(&self) -> Result<(), LogError> {
+        let mut tree = self.tree_mut();
+        let (closed, open) = {
+            let catalogue = self.catalogue();
+            (catalogue.closed.clone(), catalogue.open.leaves.clone())
+        };
+        let first = closed.last().map_or(0, |last| last.first + last.count);
+        let mut rebuilt = Tree::create(&self.disk, &self.dir.join(TREE_DIR))?;
+        grow(&mut rebuilt, &closed, first, &open)?;
+        rebuilt.persist()?;
+        *tree = rebuilt;
+        Ok(())
+    }
+}
+
+/// The directory of the tree, in that of the log.
+pub(crate) const TREE_DIR: &str = "tree";
+
+/// Adds to a tree all leaves that it lacks; `open` are those from `first` on.
+pub(crate) fn grow(
+    tree: &mut Tree,
+    closed: &[Arc<Closed>],
+    first: u64,
+    open: &[LeafEntry],
+) -> Result<(), LogError> {
+    for segment in closed {
+        let index = segment.index();
+        for leaf in tree.size().max(segment.first)..segment.first + segment.count {
+            let entry = index.leaf(leaf)?;
+            let entry =
+                entry.ok_or_else(|| LogError::damaged(&segment.path, 0, "its index is incomplete"))?;
+            tree.append(entry.hash)?;
+        }
+    }
+    let known = usize::try_from(tree.size().saturating_sub(first)).unwrap_or(usize::MAX);
+    open.iter().skip(known).try_for_each(|leaf| tree.append(leaf.hash))
 }

@@ -2,3 +2,7 @@
 
 mod support;
 mod round_trip;
+mod power;
+mod faults;
+mod damage;
+mod erasure;

@@ -2,7 +2,8 @@
 //!
 //! File `level-0` holds the hashes of the leaves, 32 bytes each; `level-1` the roots of every 256 of them, and so on:
 //! the hash at position i of level l is the root of the complete subtree over 256^l leaves (the tiles of
-//! <https://c2sp.org/tlog-tiles>, laid end to end). All of it can be made again from the segments.
+//! <https://c2sp.org/tlog-tiles>, laid end to end). All of it can be made again from the segments. The roots of the complete
+//! subtrees at the right edge are in memory too, so that what is signed never comes from these files alone.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,14 +22,23 @@ const TILE_HEIGHT: u32 = 8;
 pub(crate) struct Tree {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
-    size: u64,
+    edge: Edge,
     levels: Vec<Level>,
+}
+
+/// The right edge of a tree: the roots of its complete subtrees, largest first (RFC 6962 section 2.1). It can only grow.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Edge {
+    size: u64,
+    roots: Vec<Digest>,
 }
 
 #[derive(Debug)]
 struct Level {
     file: Arc<dyn DiskFile>,
     path: PathBuf,
+    /// Not yet durable for the first time: the file still has another name, so that nobody trusts it after a crash.
+    temporary: bool,
     /// Hashes in full tiles, all of which are in the file.
     full: u64,
     /// The unfinished tile.
@@ -36,48 +46,55 @@ struct Level {
 }
 
 impl Tree {
-    /// An empty tree in `dir`; files of an earlier one are overwritten as it grows.
+    /// An empty tree in `dir`. The files of an earlier one are removed.
     pub(crate) fn create(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Self, LogError> {
         disk.create_dir(dir).map_err(LogError::disk("create", dir))?;
-        Ok(Self { disk: disk.clone(), dir: dir.to_owned(), size: 0, levels: Vec::new() })
+        for name in disk.list(dir).map_err(LogError::disk("list", dir))? {
+            let path = dir.join(name);
+            disk.remove(&path).map_err(LogError::disk("remove", &path))?;
+        }
+        disk.sync_dir(dir).map_err(LogError::disk("sync", dir))?;
+        Ok(Self { disk: disk.clone(), dir: dir.to_owned(), edge: Edge::default(), levels: Vec::new() })
     }
 
     /// The tree over the first `size` leaves as it was kept; none if the files do not hold that much.
     pub(crate) fn load(disk: &Arc<dyn Disk>, dir: &Path, size: u64) -> Result<Option<Self>, LogError> {
-        let mut tree = Self::create(disk, dir)?;
-        tree.size = size;
+        if size == 0 {
+            return Self::create(disk, dir).map(Some);
+        }
+        let mut levels = Vec::new();
         let mut count = size;
         while count > 0 {
-            let path = dir.join(format!("level-{}", tree.levels.len()));
+            let path = dir.join(format!("level-{}", levels.len()));
             let Ok(file) = disk.open(&path) else { return Ok(None) };
             let len = file.len().map_err(LogError::disk("read", &path))?;
             if len / (Digest::LEN as u64) < count {
                 return Ok(None);
             }
             let full = count - count % TILE as u64;
-            let mut level = Level { file, path, full, tile: Vec::new() };
+            let mut level = Level { file, path, temporary: false, full, tile: Vec::new() };
             level.tile = level.read(full, count - full)?;
-            tree.levels.push(level);
+            levels.push(level);
             count /= TILE as u64;
         }
+        let mut tree = Self { disk: disk.clone(), dir: dir.to_owned(), edge: Edge::default(), levels };
+        tree.edge = tree.edge_at(size)?;
         Ok(Some(tree))
     }
 
     /// Number of leaves.
     pub(crate) const fn size(&self) -> u64 {
-        self.size
+        self.edge.size
     }
 
     /// Adds a leaf, given as its hash.
     pub(crate) fn append(&mut self, leaf: Digest) -> Result<(), LogError> {
-        self.size += 1;
+        self.edge.push(leaf);
         let mut next = Some(leaf);
         let mut at = 0;
         while let Some(hash) = next {
             if at == self.levels.len() {
-                let path = self.dir.join(format!("level-{at}"));
-                let file = self.disk.create(&path).map_err(LogError::disk("create", &path))?;
-                self.levels.push(Level { file, path, full: 0, tile: Vec::with_capacity(TILE) });
+                self.levels.push(Level::create(&*self.disk, &self.dir, at)?);
             }
             next = self.levels[at].push(hash)?;
             at += 1;
@@ -86,35 +103,77 @@ impl Tree {
     }
 
     /// Makes all of it durable.
-    pub(crate) fn persist(&self) -> Result<(), LogError> {
+    pub(crate) fn persist(&mut self) -> Result<(), LogError> {
         for level in &self.levels {
             level.write(&level.tile)?;
             level.file.sync().map_err(LogError::disk("sync", &level.path))?;
         }
+        for level in self.levels.iter_mut().filter(|level| level.temporary) {
+            let from = level.path.with_extension("tmp");
+            self.disk.rename(&from, &level.path).map_err(LogError::disk("rename", &from))?;
+            level.temporary = false;
+        }
         self.disk.sync_dir(&self.dir).map_err(LogError::disk("sync", &self.dir))
     }
 
-    /// The hash of leaf `index`.
+    /// The hash of leaf `index`, as it is kept.
     pub(crate) fn leaf(&self, index: u64) -> Result<Digest, LogError> {
-        if index >= self.size {
-            return Err(LogError::OutOfRange { asked: index, size: self.size });
-        }
+        self.within(index + 1)?;
         self.node(0, index)
     }
 
-    /// The root over the first `size` leaves.
+    /// The root over all leaves, from memory.
+    pub(crate) fn head(&self) -> Digest {
+        self.edge.root()
+    }
+
+    /// The root over the first `size` leaves. It is proved against the root over all leaves before it is given out, by the
+    /// same hashes that a consistency proof (RFC 6962 section 2.1.2) would name.
     pub(crate) fn root(&self, size: u64) -> Result<Digest, LogError> {
-        match size {
-            0 => Ok(Digest::of(b"")),
-            _ if size > self.size => Err(LogError::OutOfRange { asked: size, size: self.size }),
-            _ => self.range(0, size),
+        self.within(size)?;
+        if size == self.size() {
+            return Ok(self.head());
         }
+        if size == 0 {
+            return Ok(Digest::of(b""));
+        }
+        if self.cut_at(size, 0, self.size())? != self.head() {
+            return Err(LogError::damaged(&self.dir, 0, "the kept hashes do not give the root"));
+        }
+        self.range(0, size)
+    }
+
+    /// The right edge as it was at `size`, from the files: whoever goes on from it must know its root from elsewhere.
+    pub(crate) fn edge_at(&self, size: u64) -> Result<Edge, LogError> {
+        let (mut edge, mut start) = (Edge { size, roots: Vec::new() }, 0);
+        for height in (0..u64::BITS).rev().filter(|height| size >> height & 1 == 1) {
+            edge.roots.push(self.node(height, start >> height)?);
+            start += 1 << height;
+        }
+        Ok(edge)
+    }
+
+    fn within(&self, size: u64) -> Result<(), LogError> {
+        if size > self.size() {
+            return Err(LogError::OutOfRange { asked: size, size: self.size() });
+        }
+        Ok(())
+    }
+
+    /// The root over `len` leaves from `start`, computed from subtrees of which none lies across leaf `cut`.
+    fn cut_at(&self, cut: u64, start: u64, len: u64) -> Result<Digest, LogError> {
+        if cut <= start || start + len <= cut {
+            return self.range(start, len);
+        }
+        let left = split(len);
+        Ok(node_hash(&self.cut_at(cut, start, left)?, &self.cut_at(cut, start + left, len - left)?))
     }
 
     /// The audit path of leaf `index` in the tree over the first `size` leaves, nearest sibling first.
     pub(crate) fn path(&self, index: u64, size: u64) -> Result<Vec<Digest>, LogError> {
-        if index >= size || size > self.size {
-            return Err(LogError::OutOfRange { asked: index.max(size), size: self.size });
+        self.within(size)?;
+        if index >= size {
+            return Err(LogError::OutOfRange { asked: index, size });
         }
         let (mut start, mut len, mut path) = (0, size, Vec::new());
         while len > 1 {
@@ -145,12 +204,45 @@ impl Tree {
     fn node(&self, height: u32, index: u64) -> Result<Digest, LogError> {
         let within = height % TILE_HEIGHT;
         let level = usize::try_from(height / TILE_HEIGHT).unwrap_or(usize::MAX);
-        let level = self.levels.get(level).ok_or(LogError::OutOfRange { asked: index, size: self.size })?;
+        let level = self.levels.get(level).ok_or(LogError::OutOfRange { asked: index, size: self.size() })?;
         Ok(trave_proto::tree::root(&level.read(index << within, 1 << within)?))
     }
 }
 
+impl Edge {
+    /// Adds a leaf, given as its hash.
+    pub(crate) fn push(&mut self, leaf: Digest) {
+        let mut node = leaf;
+        // One complete subtree is joined for every trailing one in the number of leaves.
+        for _ in 0..self.size.trailing_ones() {
+            if let Some(left) = self.roots.pop() {
+                node = node_hash(&left, &node);
+            }
+        }
+        self.roots.push(node);
+        self.size += 1;
+    }
+
+    /// Number of leaves.
+    pub(crate) const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The root over all leaves.
+    pub(crate) fn root(&self) -> Digest {
+        let joined = self.roots.iter().rev().copied().reduce(|right, left| node_hash(&left, &right));
+        joined.unwrap_or_else(|| Digest::of(b""))
+    }
+}
+
 impl Level {
+    fn create(disk: &dyn Disk, dir: &Path, number: usize) -> Result<Self, LogError> {
+        let path = dir.join(format!("level-{number}"));
+        let temporary = path.with_extension("tmp");
+        let file = disk.create(&temporary).map_err(LogError::disk("create", &temporary))?;
+        Ok(Self { file, path, temporary: true, full: 0, tile: Vec::with_capacity(TILE) })
+    }
+
     /// Adds a hash; the root of the tile if this completes it.
     fn push(&mut self, hash: Digest) -> Result<Option<Digest>, LogError> {
         self.tile.push(hash);
@@ -223,6 +315,24 @@ mod tests {
     }
 
     #[test]
+    fn a_changed_hash_gives_no_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let mut grown = Tree::create(&disk, dir.path()).unwrap();
+        for i in 0..700_u32 {
+            grown.append(tree::leaf_hash(&i.to_be_bytes())).unwrap();
+        }
+        grown.persist().unwrap();
+        assert!(grown.root(100).is_ok());
+        let level = dir.path().join("level-0");
+        let mut hashes = std::fs::read(&level).unwrap();
+        hashes[3 * 32] ^= 1;
+        std::fs::write(&level, &hashes).unwrap();
+        assert!(grown.root(100).is_err(), "read from the file, and proved wrong");
+        assert!(grown.root(700).is_ok(), "from memory");
+    }
+
+    #[test]
     fn what_the_files_do_not_hold_is_not_loaded() {
         let dir = tempfile::tempdir().unwrap();
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
@@ -232,6 +342,7 @@ mod tests {
         }
         grown.persist().unwrap();
         assert!(Tree::load(&disk, dir.path(), 300).unwrap().is_some());
+        assert_eq!(grown.root(300).unwrap(), grown.head());
         assert!(Tree::load(&disk, dir.path(), 301).unwrap().is_none());
         std::fs::remove_file(dir.path().join("level-1")).unwrap();
         assert!(Tree::load(&disk, dir.path(), 300).unwrap().is_none());

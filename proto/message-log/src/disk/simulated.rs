@@ -17,6 +17,8 @@ pub(crate) enum Fault {
     Failed,
     /// It was done all the same.
     FailedButStored,
+    /// It and everything after it was not done: the power is gone.
+    PowerCut,
 }
 
 /// A handle of one process on the simulated disk.
@@ -145,6 +147,7 @@ impl SimulatedDisk {
         world.operations += 1;
         match world.fault {
             Some((at, Fault::Failed)) if at == world.operations => Err(io::Error::other("made to fail")),
+            Some((at, Fault::PowerCut)) if at <= world.operations => Err(io::Error::other("no power")),
             Some((at, Fault::FailedButStored)) if at == world.operations => {
                 perform(&mut world)?;
                 Err(io::Error::other("made to fail, but stored"))
@@ -317,7 +320,11 @@ impl DiskFile for SimulatedFile {
             }
             Ok(())
         });
-        if !done && let Some(node) = self.disk.world().nodes.get_mut(self.node) {
+        let powered = !matches!(self.disk.world().fault, Some((_, Fault::PowerCut)));
+        if !done
+            && powered
+            && let Some(node) = self.disk.world().nodes.get_mut(self.node)
+        {
             node.dirty.clear();
         }
         result

@@ -180,13 +180,6 @@ impl IndexFile {
         &self.head
     }
 
-    /// Reads every page; an error if one is damaged.
-    pub(crate) fn verify(&self) -> Result<(), LogError> {
-        let file = self.file()?;
-        let pages = self.tables()[3].page + pages(self.head.rows[2], NOTE);
-        (0..pages).try_for_each(|page| read_page(&*file, &self.path, page).map(|_| ()))
-    }
-
     fn tables(&self) -> [Table; 4] {
         let IndexHead { count, rows: [exchanges, artefacts, notes], .. } = self.head;
         let mut page = 1;

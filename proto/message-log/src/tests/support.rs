@@ -102,3 +102,17 @@ pub(super) fn append_each(log: &Log, numbers: std::ops::Range<u32>) {
         block_on(log.append(message(number), ()).unwrap()).unwrap();
     }
 }
+
+/// Some bytes of the ciphertext and of the key of message `number`, as they stand on the disk.
+pub(super) fn ciphertext_and_key(log: &Log, number: u32) -> (Vec<u8>, Vec<u8>) {
+    let shared = log.shared();
+    let stored = log.exchange(exchange(number)).unwrap()[0].attachment.content.unwrap();
+    let path = std::path::PathBuf::from(format!("/log/segments/segment-{:020}.log", stored.segment));
+    let mut ciphertext = vec![0; 24];
+    shared.disk.open(&path).unwrap().read_exact_at(&mut ciphertext, stored.offset + 60).unwrap();
+    let mut key = vec![0; 32];
+    let keys = shared.disk.open(Path::new("/log/keys/keys-0000000000.bin")).unwrap();
+    keys.read_exact_at(&mut key, stored.key_slot * 64 + 24).unwrap();
+    assert_ne!(key, [0; 32]);
+    (ciphertext, key)
+}

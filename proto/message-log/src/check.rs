@@ -1,0 +1,190 @@
+//! Reading a whole log to see whether it is what was written: checksums, chain, tree, checkpoints, contents, indexes.
+//!
+//! Nothing is changed, and exchanges go on meanwhile. Every problem is said in words; one does not hide the next.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use trave_proto::checkpoint::{Checkpoint, NoteVerifier};
+use trave_proto::digest::Digest;
+
+use crate::error::LogError;
+use crate::index::{Index, MemoryIndex};
+use crate::reading::{self, ContentState};
+use crate::record::Kind;
+use crate::recovery;
+use crate::segment::SegmentHeader;
+use crate::shared::Shared;
+use crate::tree::Edge;
+
+/// What a check found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Segments read.
+    pub segments: u64,
+    /// Leaves read.
+    pub records: u64,
+    /// Contents that decrypt.
+    pub contents: u64,
+    /// Contents that were erased, as a record says.
+    pub erased: u64,
+    /// Checkpoints that agree with the leaves.
+    pub checkpoints: u64,
+    /// What is wrong, in words; empty if nothing is.
+    pub problems: Vec<String>,
+}
+
+impl Report {
+    fn problem(&mut self, error: &LogError) {
+        self.problems.push(error.in_full());
+    }
+}
+
+/// Reads everything that is durable now.
+pub(crate) fn check(shared: &Arc<Shared>, key: &NoteVerifier) -> Report {
+    let mut check = Check { shared, key, report: Report::default(), tree: Edge::default(), chain: None };
+    let (closed, open_path, size) = {
+        let catalogue = shared.catalogue();
+        (catalogue.closed.clone(), catalogue.open_path.clone(), catalogue.open.next())
+    };
+    for segment in &closed {
+        let index = check.segment(&segment.path, segment.first, None);
+        let Some(index) = index else { continue };
+        if let Err(error) = same_index(&*segment.index(), &index) {
+            check.report.problem(&error);
+        }
+    }
+    check.segment(&open_path, closed.last().map_or(0, |last| last.first + last.count), Some(size));
+    check.kept_tree(size);
+    for index in 0..size {
+        check.content(index);
+    }
+    check.report
+}
+
+struct Check<'a> {
+    shared: &'a Arc<Shared>,
+    key: &'a NoteVerifier,
+    report: Report,
+    tree: Edge,
+    /// Chain value of the last segment's last marker.
+    chain: Option<Digest>,
+}
+
+impl Check<'_> {
+    /// Reads a segment from end to end. `open_size`: it is still written to, and had that many leaves.
+    fn segment(&mut self, path: &Path, first: u64, open_size: Option<u64>) -> Option<MemoryIndex> {
+        self.report.segments += 1;
+        let read = self.read(path, first, open_size);
+        if let Err(error) = &read {
+            self.report.problem(error);
+        }
+        let index = read.ok()?;
+        self.report.records += index.leaves.len() as u64;
+        // Checkpoints are written right after the leaves that they cover.
+        let mut leaves = index.leaves.iter();
+        for note in index.notes.iter().filter(|note| note.checkpoint) {
+            while self.tree.size() < note.size
+                && let Some(leaf) = leaves.next()
+            {
+                self.tree.push(leaf.hash);
+            }
+            match self.checkpoint(path, note.offset) {
+                Ok(()) => self.report.checkpoints += 1,
+                Err(error) => self.report.problem(&error),
+            }
+        }
+        leaves.for_each(|leaf| self.tree.push(leaf.hash));
+        Some(index)
+    }
+
+    fn read(&mut self, path: &Path, first: u64, open_size: Option<u64>) -> Result<MemoryIndex, LogError> {
+        let disk = &self.shared.disk;
+        let file = disk.open(path).map_err(LogError::disk("open", path))?;
+        let header = SegmentHeader::read(&*file, path)?;
+        if header.first != first || self.chain.is_some_and(|chain| chain != header.chain) {
+            return Err(LogError::damaged(path, 0, "it does not continue the segment before it"));
+        }
+        let Some(size) = open_size else {
+            let (index, chain) = recovery::read_closed(&**disk, path, header)?;
+            self.chain = Some(chain);
+            return Ok(index);
+        };
+        let (index, extent, _) = recovery::read_last(&*file, path, header)?;
+        // What is being written just now may look torn; what was durable before must not.
+        if extent.next < size {
+            let why = extent.torn.unwrap_or_else(|| "zeros".to_owned());
+            return Err(LogError::damaged(path, extent.end, why));
+        }
+        Ok(index)
+    }
+
+    fn checkpoint(&self, path: &Path, offset: u64) -> Result<(), LogError> {
+        let file = self.shared.disk.open(path).map_err(LogError::disk("open", path))?;
+        let note = reading::read_record(&*file, path, offset, Kind::Checkpoint)?;
+        let checkpoint = Checkpoint::verify(&note, std::slice::from_ref(self.key))
+            .map_err(|error| LogError::damaged(path, offset, format!("the checkpoint: {error}")))?;
+        let Checkpoint { size, root, .. } = checkpoint;
+        if (self.tree.size(), self.tree.root()) != (size, root) {
+            let what = "the leaves before it give another root".to_owned();
+            return Err(LogError::ContradictsCheckpoint { size, what });
+        }
+        Ok(())
+    }
+
+    /// Holds the tree that is kept against the leaves.
+    fn kept_tree(&mut self, size: u64) {
+        let entries = reading::Entries::new(self.shared.clone(), 0..size);
+        let wrong = entries.filter(|entry| match entry {
+            Ok((index, entry)) => self.shared.tree().leaf(*index).ok() != Some(entry.hash),
+            Err(_) => true,
+        });
+        let wrong = wrong.count();
+        if wrong > 0 {
+            let what = format!(
+                "the tree's files differ from the log in {wrong} leaves; they are made again when needed"
+            );
+            self.report.problems.push(what);
+        }
+    }
+
+    fn content(&mut self, index: u64) {
+        match reading::record(self.shared, index) {
+            Err(error) => self.report.problem(&error),
+            Ok(record) => match record.content {
+                ContentState::Included(_) => self.report.contents += 1,
+                ContentState::Erased => self.report.erased += 1,
+                ContentState::NotKept => {}
+                ContentState::Mismatch(why) => {
+                    self.report.problems.push(format!("the content of record {index}: {why}"));
+                }
+            },
+        }
+    }
+}
+
+/// Whether an index says the same as what was read from its segment.
+fn same_index(kept: &dyn Index, read: &MemoryIndex) -> Result<(), LogError> {
+    let differs = |what: &str| {
+        LogError::Store(format!(
+            "the index of the segment from leaf {} differs in {what}; remove it and it is made again at the next start",
+            read.first
+        ))
+    };
+    for (at, leaf) in (read.first..).zip(&read.leaves) {
+        if kept.leaf(at)? != Some(*leaf) {
+            return Err(differs("a leaf"));
+        }
+    }
+    for (exchange, leaves) in &read.exchanges {
+        if kept.of_exchange(exchange)? != *leaves {
+            return Err(differs("an exchange"));
+        }
+    }
+    for digest in read.artefacts.keys() {
+        if kept.artefact(digest)?.is_none() {
+            return Err(differs("an artefact"));
+        }
+    }
+    if kept.notes()? != read.notes { Err(differs("a checkpoint")) } else { Ok(()) }
+}

@@ -1,0 +1,174 @@
+//! What a torn write is, and what is damage: the one is cut, the other kept and reported.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::support::*;
+use crate::{Log, LogError, Options};
+
+fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.retain(|path| path.to_string_lossy().ends_with(ending));
+    found.sort();
+    found
+}
+
+fn segments(dir: &Path) -> Vec<PathBuf> {
+    files(&dir.join("segments"), ".log")
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// A directory in memory where there is one: these tests change bytes, and need no disk to be slow.
+fn memory() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+}
+
+/// A log of `messages`, as a crash leaves it: without the last marker of a clean end. Returns its directory, and the end
+/// of each group in its last segment.
+fn crashed(messages: u32) -> (tempfile::TempDir, Vec<u64>) {
+    let (whole, crashed) = (memory(), memory());
+    let (log, _) = Log::open(options(whole.path())).unwrap();
+    let mut ends = vec![512 + log.counters().bytes()];
+    for number in 0..messages {
+        append_each(&log, number..number + 1);
+        ends.push(512 + log.counters().bytes());
+    }
+    copy(whole.path(), crashed.path());
+    (crashed, ends)
+}
+
+#[test]
+fn a_tail_torn_at_any_byte_is_cut() {
+    let (dir, ends) = crashed(6);
+    let path = segments(dir.path()).pop().unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let (last, end) = (ends[5] as usize, ends[6] as usize);
+    for torn_at in last..end {
+        let mut torn = bytes.clone();
+        torn[torn_at..].fill(0);
+        fs::write(&path, &torn).unwrap();
+        let (log, recovered) = Log::open(options(dir.path())).unwrap();
+        assert_eq!(recovered.records, 6, "torn at {torn_at}");
+        assert!(log.exchange(exchange(5)).unwrap().is_empty());
+        assert_eq!(log.exchange(exchange(4)).unwrap().len(), 1);
+        drop(log);
+    }
+    // The other way round: the end reached the disk, the beginning did not.
+    for lost_to in last + 1..end {
+        let mut torn = bytes.clone();
+        torn[last..lost_to].fill(0);
+        fs::write(&path, &torn).unwrap();
+        let (log, recovered) = Log::open(options(dir.path())).unwrap();
+        assert_eq!(recovered.records, 6, "lost to {lost_to}");
+        assert_eq!(log.check().problems, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn damage_before_the_last_group_is_kept_and_reported() {
+    let (dir, ends) = crashed(6);
+    let path = segments(dir.path()).pop().unwrap();
+    let bytes = fs::read(&path).unwrap();
+    for at in (600..ends[5] as usize).step_by(53) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x10;
+        fs::write(&path, &damaged).unwrap();
+        match Log::open(options(dir.path())) {
+            Err(LogError::Damaged { path: said, offset, .. }) => {
+                assert_eq!(said, path);
+                assert!(offset <= at as u64, "the group at {offset} holds {at}");
+            }
+            other => panic!("byte {at}: {other:?}"),
+        }
+        assert_eq!(fs::read(&path).unwrap(), damaged, "nothing was changed");
+    }
+}
+
+#[test]
+fn damage_in_a_closed_segment_is_found() {
+    let dir = memory();
+    let (log, _) = Log::open(options(dir.path())).unwrap();
+    append_each(&log, 0..60);
+    assert_eq!(log.check().problems, Vec::<String>::new());
+    let first = &segments(dir.path())[0];
+    let mut bytes = fs::read(first).unwrap();
+    bytes[2_000] ^= 1;
+    fs::write(first, &bytes).unwrap();
+    let problems = log.check().problems;
+    assert!(problems[0].contains("segment-00000000000000000000.log is damaged at byte"), "{problems:?}");
+    drop(log);
+    fs::remove_file(&files(&dir.path().join("segments"), ".index")[0]).unwrap();
+    assert!(
+        matches!(Log::open(options(dir.path())), Err(LogError::Damaged { .. })),
+        "it cannot be indexed again"
+    );
+    fs::remove_file(first).unwrap();
+    assert!(matches!(Log::open(options(dir.path())), Err(LogError::Damaged { .. })), "a segment is missing");
+}
+
+#[test]
+fn indexes_and_tree_are_made_again() {
+    let dir = memory();
+    let (log, _) = Log::open(options(dir.path())).unwrap();
+    append_each(&log, 0..200);
+    let signed = block_on(log.checkpoint()).unwrap().checkpoint;
+    drop(log);
+    let indexes = files(&dir.path().join("segments"), ".index");
+    assert!(indexes.len() > 3);
+    fs::remove_file(&indexes[2]).unwrap();
+    fs::write(&indexes[1], b"no index").unwrap();
+    for level in files(&dir.path().join("tree"), "") {
+        fs::remove_file(level).unwrap();
+    }
+    let (log, recovered) = Log::open(options(dir.path())).unwrap();
+    assert_eq!((recovered.indexes_rebuilt, recovered.tree_rebuilt), (2, true));
+    assert_eq!(log.root(signed.size).unwrap(), signed.root);
+    assert_eq!(log.check().problems, Vec::<String>::new());
+    drop(log);
+    let level = dir.path().join("tree/level-0");
+    let mut hashes = fs::read(&level).unwrap();
+    hashes[5 * 32] ^= 1;
+    fs::write(&level, &hashes).unwrap();
+    let (log, _) = Log::open(options(dir.path())).unwrap();
+    assert!(log.inclusion(4, signed.size).is_ok(), "a damaged tree is noticed and made again");
+    assert_eq!(log.root(signed.size).unwrap(), signed.root);
+}
+
+#[test]
+fn a_log_that_cannot_continue_its_checkpoint_is_refused() {
+    let dir = memory();
+    let (log, _) = Log::open(options(dir.path())).unwrap();
+    append_each(&log, 0..5);
+    log.close();
+    let older = memory();
+    copy(dir.path(), older.path());
+    let (log, _) = Log::open(options(dir.path())).unwrap();
+    append_each(&log, 5..9);
+    block_on(log.checkpoint()).unwrap();
+    drop(log);
+    // An old copy of the segments beside the newest checkpoint.
+    fs::copy(dir.path().join("checkpoint"), older.path().join("checkpoint")).unwrap();
+    let refused = Log::open(options(older.path())).unwrap_err();
+    assert!(matches!(refused, LogError::ContradictsCheckpoint { size: 11, .. }), "{refused}");
+    // Another history of the same length.
+    fs::remove_file(older.path().join("checkpoint")).unwrap();
+    let (log, _) = Log::open(options(older.path())).unwrap();
+    append_each(&log, 50..60);
+    drop(log);
+    fs::copy(dir.path().join("checkpoint"), older.path().join("checkpoint")).unwrap();
+    let refused = Log::open(Options { reserve: 0, ..options(older.path()) }).unwrap_err();
+    assert!(matches!(refused, LogError::ContradictsCheckpoint { size: 11, .. }), "{refused}");
+}

@@ -1,0 +1,108 @@
+//! Erased is erased, on every byte of the disk; and nothing else passes for erased.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::support::*;
+use crate::disk::simulated::{Fault, SimulatedDisk};
+use crate::{ContentState, Log, LogError};
+use trave_proto::schema::log::leaf;
+
+fn holds(bytes: &[Vec<u8>], what: &[u8]) -> bool {
+    bytes.iter().any(|file| file.windows(what.len()).any(|window| window == what))
+}
+
+fn content(log: &Log, number: u32) -> ContentState {
+    log.exchange(exchange(number)).unwrap().remove(0).content
+}
+
+#[test]
+fn an_erased_content_is_gone_from_the_disk_and_the_rest_stays() {
+    let disk = SimulatedDisk::new();
+    let (log, _) = Log::open_on(Arc::new(disk.clone()), options(Path::new("/log"))).unwrap();
+    append_each(&log, 0..40);
+    assert!(
+        !disk.all_bytes().iter().any(|file| holds(std::slice::from_ref(file), &body(7))),
+        "never in the clear"
+    );
+    let located = crate::tests::support::ciphertext_and_key(&log, 7);
+    assert!(holds(&disk.all_bytes(), &located.0) && holds(&disk.all_bytes(), &located.1));
+    assert_eq!(block_on(log.erase(exchange(7), "operator", "request of the person")).unwrap(), 1);
+    assert!(!holds(&disk.all_bytes(), &located.0), "ciphertext");
+    assert!(!holds(&disk.all_bytes(), &located.1), "key");
+    assert_eq!(content(&log, 7), ContentState::Erased);
+    assert_eq!(content(&log, 8), ContentState::Included(parts(8)));
+    let records = log.exchange(exchange(7)).unwrap();
+    let Some(leaf::Entry::Erasure(erasure)) = &records[1].leaf.entry else { panic!("{records:?}") };
+    assert_eq!((erasure.operator.as_str(), erasure.reason.as_str()), ("operator", "request of the person"));
+    append_each(&log, 40..42);
+    drop(log);
+    let (log, recovered) = Log::open_on(Arc::new(disk.clone()), options(Path::new("/log"))).unwrap();
+    assert_eq!((recovered.erasures_redone, recovered.cut_bytes), (1, 0));
+    let report = log.check();
+    assert_eq!((report.contents, report.erased, report.problems), (41, 1, vec![]));
+    // What comes later for the same exchange has a new key, and is not erased.
+    block_on(log.append(message(7), ()).unwrap()).unwrap();
+    assert_eq!(log.exchange(exchange(7)).unwrap()[2].content, ContentState::Included(parts(7)));
+}
+
+#[test]
+fn an_interrupted_erasure_is_done_again() {
+    for after in 3..8 {
+        let disk = SimulatedDisk::new();
+        let (log, _) = Log::open_on(Arc::new(disk.clone()), options(Path::new("/log"))).unwrap();
+        append_each(&log, 0..2);
+        let (ciphertext, key) = ciphertext_and_key(&log, 1);
+        disk.fail_after(after, Fault::PowerCut);
+        let interrupted = block_on(log.erase(exchange(1), "operator", "request")).is_err();
+        assert_eq!(interrupted, after <= 6, "act (2), key (2), bytes (2)");
+        drop(log);
+        let disk = disk.cut_power(&mut crate::disk::simulated::Dice(after));
+        let (log, recovered) = Log::open_on(Arc::new(disk.clone()), options(Path::new("/log"))).unwrap();
+        assert_eq!(recovered.erasures_redone, 1);
+        assert_eq!(content(&log, 1), ContentState::Erased);
+        assert!(!holds(&disk.all_bytes(), &ciphertext) && !holds(&disk.all_bytes(), &key), "after {after}");
+    }
+}
+
+#[test]
+fn a_missing_content_without_a_record_is_a_mismatch() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open(options(dir.path())).unwrap();
+    append_each(&log, 0..3);
+    let keys = dir.path().join("keys/keys-0000000000.bin");
+    let bytes = std::fs::read(&keys).unwrap();
+    // Overwritten as an erasure would, but by nobody who said so.
+    let mut erased = bytes.clone();
+    erased[64..128].fill(0);
+    erased[64] = 2;
+    std::fs::write(&keys, &erased).unwrap();
+    let ContentState::Mismatch(why) = content(&log, 1) else { panic!() };
+    assert!(why.contains("no record says that it was erased"), "{why}");
+    // The key of another exchange.
+    let mut swapped = bytes.clone();
+    swapped.copy_within(0..64, 128);
+    std::fs::write(&keys, &swapped).unwrap();
+    assert!(matches!(content(&log, 2), ContentState::Mismatch(_)));
+    std::fs::remove_file(&keys).unwrap();
+    assert!(matches!(content(&log, 0), ContentState::Mismatch(_)));
+    assert_eq!(log.check().problems.len(), 3);
+    // After the keys were lost, no slot is given out again.
+    drop(log);
+    let (log, _) = Log::open(options(dir.path())).unwrap();
+    append_each(&log, 3..4);
+    assert_eq!(content(&log, 3), ContentState::Included(parts(3)));
+    assert!(matches!(content(&log, 0), ContentState::Mismatch(_)));
+}
+
+#[test]
+fn a_record_without_content_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open(options(dir.path())).unwrap();
+    let entry = crate::Entry { content: None, ..message(1) };
+    block_on(log.append(entry, ()).unwrap()).unwrap();
+    assert_eq!(content(&log, 1), ContentState::NotKept);
+    let entry = crate::Entry { content: Some(parts(2)), ..refusal(2) };
+    assert!(matches!(log.append(entry, ()), Err(LogError::Refused(_))));
+    assert!(!dir.path().join("keys/keys-0000000000.bin").exists());
+}

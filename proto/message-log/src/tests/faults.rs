@@ -1,0 +1,108 @@
+//! A disk that refuses each operation in turn, having done it or not: whatever was acknowledged before survives, the log
+//! stops, and opens again.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::support::*;
+use crate::disk::simulated::{Dice, Fault, SimulatedDisk};
+use crate::{ContentState, Log, LogError, Options};
+
+fn open(disk: &SimulatedDisk) -> Result<Log, LogError> {
+    let options = Options { segment_size: 6 << 10, ..options(Path::new("/log")) };
+    Ok(Log::open_on(Arc::new(disk.clone()), options)?.0)
+}
+
+/// Opens a log and works: messages over several segments, a checkpoint, an erasure. Returns what was acknowledged.
+fn work(disk: &SimulatedDisk) -> (Vec<u32>, Option<u64>, bool) {
+    let (mut acknowledged, mut checkpoint, mut erased) = (Vec::new(), None, false);
+    let Ok(log) = open(disk) else { return (acknowledged, checkpoint, erased) };
+    for number in 0..24 {
+        let appended = log.append(message(number), ()).map(block_on);
+        if matches!(appended, Ok(Ok(_))) {
+            acknowledged.push(number);
+        }
+        if number == 10 {
+            checkpoint = block_on(log.checkpoint()).ok().map(|signed| signed.checkpoint.size);
+        }
+        if number == 15 {
+            erased = block_on(log.erase(exchange(3), "operator", "request")).is_ok();
+        }
+    }
+    (acknowledged, checkpoint, erased)
+}
+
+#[test]
+fn every_operation_may_fail() {
+    let whole = SimulatedDisk::new();
+    assert_eq!(work(&whole), ((0..24).collect(), Some(12), true));
+    let operations = whole.operations();
+    assert!(operations > 80, "{operations}");
+    for fault in [Fault::Failed, Fault::FailedButStored] {
+        for after in 1..=operations {
+            let why = format!("{fault:?} after {after}");
+            let disk = SimulatedDisk::new();
+            disk.fail_after(after, fault);
+            let (acknowledged, checkpoint, erased) = work(&disk);
+            // The process is started again, and finds in the system's cache what may not be on the disk …
+            let disk = disk.restart();
+            let log = open(&disk).unwrap_or_else(|error| panic!("{why}: {}", error.in_full()));
+            let seen = log.size();
+            drop(log);
+            // … and what it then says is durable must survive a power cut.
+            let disk = disk.cut_power(&mut Dice(after));
+            let log = open(&disk).unwrap_or_else(|error| panic!("{why}: {}", error.in_full()));
+            assert!(log.size() > seen, "{why}");
+            for number in acknowledged {
+                let found = log.exchange(exchange(number)).unwrap();
+                assert_eq!(found[0].leaf, message(number).leaf, "{why}");
+                match &found[0].content {
+                    ContentState::Included(found) => assert_eq!(found, &parts(number), "{why}"),
+                    ContentState::Erased => assert_eq!(number, 3, "{why}"),
+                    other => panic!("{why}: {other:?}"),
+                }
+                if number == 3 && erased {
+                    assert_eq!(found[0].content, ContentState::Erased, "{why}");
+                }
+            }
+            if let Some(size) = checkpoint {
+                assert!(log.latest_checkpoint().unwrap().checkpoint.size >= size, "{why}");
+            }
+            assert_eq!(log.check().problems, Vec::<String>::new(), "{why}");
+        }
+    }
+}
+
+#[test]
+fn a_failed_write_ends_the_log_for_good() {
+    let disk = SimulatedDisk::new();
+    let log = open(&disk).unwrap();
+    append_each(&log, 0..3);
+    disk.fail_after(1, Fault::Failed);
+    let refused = block_on(log.append(message(3), ()).unwrap()).unwrap_err();
+    assert!(matches!(&refused, LogError::Poisoned(why) if why.contains("made to fail")), "{refused}");
+    assert!(matches!(log.append(message(4), ()), Err(LogError::Poisoned(_))));
+    assert!(matches!(block_on(log.checkpoint()), Err(LogError::Poisoned(_))));
+    assert!(log.poisoned().is_some());
+    drop(log);
+    let log = open(&disk.restart()).unwrap();
+    append_each(&log, 3..5);
+    assert_eq!(log.check().problems, Vec::<String>::new());
+}
+
+#[test]
+fn a_full_disk_refuses_exchanges_but_still_logs() {
+    let disk = SimulatedDisk::new();
+    let options = Options { reserve: 1 << 20, ..options(Path::new("/log")) };
+    let (log, _) = Log::open_on(Arc::new(disk.clone()), options).unwrap();
+    append_each(&log, 0..2);
+    disk.set_full(true);
+    std::thread::sleep(std::time::Duration::from_millis(250));
+    block_on(log.append(refusal(1), ()).unwrap()).unwrap();
+    assert!(matches!(log.append(message(2), ()), Err(LogError::DiskFull { reserve: 1_048_576 })));
+    block_on(log.append(refusal(2), ()).unwrap()).unwrap();
+    disk.set_full(false);
+    std::thread::sleep(std::time::Duration::from_millis(250));
+    block_on(log.append(refusal(3), ()).unwrap()).unwrap();
+    append_each(&log, 2..3);
+}
