@@ -23,7 +23,7 @@ use ring::signature::{ED25519, UnparsedPublicKey};
 
 use super::text::is_code;
 use crate::digest::{Digest, tag};
-use crate::schema::configuration::{KeySignature, SignedAnchor};
+use crate::schema::configuration::{KeySignature, SignedAnchor, SignedConfiguration};
 
 const FIRST_LINE: &str = "trave configuration anchor v1";
 const MAX_BYTES: usize = 4096;
@@ -193,6 +193,15 @@ impl Anchor {
     /// The public key of that name.
     pub fn key(&self, name: &str) -> Option<&[u8; 32]> {
         self.keys.iter().find(|key| key.name == name).map(|key| &key.public_key)
+    }
+
+    /// How many of this anchor's keys have signed the configuration; 0 if a name is there twice.
+    pub fn count_valid(&self, signed: &SignedConfiguration) -> usize {
+        let content = [tag::CONFIGURATION, &signed.configuration].concat();
+        match check_names(&signed.signatures) {
+            Ok(()) => self.valid_signatures(&content, &signed.signatures).len(),
+            Err(_) => 0,
+        }
     }
 
     /// Names of this anchor's keys whose signatures over `content` are valid.

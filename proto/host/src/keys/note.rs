@@ -5,6 +5,7 @@ use std::path::Path;
 
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{Ed25519KeyPair, KeyPair};
+use trave_proto::checkpoint::{CheckpointError, NoteSigner};
 use zeroize::Zeroizing;
 
 use super::{ED25519_INFO_PREFIX, KeyError, Sign, file};
@@ -61,6 +62,14 @@ impl NoteKey {
         let mut public = [0; 32];
         public.copy_from_slice(self.pair.public_key().as_ref());
         public
+    }
+
+    /// Gives the key to a log: it signs the log's checkpoints under the name `origin`.
+    ///
+    /// # Errors
+    /// If the name cannot stand in a signed note.
+    pub fn into_signer(self, origin: &str) -> Result<NoteSigner, CheckpointError> {
+        NoteSigner::new(origin, self.pair)
     }
 
     fn generate_pkcs8() -> Result<Zeroizing<Vec<u8>>, KeyError> {

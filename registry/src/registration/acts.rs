@@ -1,0 +1,186 @@
+//! Acts: applied for by one administrator, approved by another, or rejected.
+
+use std::time::Duration;
+
+use trave_proto::digest::Digest;
+use trave_proto::management::{Act, ActId, Authority, rehearse};
+use trave_proto::schema::management::{
+    ActEntry, ActRejected, ActSignature, SignedAct, registry_event::Event,
+};
+
+use super::{Registration, RegistrationError};
+use crate::state::{ActRecord, Published, Stage, State};
+
+/// Most acts that may be pending.
+pub(super) const MAX_PENDING: usize = 500;
+const MAX_REASON: usize = 1_000;
+/// How far an act's creation may lie ahead of the registry's clock.
+const AHEAD: Duration = Duration::from_secs(5 * 60);
+
+impl Registration {
+    /// Takes in an act that the administrator with the key `who` signed as its applicant.
+    pub(crate) async fn apply(&self, who: &Digest, signed: SignedAct) -> Result<ActId, RegistrationError> {
+        let mut state = self.store.lock().await;
+        let latest = self.latest()?;
+        let now = self.clock.now();
+        let act = Act::parse(&signed.act).map_err(RegistrationError::Act)?;
+        let applicant = self.authority(&latest)?;
+        let applicant = applicant
+            .verify_application(&act, signed.applicant.as_ref(), now)
+            .map_err(RegistrationError::Act)?;
+        if applicant.key != *who {
+            return Err(RegistrationError::OtherKey);
+        }
+        if act.created() > now.plus(AHEAD) {
+            return Err(RegistrationError::Future);
+        }
+        // An enrolment was drafted by the registry and is applied for as it stands.
+        let known = state.act(&act.id());
+        let drafted =
+            |record: &ActRecord| record.stage == Stage::Requested && record.signed.act == signed.act;
+        if !known.is_none_or(drafted) {
+            return Err(RegistrationError::Known(act.id()));
+        }
+        let open: Vec<&Act> = pending(&state, now, &[Stage::Approved, Stage::Applied], &act.id());
+        if open.len() >= MAX_PENDING {
+            return Err(RegistrationError::TooMany("acts"));
+        }
+        rehearse_with(&latest, open, &act)?;
+        let applied = SignedAct { approver: None, ..signed };
+        self.store.record(&mut state, Event::Applied(applied)).await.map_err(RegistrationError::Journal)?;
+        tracing::info!(act = %act.id(), "act applied for");
+        Ok(act.id())
+    }
+
+    /// Takes in the approval of the administrator with the key `who`.
+    pub(crate) async fn approve(
+        &self,
+        who: &Digest,
+        id: &[u8],
+        approver: Option<ActSignature>,
+    ) -> Result<ActId, RegistrationError> {
+        let mut state = self.store.lock().await;
+        let latest = self.latest()?;
+        let now = self.clock.now();
+        let record = find(&state, id)?;
+        require_stage(record, &[Stage::Applied], "approved")?;
+        let signed = SignedAct { approver, ..record.signed.clone() };
+        let authority = self.authority(&latest)?;
+        let (act, _, approver) = authority.verify(&signed, now).map_err(RegistrationError::Act)?;
+        if approver.key != *who {
+            return Err(RegistrationError::OtherKey);
+        }
+        rehearse_with(&latest, pending(&state, now, &[Stage::Approved], &act.id()), &act)?;
+        self.store.record(&mut state, Event::Approved(signed)).await.map_err(RegistrationError::Journal)?;
+        tracing::info!(act = %act.id(), "act approved");
+        Ok(act.id())
+    }
+
+    /// Rejects a pending act in the name of the administrator with the key `who`. Any one may: nothing changes by it.
+    pub(crate) async fn reject(
+        &self,
+        who: &Digest,
+        id: &[u8],
+        reason: &str,
+    ) -> Result<(), RegistrationError> {
+        let mut state = self.store.lock().await;
+        let administrator = Self::administrator(&*self.latest()?, who)?;
+        let record = find(&state, id)?;
+        // What is approved may be in a cosigner's hands already.
+        require_stage(record, &[Stage::Requested, Stage::Applied], "rejected")?;
+        if reason.len() > MAX_REASON || reason.chars().any(char::is_control) {
+            return Err(RegistrationError::Malformed(
+                "the reason is longer than 1000 bytes, or not plain text",
+            ));
+        }
+        let (id, reason) = (record.act.id().to_bytes(), reason.to_owned());
+        let rejected = ActRejected { id, reason, administrator: administrator.name };
+        self.store.record(&mut state, Event::Rejected(rejected)).await.map_err(RegistrationError::Journal)
+    }
+
+    /// All acts, oldest first, or those that are pending.
+    pub(crate) async fn acts(&self, pending_only: bool) -> Result<Vec<ActEntry>, RegistrationError> {
+        let state = self.store.lock().await;
+        let latest = self.latest()?;
+        let now = self.clock.now();
+        let shown = state.acts().filter(|record| !pending_only || record.is_pending(now));
+        let entry = |record: &ActRecord| ActEntry {
+            act: Some(record.signed.clone()),
+            state: stage_name(record, record.is_pending(now)).into(),
+            applicant: name_of(&latest, record.signed.applicant.as_ref()),
+            approver: name_of(&latest, record.signed.approver.as_ref()),
+            configuration_number: match record.stage {
+                Stage::InForce(number) => number,
+                _ => 0,
+            },
+        };
+        Ok(shown.map(entry).collect())
+    }
+
+    fn authority(&self, latest: &Published) -> Result<Authority, RegistrationError> {
+        let refused =
+            |source| RegistrationError::Follow(trave_proto::management::FollowError::Result { source });
+        Authority::of(&latest.decoded).map_err(refused)
+    }
+}
+
+/// Where an act stands, in the words of the schema.
+pub(super) fn stage_name(record: &ActRecord, is_pending: bool) -> &'static str {
+    match record.stage {
+        Stage::InForce(_) => "in_force",
+        Stage::Rejected => "rejected",
+        _ if !is_pending => "expired",
+        Stage::Requested => "requested",
+        Stage::Applied => "applied",
+        Stage::Approved => "approved",
+    }
+}
+
+/// Acts at one of `stages` that can still come into force, without the one with `id`.
+fn pending<'s>(
+    state: &'s State,
+    now: trave_proto::clock::Time,
+    stages: &[Stage],
+    id: &ActId,
+) -> Vec<&'s Act> {
+    let counts = |record: &&ActRecord| {
+        record.is_pending(now) && stages.contains(&record.stage) && record.act.id() != *id
+    };
+    state.acts().filter(counts).map(|record| &record.act).collect()
+}
+
+/// Tells an administrator at once what could not be carried out: after the `open` acts as far as they hold together.
+fn rehearse_with(latest: &Published, open: Vec<&Act>, act: &Act) -> Result<(), RegistrationError> {
+    let mut acts: Vec<&Act> = Vec::with_capacity(open.len() + 1);
+    acts.extend(open);
+    acts.push(act);
+    if rehearse(&latest.decoded, &acts).is_ok() {
+        return Ok(());
+    }
+    // Perhaps another act is in the way, not this one: then this one must hold by itself.
+    rehearse(&latest.decoded, &[act]).map_err(RegistrationError::Follow)
+}
+
+fn find<'s>(state: &'s State, id: &[u8]) -> Result<&'s ActRecord, RegistrationError> {
+    let found = ActId::from_slice(id).and_then(|id| state.act(&id));
+    let printed = &id[..id.len().min(16)];
+    found.ok_or_else(|| RegistrationError::Unknown(hex::encode(printed)))
+}
+
+fn require_stage(
+    record: &ActRecord,
+    stages: &[Stage],
+    wanted: &'static str,
+) -> Result<(), RegistrationError> {
+    if stages.contains(&record.stage) {
+        return Ok(());
+    }
+    Err(RegistrationError::Stage { id: record.act.id(), stage: stage_name(record, true), wanted })
+}
+
+fn name_of(latest: &Published, signature: Option<&ActSignature>) -> String {
+    let Some(signature) = signature else { return String::new() };
+    let key = Digest::from_slice(&signature.key);
+    let listed = key.and_then(|key| latest.configuration.administrator(&key));
+    listed.map_or_else(|| "(no longer an administrator)".into(), |person| person.name.clone())
+}

@@ -1,0 +1,85 @@
+//! The registry's own message log: each event is durable there before anything follows from it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message;
+use trave_message_log::{Entry, Log, LogError, Options, kind};
+use trave_proto::checkpoint::NoteSigner;
+use trave_proto::clock::Clock;
+use trave_proto::schema::log::{AdministrativeAct, Leaf, leaf};
+use trave_proto::schema::management::{RegistryEvent, registry_event::Event};
+
+/// Why the log cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The log itself.
+    #[error("the registry's log cannot be used")]
+    Log(#[source] LogError),
+    /// A record that is none of ours.
+    #[error("record {index} of the registry's log is not an event of the registry")]
+    Foreign {
+        /// Its place in the log.
+        index: u64,
+    },
+}
+
+/// The registry's log, open for writing.
+#[derive(Debug)]
+pub(super) struct Journal {
+    log: Log,
+    clock: Arc<dyn Clock>,
+}
+
+impl Journal {
+    /// Opens the log in `directory`, and reads all events that it holds. Blocks.
+    pub(super) fn open(
+        directory: &Path,
+        signer: NoteSigner,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Self, Vec<Event>), JournalError> {
+        let mut options = Options::new(directory, signer, clock.clone());
+        // Acts are few and small.
+        (options.segment_size, options.reserve) = (16 << 20, 16 << 20);
+        let (log, recovered) = Log::open(options).map_err(JournalError::Log)?;
+        tracing::info!(records = recovered.records, cut = recovered.cut_bytes, "the registry's log is open");
+        let events = log.scan_kind(kind::ACT, 0).map(|record| {
+            let record = record.map_err(JournalError::Log)?;
+            let foreign = JournalError::Foreign { index: record.index };
+            let Some(leaf::Entry::Act(act)) = record.leaf.entry else { return Err(foreign) };
+            RegistryEvent::decode(act.act).ok().and_then(|event| event.event).ok_or(foreign)
+        });
+        let events = events.collect::<Result<_, _>>()?;
+        Ok((Self { log, clock }, events))
+    }
+
+    /// Records an event. When this returns, it is durable.
+    pub(super) async fn record(&self, event: &Event) -> Result<(), JournalError> {
+        let act = RegistryEvent { event: Some(event.clone()) };
+        let act = AdministrativeAct { act: Bytes::from(act.encode_to_vec()), kind: name(event).into() };
+        let logged_ms = self.clock.now().as_millis();
+        let leaf = Leaf { version: 1, logged_ms, entry: Some(leaf::Entry::Act(act)) };
+        let pending = self.log.append(Entry::new(leaf), ()).map_err(JournalError::Log)?;
+        pending.await.map(|_| ()).map_err(JournalError::Log)
+    }
+
+    /// Ends the log in order.
+    pub(super) fn close(&self) {
+        self.log.close();
+    }
+}
+
+fn name(event: &Event) -> &'static str {
+    match event {
+        Event::Applied(_) => "applied",
+        Event::Approved(_) => "approved",
+        Event::Rejected(_) => "rejected",
+        Event::TokenIssued(_) => "token_issued",
+        Event::EnrolmentRequested(_) => "enrolment_requested",
+        Event::Proposed(_) => "proposed",
+        Event::Abandoned(_) => "abandoned",
+        Event::Published(_) => "published",
+        Event::CertificatesIssued(_) => "certificates_issued",
+    }
+}
