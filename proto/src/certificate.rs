@@ -242,3 +242,6 @@ fn alternative_name(name: &GeneralName<'_>) -> AlternativeName {
         _ => AlternativeName::Other,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -100,3 +100,6 @@ pub fn request(digest: &Digest, nonce: Nonce) -> Vec<u8> {
         extensions: None,
     })
 }
+
+#[cfg(test)]
+mod tests;
