@@ -216,9 +216,13 @@ fn accuracy(of: Duration) -> Accuracy {
     }
 }
 
+/// At least three arcs, of which the first two are bounded (X.660 section 7.2).
 fn object_identifier(text: &str) -> Option<ObjectIdentifier> {
-    let arcs: Option<Vec<u32>> = text.split('.').map(|arc| arc.parse().ok()).collect();
-    arcs.and_then(ObjectIdentifier::new)
+    let arcs: Vec<u32> = text.split('.').map(|arc| arc.parse().ok()).collect::<Option<_>>()?;
+    match arcs.as_slice() {
+        [0 | 1, 0..=39, _, ..] | [2, 0..=0xffff, _, ..] => ObjectIdentifier::new(arcs),
+        _ => None,
+    }
 }
 
 fn attribute(kind: &[u8], value: &[u8]) -> Vec<u8> {

@@ -30,8 +30,11 @@ pub struct Nonce(u64);
 
 impl Nonce {
     /// From eight random bytes.
-    pub fn from_random(bytes: [u8; 8]) -> Self {
-        Self(u64::from_be_bytes(bytes).max(1))
+    pub const fn from_random(bytes: [u8; 8]) -> Self {
+        match u64::from_be_bytes(bytes) {
+            0 => Self(1),
+            number => Self(number),
+        }
     }
 }
 

@@ -236,7 +236,7 @@ fn only_authorities_of_the_configuration_count() {
     assert_eq!(verify(&[draft.signed_by(&namesake)], &[&root.der]), ChainError::Signature);
     assert_eq!(verify(&[draft.signed_by(&root)], &[&vec![0x30, 0]]), ChainError::Authorities);
     let self_made = draft.params.self_signed(&draft.key).unwrap().der().to_vec();
-    assert_eq!(verify(&[self_made.clone()], &[&root.der]), ChainError::UnknownAuthority);
+    assert_eq!(verify(&[self_made], &[&root.der]), ChainError::UnknownAuthority);
 }
 
 #[test]
