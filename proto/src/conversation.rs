@@ -230,12 +230,12 @@ impl Conversation {
         }
     }
 
-    /// Notes that `manifest`, made of [`Self::next`], is on its way.
-    pub fn sent(&mut self, manifest: &Manifest) {
+    /// Notes that a manifest of this digest and ending, made of [`Self::next`], was signed and is on its way.
+    pub fn sent(&mut self, manifest: Digest, ending: Ending) {
         self.sent += 1;
-        self.last_sent = Some(manifest.digest());
-        self.unacknowledged.push_back(manifest.digest());
-        self.own_ended = manifest.ending != Ending::Continue;
+        self.last_sent = Some(manifest);
+        self.unacknowledged.push_back(manifest);
+        self.own_ended = ending != Ending::Continue;
     }
 
     /// Accepts the other side's next message, or says why it may not come. A refused one changes nothing.
@@ -328,7 +328,7 @@ mod tests {
 
     fn say(from: &mut Conversation, ending: Ending) -> Manifest {
         let manifest = Manifest::new(from.next(NOW, IN_USE, ending));
-        from.sent(&manifest);
+        from.sent(manifest.digest(), manifest.ending);
         manifest
     }
 

@@ -437,7 +437,7 @@ impl Answering<'_> {
             asked = client.exchange(ReceiverStream::new(requests)) => asked,
             () = self.reply.closed() => return Err(caller_gone()),
         };
-        let mut answers = asked.map_err(|status| broken(&status))?.into_inner();
+        let mut answers = asked.map_err(|status| not_opened(&status))?.into_inner();
         loop {
             let answer: Option<ExchangeResponse> = tokio::select! {
                 answer = answers.message() => answer.map_err(|status| broken(&status))?,
@@ -524,6 +524,15 @@ async fn gone(reply: &mut oneshot::Sender<http::Response<Relayed>>, relay: Optio
 fn malformed(why: &str) -> Fault {
     let why = format!("the answer is signed and cannot be read: {why}");
     Fault::before_call(Reason::InconsistentResponse, SIDE, why).with_register(RegisterReached::Yes)
+}
+
+/// The other side did not open the exchange: by its own word, or because the connection broke.
+fn not_opened(status: &tonic::Status) -> Fault {
+    if status.code() != tonic::Code::PermissionDenied {
+        return broken(status);
+    }
+    let why = format!("the provider's security server does not accept this connection: {}", status.message());
+    Fault::before_call(Reason::SslAuthenticationFailed, Side::ProviderServer, why)
 }
 
 fn broken(status: &tonic::Status) -> Fault {

@@ -52,15 +52,13 @@ impl Outgoing<'_> {
         let in_use = InUse { number: configuration.number(), digest: configuration.digest() };
         let mut evidence = Evidence::of(&signer, configuration.digest(), self.tls.clone());
         evidence.grant.clone_from(&self.grant);
-        let unsigned = {
-            let mut conversation = lock(&self.conversation);
-            let unsigned = Unsigned::<W>::new(conversation.next(now, in_use, ending), parts)
-                .map_err(|error| self.too_large(&error))?;
-            conversation.sent(unsigned.manifest());
-            unsigned
-        };
+        let fields = lock(&self.conversation).next(now, in_use, ending);
+        let unsigned = Unsigned::<W>::new(fields, parts).map_err(|error| self.too_large(&error))?;
+        let digest = unsigned.manifest().digest();
         let recording = self.exchanges.recorder.sent(evidence, self.keep);
-        self.exchanges.signing.sign(unsigned, recording, self.side).await
+        let enqueued = self.exchanges.signing.sign(unsigned, recording, self.side).await?;
+        lock(&self.conversation).sent(digest, ending);
+        Ok(enqueued)
     }
 
     /// Signs one message and waits until its record is durable: only then may an answer leave.
