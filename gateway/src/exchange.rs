@@ -7,6 +7,7 @@ mod client;
 mod provider;
 mod incoming;
 mod outgoing;
+mod asked;
 mod reply;
 mod replay;
 mod framing;
@@ -33,7 +34,8 @@ use crate::signer::SigningThread;
 use crate::transport::{Own, Peers};
 use crate::trust::{Trust, TrustError};
 
-pub(crate) use client::{Call, Caller, Route, Routes, run as ask};
+pub(crate) use asked::{Caller, Route, Routes};
+pub(crate) use client::{Call, run as ask};
 pub(crate) use provider::run as answer;
 pub(crate) use replay::ReplayGuard;
 pub(crate) use reply::trailers_only;

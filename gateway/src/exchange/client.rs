@@ -13,19 +13,19 @@ use tokio_stream::wrappers::ReceiverStream;
 use trave_message_log::Logged;
 use trave_proto::conversation::{Conversation, Topic, Verified};
 use trave_proto::fault::{Fault, Reason, Side};
-use trave_proto::identifier::{ExchangeId, Method, ServiceId, SubsystemId};
-use trave_proto::message::{Code, Content, Ending};
+use trave_proto::identifier::ExchangeId;
+use trave_proto::message::{Content, Ending};
 use trave_proto::schema::transport::{
     ExchangeRequest, ExchangeResponse, RegisterReached, exchange_response::Answer,
 };
 use trave_proto::signature::{Request, Response};
 
+use super::asked::{Caller, deadline, in_catalogue, topic};
 use super::framing::{Framing, Pieces};
 use super::head::{self, Declared};
 use super::incoming::Incoming;
 use super::outgoing::{Outgoing, content_of, first_piece};
 use super::{Exchanges, Shared, lock, random, reply};
-use crate::config::KeepContent;
 use crate::recorder::Refused;
 use crate::relayed::{Relay, Relayed};
 use crate::transport::PeerConnection;
@@ -34,47 +34,12 @@ use crate::transport::PeerConnection;
 const ON_THE_WIRE: usize = 1;
 const SIDE: Side = Side::ClientServer;
 
-/// Whom a door lets speak, as it was authenticated: never from a header.
-#[derive(Debug, Clone)]
-pub(crate) struct Caller {
-    /// The subsystems that it may speak for.
-    pub(crate) subsystems: Arc<[SubsystemId]>,
-    /// What is kept of its calls.
-    pub(crate) keep: KeepContent,
-}
-
 /// A call as it came in at a door.
 pub(crate) struct Call {
     pub(crate) caller: Caller,
     pub(crate) parts: http::request::Parts,
     pub(crate) body: HyperBody,
     pub(crate) reply: oneshot::Sender<http::Response<Relayed>>,
-}
-
-/// What callers on a route need not say themselves.
-#[derive(Debug)]
-pub(crate) struct Route {
-    pub(crate) name: String,
-    pub(crate) path: String,
-    pub(crate) service: ServiceId,
-    pub(crate) client: Option<SubsystemId>,
-    pub(crate) purpose: Option<Code>,
-    pub(crate) legal_basis: Option<Code>,
-}
-
-/// The routes, the longest path first.
-#[derive(Debug, Default)]
-pub(crate) struct Routes(Vec<Route>);
-
-impl Routes {
-    pub(crate) fn new(mut routes: Vec<Route>) -> Self {
-        routes.sort_by_key(|route| std::cmp::Reverse(route.path.len()));
-        Self(routes)
-    }
-
-    fn of(&self, path: &str) -> Option<&Route> {
-        self.0.iter().find(|route| path.starts_with(&route.path))
-    }
 }
 
 /// Answers a call. This is the exchange's own task: if the caller goes away, that is an event here.
@@ -128,9 +93,9 @@ async fn exchange_with(
     let _in_flight = exchanges.gauge.enter();
     let declared = Declared::read(&call.parts.headers)?;
     let context = declared.context.clone();
-    let topic = topic(exchanges, id, call, declared)?;
-    let deadline = deadline(exchanges, &call.parts)?;
-    check_catalogue(exchanges, &topic)?;
+    let topic = topic(&exchanges.routes, id, &call.caller, &call.parts, declared)?;
+    let deadline = deadline(exchanges.longest, &call.parts)?;
+    in_catalogue(&exchanges.trust.valid(SIDE)?.configuration, &topic, SIDE)?;
     stage.topic = Some(topic.clone());
     let connection = connection(exchanges, &topic, deadline).await?;
     let conversation = Conversation::ask(topic, connection.own.clone(), connection.greeted.party.clone());
@@ -203,140 +168,6 @@ fn with_what_is_known(fault: Fault, conversation: &Shared) -> Fault {
         }
         _ => fault,
     }
-}
-
-/// What the call is about: declared by the caller or its route, and checked against how it came in.
-fn topic(
-    exchanges: &Exchanges,
-    exchange: ExchangeId,
-    call: &Call,
-    declared: Declared,
-) -> Result<Topic, Fault> {
-    let refuse = |reason, why: String| Err(Fault::before_call(reason, Side::Client, why));
-    if !head::is_grpc(&call.parts) {
-        let why = "this door takes gRPC: POST with content type application/grpc";
-        return refuse(Reason::InvalidMessage, why.into());
-    }
-    let path = call.parts.uri.path();
-    let route = exchanges.routes.of(path);
-    let name = if route.is_some() { "named by the route" } else { "missing" };
-    let Some(service) = settle(declared.service, route.map(|route| &route.service)) else {
-        return refuse(
-            Reason::UnknownService,
-            format!("the header x-road-service is {name} or contradicts the route"),
-        );
-    };
-    let client = client(&call.caller, declared.client, route.and_then(|route| route.client.as_ref()))?;
-    let Some(purpose) = settle(declared.purpose, route.and_then(|route| route.purpose.as_ref())) else {
-        let why = "the purpose is missing, or contradicts the route: give the header trave-purpose";
-        return refuse(Reason::UnknownPurpose, why.into());
-    };
-    let Some(legal_basis) = settle(declared.legal_basis, route.and_then(|route| route.legal_basis.as_ref()))
-    else {
-        let why = "the legal basis is missing, or contradicts the route: give the header trave-legal-basis";
-        return refuse(Reason::UnknownLegalBasis, why.into());
-    };
-    let method: Method = match (path.parse(), call.parts.uri.query()) {
-        (Ok(method), None) => method,
-        _ => {
-            return refuse(
-                Reason::UnknownMethod,
-                "the path is not a gRPC method, /package.Service/Method".into(),
-            );
-        }
-    };
-    let route = route.map(|route| route.name.clone());
-    Ok(Topic { exchange, client, service, method: Some(method), purpose, legal_basis, route })
-}
-
-/// What the caller and the route say, if they do not contradict each other.
-fn settle<T: Clone + PartialEq>(declared: Option<T>, fixed: Option<&T>) -> Option<T> {
-    match (declared, fixed) {
-        (Some(declared), Some(fixed)) => (declared == *fixed).then_some(declared),
-        (declared, fixed) => declared.or_else(|| fixed.cloned()),
-    }
-}
-
-/// The client: one that the door lets this caller speak for.
-fn client(
-    caller: &Caller,
-    declared: Option<SubsystemId>,
-    fixed: Option<&SubsystemId>,
-) -> Result<SubsystemId, Fault> {
-    let refuse = |why: String| Err(Fault::before_call(Reason::InvalidClientIdentifier, Side::Client, why));
-    let client = match (declared, fixed, &*caller.subsystems) {
-        (Some(declared), Some(fixed), _) if declared != *fixed => {
-            return refuse(format!("the route is for {fixed}, not for {declared}"));
-        }
-        (Some(client), ..) => client,
-        (None, Some(fixed), _) => fixed.clone(),
-        (None, None, [only]) => only.clone(),
-        (None, None, _) => return refuse("name the subsystem that asks in the header x-road-client".into()),
-    };
-    if caller.subsystems.contains(&client) {
-        Ok(client)
-    } else {
-        refuse(format!("whoever signed in at this door does not speak for {client}"))
-    }
-}
-
-/// The time by which the caller wants its answer.
-fn deadline(exchanges: &Exchanges, parts: &http::request::Parts) -> Result<Option<Instant>, Fault> {
-    let Some(value) = parts.headers.get(head::GRPC_TIMEOUT) else { return Ok(None) };
-    match head::parse_grpc_timeout(value) {
-        Some(timeout) => Ok(Some(Instant::now() + timeout.min(exchanges.longest))),
-        None => Err(Fault::before_call(
-            Reason::InvalidMessage,
-            Side::Client,
-            "the header grpc-timeout is not valid",
-        )),
-    }
-}
-
-/// Purpose, legal basis, service and method are values of the catalogue, or the call goes nowhere.
-pub(super) fn check_catalogue(exchanges: &Exchanges, topic: &Topic) -> Result<(), Fault> {
-    let snapshot = exchanges.trust.valid(SIDE)?;
-    in_catalogue(&snapshot.configuration, topic, SIDE)
-}
-
-/// See [`check_catalogue`]; the provider's side asks the same of what it received.
-pub(super) fn in_catalogue(
-    configuration: &trave_proto::global_configuration::Configuration,
-    topic: &Topic,
-    side: Side,
-) -> Result<(), Fault> {
-    let refuse = |reason, why: String| Err(Fault::before_call(reason, side, why));
-    if configuration.subsystem(&topic.client).is_none() {
-        return refuse(
-            Reason::UnknownMember,
-            format!("the global configuration does not know {}", topic.client),
-        );
-    }
-    let Some(service) = configuration.service(&topic.service) else {
-        return refuse(
-            Reason::UnknownService,
-            format!("the catalogue does not know the service {}", topic.service),
-        );
-    };
-    if let Some(method) = topic.method.as_ref().filter(|method| !service.has_method(method)) {
-        return refuse(
-            Reason::UnknownMethod,
-            format!("the catalogue does not know the method {method} of {}", topic.service),
-        );
-    }
-    if configuration.purpose(topic.purpose.as_str()).is_none()
-        || !service.allows_purpose(topic.purpose.as_str())
-    {
-        let why = format!("{} is not a purpose for which {} may be called", topic.purpose, topic.service);
-        return refuse(Reason::UnknownPurpose, why);
-    }
-    if configuration.legal_basis(topic.legal_basis.as_str()).is_none() {
-        return refuse(
-            Reason::UnknownLegalBasis,
-            format!("the catalogue does not know the legal basis {}", topic.legal_basis),
-        );
-    }
-    Ok(())
 }
 
 /// A connection to a security server that offers the service.

@@ -22,7 +22,7 @@ use trave_proto::schema::transport::{
 use trave_proto::signature::{Request, Response};
 use trave_proto::verification::Authentic;
 
-use super::client::in_catalogue;
+use super::asked::in_catalogue;
 use super::framing::{Framing, Pieces};
 use super::head::{self, GrpcHead};
 use super::incoming::{Incoming, authenticate, order_fault, still_trusted};

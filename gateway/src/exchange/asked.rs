@@ -1,0 +1,176 @@
+//! What a call is about: what the caller declares, what its route fixes, and how it came in, brought together or refused.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::request::Parts;
+use tokio::time::Instant;
+use trave_proto::conversation::Topic;
+use trave_proto::fault::{Fault, Reason, Side};
+use trave_proto::global_configuration::Configuration;
+use trave_proto::identifier::{ExchangeId, Method, ServiceId, SubsystemId};
+use trave_proto::message::Code;
+
+use super::head::{self, Declared};
+use crate::config::KeepContent;
+
+/// Whom a door lets speak, as it was authenticated: never from a header.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    /// The subsystems that it may speak for.
+    pub(crate) subsystems: Arc<[SubsystemId]>,
+    /// What is kept of its calls.
+    pub(crate) keep: KeepContent,
+}
+
+/// What callers on a route need not say themselves.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) name: String,
+    pub(crate) path: String,
+    pub(crate) service: ServiceId,
+    pub(crate) client: Option<SubsystemId>,
+    pub(crate) purpose: Option<Code>,
+    pub(crate) legal_basis: Option<Code>,
+}
+
+/// The routes, the longest path first.
+#[derive(Debug, Default)]
+pub(crate) struct Routes(Vec<Route>);
+
+impl Routes {
+    pub(crate) fn new(mut routes: Vec<Route>) -> Self {
+        routes.sort_by_key(|route| std::cmp::Reverse(route.path.len()));
+        Self(routes)
+    }
+
+    fn of(&self, path: &str) -> Option<&Route> {
+        self.0.iter().find(|route| path.starts_with(&route.path))
+    }
+}
+
+/// What the call is about: declared by the caller or its route, and checked against how it came in.
+pub(super) fn topic(
+    routes: &Routes,
+    exchange: ExchangeId,
+    caller: &Caller,
+    parts: &Parts,
+    declared: Declared,
+) -> Result<Topic, Fault> {
+    let refuse = |reason, why: String| Err(Fault::before_call(reason, Side::Client, why));
+    if !head::is_grpc(parts) {
+        let why = "this door takes gRPC: POST with content type application/grpc";
+        return refuse(Reason::InvalidMessage, why.into());
+    }
+    let path = parts.uri.path();
+    let route = routes.of(path);
+    let name = if route.is_some() { "named by the route" } else { "missing" };
+    let Some(service) = settle(declared.service, route.map(|route| &route.service)) else {
+        return refuse(
+            Reason::UnknownService,
+            format!("the header x-road-service is {name} or contradicts the route"),
+        );
+    };
+    let client = client(caller, declared.client, route.and_then(|route| route.client.as_ref()))?;
+    let Some(purpose) = settle(declared.purpose, route.and_then(|route| route.purpose.as_ref())) else {
+        let why = "the purpose is missing, or contradicts the route: give the header trave-purpose";
+        return refuse(Reason::UnknownPurpose, why.into());
+    };
+    let Some(legal_basis) = settle(declared.legal_basis, route.and_then(|route| route.legal_basis.as_ref()))
+    else {
+        let why = "the legal basis is missing, or contradicts the route: give the header trave-legal-basis";
+        return refuse(Reason::UnknownLegalBasis, why.into());
+    };
+    let method: Method = match (path.parse(), parts.uri.query()) {
+        (Ok(method), None) => method,
+        _ => {
+            return refuse(
+                Reason::UnknownMethod,
+                "the path is not a gRPC method, /package.Service/Method".into(),
+            );
+        }
+    };
+    let route = route.map(|route| route.name.clone());
+    Ok(Topic { exchange, client, service, method: Some(method), purpose, legal_basis, route })
+}
+
+/// What the caller and the route say, if they do not contradict each other.
+fn settle<T: Clone + PartialEq>(declared: Option<T>, fixed: Option<&T>) -> Option<T> {
+    match (declared, fixed) {
+        (Some(declared), Some(fixed)) => (declared == *fixed).then_some(declared),
+        (declared, fixed) => declared.or_else(|| fixed.cloned()),
+    }
+}
+
+/// The client: one that the door lets this caller speak for.
+fn client(
+    caller: &Caller,
+    declared: Option<SubsystemId>,
+    fixed: Option<&SubsystemId>,
+) -> Result<SubsystemId, Fault> {
+    let refuse = |why: String| Err(Fault::before_call(Reason::InvalidClientIdentifier, Side::Client, why));
+    let client = match (declared, fixed, &*caller.subsystems) {
+        (Some(declared), Some(fixed), _) if declared != *fixed => {
+            return refuse(format!("the route is for {fixed}, not for {declared}"));
+        }
+        (Some(client), ..) => client,
+        (None, Some(fixed), _) => fixed.clone(),
+        (None, None, [only]) => only.clone(),
+        (None, None, _) => return refuse("name the subsystem that asks in the header x-road-client".into()),
+    };
+    if caller.subsystems.contains(&client) {
+        Ok(client)
+    } else {
+        refuse(format!("whoever signed in at this door does not speak for {client}"))
+    }
+}
+
+/// The time by which the caller wants its answer; at most `longest` from now.
+pub(super) fn deadline(longest: Duration, parts: &Parts) -> Result<Option<Instant>, Fault> {
+    let Some(value) = parts.headers.get(head::GRPC_TIMEOUT) else { return Ok(None) };
+    match head::parse_grpc_timeout(value) {
+        Some(timeout) => Ok(Some(Instant::now() + timeout.min(longest))),
+        None => Err(Fault::before_call(
+            Reason::InvalidMessage,
+            Side::Client,
+            "the header grpc-timeout is not valid",
+        )),
+    }
+}
+
+/// Client, service, method, purpose and legal basis are values of the catalogue, or the call goes nowhere. Both sides
+/// ask this.
+pub(super) fn in_catalogue(configuration: &Configuration, topic: &Topic, side: Side) -> Result<(), Fault> {
+    let refuse = |reason, why: String| Err(Fault::before_call(reason, side, why));
+    if configuration.subsystem(&topic.client).is_none() {
+        return refuse(
+            Reason::UnknownMember,
+            format!("the global configuration does not know {}", topic.client),
+        );
+    }
+    let Some(service) = configuration.service(&topic.service) else {
+        return refuse(
+            Reason::UnknownService,
+            format!("the catalogue does not know the service {}", topic.service),
+        );
+    };
+    if let Some(method) = topic.method.as_ref().filter(|method| !service.has_method(method)) {
+        return refuse(
+            Reason::UnknownMethod,
+            format!("the catalogue does not know the method {method} of {}", topic.service),
+        );
+    }
+    if configuration.purpose(topic.purpose.as_str()).is_none()
+        || !service.allows_purpose(topic.purpose.as_str())
+    {
+        let why = format!("{} is not a purpose for which {} may be called", topic.purpose, topic.service);
+        return refuse(Reason::UnknownPurpose, why);
+    }
+    if configuration.legal_basis(topic.legal_basis.as_str()).is_none() {
+        return refuse(
+            Reason::UnknownLegalBasis,
+            format!("the catalogue does not know the legal basis {}", topic.legal_basis),
+        );
+    }
+    Ok(())
+}
