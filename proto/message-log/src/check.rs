@@ -9,7 +9,7 @@ use trave_proto::checkpoint::{Checkpoint, NoteVerifier};
 use trave_proto::digest::Digest;
 
 use crate::error::LogError;
-use crate::index::{Index, MemoryIndex};
+use crate::index::{Index, MemoryIndex, file};
 use crate::reading::{self, ContentState};
 use crate::record::Kind;
 use crate::recovery;
@@ -50,9 +50,13 @@ pub(crate) fn check(shared: &Arc<Shared>, key: &NoteVerifier) -> Report {
     for segment in &closed {
         let index = check.segment(&segment.path, segment.first, None);
         let Some(index) = index else { continue };
-        if let Err(error) = same_index(&*segment.index(), &index) {
-            check.report.problem(&error);
-        }
+        let differs = match same_index(&*segment.index(), &index) {
+            Ok(None) => continue,
+            Ok(Some(what)) => format!("it differs in {what} from the segment"),
+            Err(error) => error.in_full(),
+        };
+        let (what, path) = ("remove it: it is made again at the next start", file::path_of(&segment.path));
+        check.report.problems.push(format!("the index {}: {differs}; {what}", path.display()));
     }
     check.segment(&open_path, closed.last().map_or(0, |last| last.first + last.count), Some(size));
     check.kept_tree(size);
@@ -163,28 +167,22 @@ impl Check<'_> {
     }
 }
 
-/// Whether an index says the same as what was read from its segment.
-fn same_index(kept: &dyn Index, read: &MemoryIndex) -> Result<(), LogError> {
-    let differs = |what: &str| {
-        LogError::Store(format!(
-            "the index of the segment from leaf {} differs in {what}; remove it and it is made again at the next start",
-            read.first
-        ))
-    };
+/// In what an index differs from what was read from its segment.
+fn same_index(kept: &dyn Index, read: &MemoryIndex) -> Result<Option<&'static str>, LogError> {
     for (at, leaf) in (read.first..).zip(&read.leaves) {
         if kept.leaf(at)? != Some(*leaf) {
-            return Err(differs("a leaf"));
+            return Ok(Some("a leaf"));
         }
     }
     for (exchange, leaves) in &read.exchanges {
         if kept.of_exchange(exchange)? != *leaves {
-            return Err(differs("an exchange"));
+            return Ok(Some("an exchange"));
         }
     }
     for digest in read.artefacts.keys() {
         if kept.artefact(digest)?.is_none() {
-            return Err(differs("an artefact"));
+            return Ok(Some("an artefact"));
         }
     }
-    if kept.notes()? != read.notes { Err(differs("a checkpoint")) } else { Ok(()) }
+    Ok((kept.notes()? != read.notes).then_some("a checkpoint"))
 }

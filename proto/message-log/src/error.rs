@@ -87,9 +87,6 @@ pub enum LogError {
         /// Leaves in the log.
         size: u64,
     },
-    /// The state database does not answer.
-    #[error("the state database: {0}")]
-    Store(String),
 }
 
 impl LogError {

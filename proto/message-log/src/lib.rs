@@ -24,6 +24,7 @@ mod segment;
 mod entry;
 mod contents;
 mod record;
+pub mod store;
 pub mod batching;
 mod error;
 mod disk;
