@@ -3,9 +3,10 @@
 //!
 //! Read `exchange` first: a message's way through the house. The modules stand from the door to the cellar.
 
+pub mod cli;
 pub mod security_server;
-pub mod upkeep;
 mod listener;
+pub mod upkeep;
 mod exchange;
 mod services;
 mod relayed;

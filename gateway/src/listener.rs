@@ -2,3 +2,4 @@
 
 pub(crate) mod agency;
 pub(crate) mod peer;
+pub(crate) mod operations;

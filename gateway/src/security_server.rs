@@ -25,14 +25,14 @@ use crate::config::Config;
 use crate::custody::{BatchSigner, Custody, CustodyError, Layout};
 use crate::exchange::{Admission, Exchanges, ReplayGuard, Route, Routes, VerifiedRecently};
 use crate::listener::agency::{AgencyDoor, AgencyDoorError, pin};
-use crate::listener::peer;
+use crate::listener::{operations, peer};
 use crate::metrics::Metrics;
 use crate::recorder::Recorder;
 use crate::services::Services;
 use crate::signer::{SigningCounters, SigningThread};
 use crate::transport::{Own, Peers};
 use crate::trust::{SecurityServers, Trust, TrustError};
-use crate::upkeep::{self, StatusError};
+use crate::upkeep::{self, StatusError, Upkeep};
 
 /// Why a security server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +79,8 @@ pub struct SecurityServer {
     pub peer: Option<SocketAddr>,
     /// Where agency systems reach it, in the order of the configuration; none for a Unix socket.
     pub agency: Vec<Option<SocketAddr>>,
+    /// Where health and metrics are told.
+    pub operations: Option<SocketAddr>,
     exchanges: Arc<Exchanges>,
     drain: Drain,
 }
@@ -93,26 +95,33 @@ impl SecurityServer {
         let opened = Opened::open(&config, &clock).await?;
         let identity = Arc::clone(&opened.custody.identity);
         let passphrase = opened.passphrase.clone();
-        let exchanges = Arc::new(assemble(&config, opened, &clock, &mut figures).await?);
+        let begun = opened.begun;
+        let exchanges = Arc::new(assemble(&config, opened, (&clock, &drain), &mut figures).await?);
         let mut doors = Vec::new();
         for agency in &config.agency {
             let door = AgencyDoor::open(&config, agency, &passphrase, &clock).await;
             doors.push(door.map_err(StartError::Agency)?);
         }
         let policy = SecurityServers { trust: Arc::clone(&exchanges.trust), only: None };
-        let tls = tls::Server::new(identity, Clients::Known(Arc::new(policy)), Http::Two, Arc::clone(&clock));
+        let own = Arc::clone(&identity);
+        let tls = tls::Server::new(own, Clients::Known(Arc::new(policy)), Http::Two, Arc::clone(&clock));
         let listener = Listener::tls(config.peer.listen, tls.map_err(StartError::Tls)?).await;
         let limits = Limits { connections: config.limits.connections, ..Limits::default() };
         let listener = listener.map_err(StartError::Listen)?.with_limits(limits);
         let peer = listener.local_addr();
         let agency = doors.iter().map(AgencyDoor::local_addr).collect();
+        let told = operations::open(&config).await.map_err(StartError::Listen)?;
+        let operations = told.as_ref().and_then(Listener::local_addr);
+        let upkeep = Upkeep::start(&config, &exchanges, identity, begun, &drain);
+        if let Some(told) = told {
+            drain.spawn(operations::serve(told, figures, Arc::clone(&upkeep), drain.clone()));
+        }
         drain.spawn(peer::serve(listener, Arc::clone(&exchanges), drain.clone()));
         for door in doors {
             drain.spawn(door.serve(Arc::clone(&exchanges), drain.clone()));
         }
-        upkeep::start(&config, &exchanges, figures, &drain).await?;
         tracing::info!(server = %exchanges.own.server, "serving");
-        Ok(Self { peer, agency, exchanges, drain })
+        Ok(Self { peer, agency, operations, exchanges, drain })
     }
 
     /// Waits until the server is told to stop, lets exchanges under way end, and closes the log.
@@ -137,6 +146,8 @@ struct Opened {
     trust: Trust,
     log_origin: String,
     log: Log,
+    /// Records that the log held when it was opened.
+    begun: u64,
     gauge: Gauge,
 }
 
@@ -174,7 +185,8 @@ impl Opened {
             };
             let (log, recovered) = Log::open(options).map_err(StartError::Log)?;
             tracing::info!(?recovered, "message log opened");
-            Ok(Self { passphrase: Arc::new(passphrase), custody, trust, log_origin, log, gauge })
+            let begun = recovered.records;
+            Ok(Self { passphrase: Arc::new(passphrase), custody, trust, log_origin, log, begun, gauge })
         };
         // Key derivation and the log's recovery take the time they take.
         tokio::task::spawn_blocking(opening)
@@ -186,13 +198,13 @@ impl Opened {
 async fn assemble(
     config: &Config,
     opened: Opened,
-    clock: &Arc<dyn Clock>,
+    (clock, drain): (&Arc<dyn Clock>, &Drain),
     figures: &mut Figures,
 ) -> Result<Exchanges, StartError> {
     let Opened { custody, trust, log_origin, log, gauge, .. } = opened;
     let trust = Arc::new(trust);
     let layout = Layout::new(config.data());
-    let signer = upkeep::own_signer(&custody.signing_chain, &layout, &trust, clock.as_ref()).await;
+    let signer = upkeep::own_signer(&custody.signing_chain, &layout, &trust, clock.as_ref(), drain).await;
     let own = Arc::new(Own {
         server: config.server.0.clone(),
         log_origin,

@@ -2,26 +2,159 @@
 //! checkpoints timestamped, and warns its operator in time.
 
 mod status;
+mod registry;
+mod checkpoints;
+mod left_open;
+mod watch;
+mod conditions;
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
-use prometheus_client::registry::Registry as Figures;
 use trave_host::drain::Drain;
+use trave_host::metrics::Health;
+use trave_host::tls::Identity;
+use trave_proto::clock::Time;
 
 use crate::config::Config;
+use crate::custody::Layout;
 use crate::exchange::Exchanges;
-use crate::security_server::StartError;
+use conditions::Conditions;
 
+pub(crate) use checkpoints::{SealError, Sealed};
 pub use status::StatusError;
 pub(crate) use status::own_signer;
 
-/// Starts all of it.
-pub(crate) async fn start(
-    config: &Config,
-    exchanges: &Arc<Exchanges>,
-    figures: Figures,
-    drain: &Drain,
-) -> Result<(), StartError> {
-    let _ = (config, exchanges, figures, drain);
-    Ok(())
+/// Shortest and longest pause before something that failed is tried again.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// Everything that goes on beside exchanges, and what it knows of the server's condition.
+#[derive(Debug)]
+pub(crate) struct Upkeep {
+    exchanges: Arc<Exchanges>,
+    identity: Arc<Identity>,
+    layout: Layout,
+    data: PathBuf,
+    reserve: u64,
+    checkpoint_every: Duration,
+    conditions: Conditions,
+    sealing: checkpoints::Sealing,
+    /// Milliseconds since 1970; 0 for never.
+    registry_seen: AtomicI64,
+    begun: u64,
+}
+
+impl Upkeep {
+    /// Starts all of it. `begun` is the place in the log where this run of the server begins.
+    pub(crate) fn start(
+        config: &Config,
+        exchanges: &Arc<Exchanges>,
+        identity: Arc<Identity>,
+        begun: u64,
+        drain: &Drain,
+    ) -> Arc<Self> {
+        let upkeep = Arc::new(Self {
+            exchanges: Arc::clone(exchanges),
+            identity,
+            layout: Layout::new(config.data()),
+            data: config.data(),
+            reserve: config.log.reserve_mib << 20,
+            checkpoint_every: Duration::from_secs(config.log.checkpoint_seconds),
+            conditions: Conditions::new(exchanges.recorder.clone()),
+            sealing: checkpoints::Sealing::default(),
+            registry_seen: AtomicI64::new(0),
+            begun,
+        });
+        upkeep.remember_last_seal();
+        let follow = registry::Following::new(config);
+        let spawn = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
+            let ends = drain.clone();
+            drain.spawn(async move {
+                tokio::select! {
+                    () = ends.begun() => {}
+                    () = task => {}
+                }
+            });
+        };
+        spawn(Box::pin(Arc::clone(&upkeep).follow_registry(follow)));
+        spawn(Box::pin(Arc::clone(&upkeep).keep_status_fresh()));
+        spawn(Box::pin(Arc::clone(&upkeep).checkpoint_regularly()));
+        spawn(Box::pin(Arc::clone(&upkeep).watch()));
+        spawn(Box::pin(Arc::clone(&upkeep).end_what_was_left_open(config.limits.exchange_seconds)));
+        upkeep
+    }
+
+    /// When the registry last answered; none if it has not since start.
+    pub(crate) fn registry_seen(&self) -> Option<Time> {
+        match self.registry_seen.load(Ordering::Relaxed) {
+            0 => None,
+            millis => Some(Time::from_millis(millis)),
+        }
+    }
+
+    /// Where in the log this run of the server begins: what is open before it was cut off by a crash.
+    pub(crate) fn begun(&self) -> u64 {
+        self.begun
+    }
+
+    /// What an operator should look at, in words.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.conditions.warnings()
+    }
+
+    /// Whether the server can do its work.
+    pub(crate) fn health(&self) -> Health {
+        let (exchanges, now) = (&self.exchanges, self.exchanges.clock.now());
+        let configuration = &exchanges.trust.snapshot().configuration;
+        let mut reasons = Vec::new();
+        if let Some(error) = exchanges.recorder.log().poisoned() {
+            reasons.push(error.to_string());
+        }
+        if now > configuration.valid_until() {
+            let (number, until) = (configuration.number(), configuration.valid_until());
+            reasons.push(format!(
+                "global configuration {number} ended at {until}; the registry must be reached"
+            ));
+        }
+        if let Err(error) = exchanges.own.signer.load().check_current(configuration, now) {
+            reasons.push(format!("the signing certificate: {error}"));
+        }
+        if reasons.is_empty() {
+            Health::Serving(self.warnings())
+        } else {
+            reasons.extend(self.warnings());
+            Health::Failing(reasons)
+        }
+    }
+}
+
+/// Pauses between attempts: each twice as long as the one before, up to a minute.
+#[derive(Debug)]
+struct Backoff(Duration);
+
+impl Backoff {
+    const fn new() -> Self {
+        Self(PAUSES.0)
+    }
+
+    /// The next pause.
+    fn next(&mut self) -> Duration {
+        let pause = self.0;
+        self.0 = (pause * 2).min(PAUSES.1);
+        pause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_minute() {
+        let mut backoff = Backoff::new();
+        let seconds: Vec<_> = std::iter::repeat_with(|| backoff.next().as_secs()).take(8).collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60]);
+    }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST, HeaderValue};
+use http::header::{CONTENT_TYPE, ETAG, HOST, HeaderName, HeaderValue, IF_NONE_MATCH};
 use http::uri::Scheme;
 use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -73,6 +73,8 @@ pub enum FetchError {
 pub struct Fetched {
     /// What the server calls it.
     pub content_type: Option<String>,
+    /// The entity tag that stands for these bytes (RFC 9110, section 8.8.3).
+    pub entity_tag: Option<String>,
     /// The bytes.
     pub body: Bytes,
 }
@@ -108,6 +110,19 @@ impl Fetch {
         self.in_time(uri, request(Method::GET, uri, None, Bytes::new())).await
     }
 
+    /// Downloads what is at `uri` unless it is still what the entity tag `known` stands for (RFC 9110, section 13.1.2);
+    /// none if it is.
+    pub async fn get_unless(&self, uri: &Uri, known: Option<&str>) -> Result<Option<Fetched>, FetchError> {
+        let mut asked = request(Method::GET, uri, None, Bytes::new());
+        if let (Ok(request), Some(Ok(known))) = (&mut asked, known.map(HeaderValue::from_str)) {
+            request.headers_mut().insert(IF_NONE_MATCH, known);
+        }
+        match self.in_time(uri, asked).await {
+            Err(FetchError::Status { status: StatusCode::NOT_MODIFIED, .. }) if known.is_some() => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
     /// Sends `body` to `uri` and downloads the answer. Only the status 200 is success.
     pub async fn post(
         &self,
@@ -137,14 +152,15 @@ impl Fetch {
         if head.status != StatusCode::OK {
             return Err(FetchError::Status { uri: uri.to_string(), status: head.status });
         }
-        let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let text = |name: HeaderName| head.headers.get(name)?.to_str().ok().map(str::to_owned);
+        let (content_type, entity_tag) = (text(CONTENT_TYPE), text(ETAG));
         let body = Limited::new(body, self.limit).collect().await.map_err(|source| match source
             .downcast_ref::<LengthLimitError>(
         ) {
             Some(_) => FetchError::TooLarge { uri: uri.to_string(), limit: self.limit },
             None => broken(source),
         })?;
-        Ok(Fetched { content_type: content_type.map(str::to_owned), body: body.to_bytes() })
+        Ok(Fetched { content_type, entity_tag, body: body.to_bytes() })
     }
 
     async fn connect(&self, uri: &Uri) -> Result<SendRequest<Full<Bytes>>, FetchError> {

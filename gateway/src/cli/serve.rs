@@ -1,0 +1,46 @@
+//! `run` and `check-config`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use trave_host::clock::SystemClock;
+use trave_host::config::Secret;
+use trave_host::drain::Drain;
+use trave_host::logging::{self, Format};
+
+use crate::config::Config;
+use crate::custody::Layout;
+use crate::security_server::SecurityServer;
+
+/// Serves until told to stop.
+pub(super) fn run(path: &Path) -> anyhow::Result<()> {
+    let config = Config::read(path)?;
+    logging::begin("info", Format::Automatic)?;
+    runtime()?.block_on(async {
+        let drain = Drain::new();
+        drain.on_signals().context("the system does not let signals be handled")?;
+        let server = SecurityServer::start(config, Arc::new(SystemClock), drain).await?;
+        server.finish().await;
+        Ok(())
+    })
+}
+
+/// A runtime with a thread for each core.
+pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.context("the system gives no threads")
+}
+
+/// Tells what is wrong with the configuration, and whether the server has enrolled.
+pub(super) fn check_config(path: &Path) -> anyhow::Result<()> {
+    let config = Config::read(path)?;
+    eprintln!("{}: the configuration of {} is valid", path.display(), config.server.0);
+    let layout = Layout::new(config.data());
+    if !layout.signing_certificate().exists() || !layout.registry_pin().exists() {
+        eprintln!("hint: {} has not enrolled yet: `trave-gateway enrol --token-file FILE`", config.server.0);
+        return Ok(());
+    }
+    Secret::from_file(&config.passphrase_file()).context("the passphrase cannot be used")?;
+    Ok(())
+}

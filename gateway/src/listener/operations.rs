@@ -1,0 +1,28 @@
+//! The door for whoever watches machines: is the server well (`/healthz`), and its figures (`/metrics`).
+
+use std::sync::Arc;
+
+use prometheus_client::registry::Registry as Figures;
+use trave_host::drain::Drain;
+use trave_host::listen::{Connection, Limits, ListenError, Listener, TowerToHyperService};
+use trave_host::metrics;
+use trave_host::tls::Http;
+
+use crate::config::Config;
+use crate::upkeep::Upkeep;
+
+/// One machine or two ask, every few seconds.
+const CONNECTIONS: usize = 32;
+
+/// Opens the door, if one is configured.
+pub(crate) async fn open(config: &Config) -> Result<Option<Listener>, ListenError> {
+    let Some(operations) = &config.operations else { return Ok(None) };
+    let listener = Listener::tcp(operations.listen, Http::TwoOrOne).await?;
+    Ok(Some(listener.with_limits(Limits { connections: CONNECTIONS, ..Limits::default() })))
+}
+
+/// Serves until the server drains.
+pub(crate) async fn serve(listener: Listener, figures: Figures, upkeep: Arc<Upkeep>, drain: Drain) {
+    let router = metrics::router(Arc::new(figures), move || upkeep.health());
+    listener.serve(drain, move |_: &mut Connection| TowerToHyperService::new(router.clone())).await;
+}

@@ -1,0 +1,189 @@
+//! Checkpoints with their timestamps: from then on the log cannot take back what it holds, nor say that it was otherwise
+//! at that time.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ring::rand::{SecureRandom, SystemRandom};
+use trave_host::client::{Fetch, FetchError};
+use trave_host::config::with_causes;
+use trave_message_log::{LogError, SignedCheckpoint};
+use trave_proto::clock::Time;
+use trave_proto::digest::Digest;
+use trave_proto::global_configuration::{Configuration, TimestampingAuthorityEntry};
+use trave_proto::timestamp::{self, MAX_RESPONSE, Nonce, Timestamp, TokenError};
+
+use super::Upkeep;
+use super::conditions::Kind;
+
+/// How far this clock may differ from a timestamping authority's, beyond the accuracy that it states.
+const SKEW: Duration = Duration::from_secs(10);
+
+/// Why there is no timestamped checkpoint.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SealError {
+    #[error("the message log gives no checkpoint")]
+    Log(#[source] LogError),
+    #[error("the global configuration names no timestamping authority")]
+    NoAuthority,
+    #[error("the timestamping authority {name} is not reached")]
+    Fetch {
+        name: String,
+        #[source]
+        source: FetchError,
+    },
+    #[error("the timestamping authority {name} gave no usable timestamp")]
+    Token {
+        name: String,
+        #[source]
+        source: TokenError,
+    },
+    #[error("this server's system gives no random bytes")]
+    Random,
+}
+
+/// A checkpoint and when it was stamped.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sealed {
+    /// Records that it covers.
+    pub(crate) size: u64,
+    /// The timestamping authority's time.
+    pub(crate) at: Time,
+}
+
+/// One checkpoint is sealed at a time.
+#[derive(Debug, Default)]
+pub(super) struct Sealing {
+    turn: tokio::sync::Mutex<()>,
+    last: Mutex<Option<Sealed>>,
+}
+
+impl Upkeep {
+    /// The last checkpoint that has a timestamp.
+    pub(crate) fn sealed(&self) -> Option<Sealed> {
+        *self.sealing.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A checkpoint over everything durable now, with a timestamp.
+    pub(crate) async fn seal(&self) -> Result<SignedCheckpoint, SealError> {
+        let _turn = self.sealing.turn.lock().await;
+        let log = self.exchanges.recorder.log();
+        let checkpoint = log.checkpoint().await.map_err(SealError::Log)?;
+        if checkpoint.timestamp.is_some() {
+            return Ok(checkpoint);
+        }
+        let stamped = self.stamp(&Digest::of(&checkpoint.note)).await;
+        let problem = stamped.as_ref().err().map(|error| {
+            format!(
+                "checkpoints get no timestamp: {}; they are stamped when an authority answers",
+                with_causes(error)
+            )
+        });
+        self.conditions.set(Kind::TimestampingUnavailable, problem).await;
+        let (token, stamp) = stamped?;
+        let size = checkpoint.checkpoint.size;
+        log.attach_timestamp(size, token.clone()).await.map_err(SealError::Log)?;
+        self.remember_seal(Sealed { size, at: stamp.time() });
+        Ok(SignedCheckpoint { timestamp: Some(token), ..checkpoint })
+    }
+
+    /// Seals by the civil clock, as long as the server runs.
+    pub(super) async fn checkpoint_regularly(self: Arc<Self>) {
+        let clock = Arc::clone(&self.exchanges.clock);
+        loop {
+            clock.sleep_until(clock.now().plus(self.checkpoint_every)).await;
+            if let Err(error) = self.seal().await {
+                tracing::debug!(error = with_causes(&error), "no timestamped checkpoint this time");
+            }
+            self.warn_of_old_timestamp().await;
+        }
+    }
+
+    /// Reads when the last checkpoint before this start was stamped.
+    pub(super) fn remember_last_seal(&self) {
+        let Some(last) = self.exchanges.recorder.log().latest_checkpoint() else { return };
+        let Some(token) = last.timestamp else { return };
+        let snapshot = self.exchanges.trust.snapshot();
+        let authorities = certificates(&snapshot.configuration);
+        if let Ok(stamp) = Timestamp::verify(&token, &Digest::of(&last.note), None, &authorities) {
+            self.remember_seal(Sealed { size: last.checkpoint.size, at: stamp.time() });
+        }
+    }
+
+    fn remember_seal(&self, sealed: Sealed) {
+        *self.sealing.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(sealed);
+    }
+
+    /// Asks one authority after the other.
+    async fn stamp(&self, digest: &Digest) -> Result<(Bytes, Timestamp), SealError> {
+        let configuration = Arc::clone(&self.exchanges.trust.snapshot().configuration);
+        let authorities = certificates(&configuration);
+        let mut failed = SealError::NoAuthority;
+        for authority in configuration.timestamping_authorities() {
+            match ask(authority, digest, &authorities).await {
+                Ok((token, stamp)) => {
+                    self.compare_clocks(&stamp, &authority.name).await;
+                    return Ok((token, stamp));
+                }
+                Err(error) => {
+                    tracing::warn!(error = with_causes(&error), "a timestamping authority failed");
+                    failed = error;
+                }
+            }
+        }
+        Err(failed)
+    }
+
+    /// The authority's time is signed, so it shows whether this clock is right. Peers refuse what is minutes away.
+    async fn compare_clocks(&self, stamp: &Timestamp, authority: &str) {
+        let (ours, theirs) = (self.exchanges.clock.now(), stamp.time());
+        let apart = ours.since(theirs).max(theirs.since(ours));
+        // Most authorities count whole seconds.
+        let allowed = SKEW + stamp.accuracy().unwrap_or_default() + Duration::from_secs(1);
+        let what = (apart > allowed).then(|| {
+            let seconds = apart.as_secs();
+            format!("the clock of this server is {seconds} s away from that of {authority}; check its time service")
+        });
+        self.conditions.set(Kind::ClockSkew, what).await;
+    }
+
+    async fn warn_of_old_timestamp(&self) {
+        let (log, now) = (self.exchanges.recorder.log(), self.exchanges.clock.now());
+        let promised = self.exchanges.trust.snapshot().configuration.policy().merge_delay;
+        let what = self.sealed().filter(|sealed| {
+            sealed.size < log.size() && now.since(sealed.at) > promised.max(3 * self.checkpoint_every)
+        });
+        let what = what.map(|sealed| {
+            let records = log.size() - sealed.size;
+            format!("{records} records have no timestamp yet; the last one is of {}", sealed.at)
+        });
+        self.conditions.set(Kind::TimestampOld, what).await;
+    }
+}
+
+fn certificates(configuration: &Configuration) -> Vec<Bytes> {
+    configuration.timestamping_authorities().iter().map(|authority| authority.certificate.clone()).collect()
+}
+
+/// One authority's timestamp, verified before it is believed.
+async fn ask(
+    authority: &TimestampingAuthorityEntry,
+    digest: &Digest,
+    authorities: &[Bytes],
+) -> Result<(Bytes, Timestamp), SealError> {
+    let mut random = [0; 8];
+    SystemRandom::new().fill(&mut random).map_err(|_| SealError::Random)?;
+    let nonce = Nonce::from_random(random);
+    let fetch_error = |source| SealError::Fetch { name: authority.name.clone(), source };
+    let token_error = |source| SealError::Token { name: authority.name.clone(), source };
+    let uri = authority.url.parse().map_err(|_| {
+        fetch_error(FetchError::Address { uri: authority.url.clone(), why: "it is not a URL" })
+    })?;
+    let fetch = Fetch::new(None).with_limit(MAX_RESPONSE);
+    let request = timestamp::request(digest, nonce).into();
+    let answer = fetch.post(&uri, "application/timestamp-query", request).await.map_err(fetch_error)?;
+    let token = timestamp::token_of(&answer.body).map_err(token_error)?;
+    let stamp = Timestamp::verify(&token, digest, Some(nonce), authorities).map_err(token_error)?;
+    Ok((token, stamp))
+}

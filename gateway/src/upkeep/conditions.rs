@@ -1,0 +1,86 @@
+//! What is not as it should be just now: told in the status, logged when it begins and when it ends.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use trave_proto::schema::log::Degradation;
+use trave_proto::schema::log::leaf::Entry as LeafEntry;
+
+use crate::recorder::Recorder;
+
+/// What may be wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    /// Somebody with enough configuration keys deceives, or the registry goes back. For people to look into.
+    ConfigurationRefused,
+    RegistryUnavailable,
+    CertificateStatusUnavailable,
+    TimestampingUnavailable,
+    ClockSkew,
+    DiskFilling,
+    TimestampOld,
+    CertificateExpiring,
+}
+
+impl Kind {
+    /// As it is logged.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::ConfigurationRefused => "configuration_refused",
+            Self::RegistryUnavailable => "registry_unavailable",
+            Self::CertificateStatusUnavailable => "certificate_status_unavailable",
+            Self::TimestampingUnavailable => "timestamping_unavailable",
+            Self::ClockSkew => "clock_skew",
+            Self::DiskFilling => "disk_filling",
+            Self::TimestampOld => "timestamp_old",
+            Self::CertificateExpiring => "certificate_expiring",
+        }
+    }
+
+    /// Whether the server works with less than it should have meanwhile, which the log then says.
+    const fn is_degradation(self) -> bool {
+        !matches!(self, Self::CertificateExpiring | Self::TimestampOld)
+    }
+}
+
+/// All that is wrong now.
+#[derive(Debug)]
+pub(super) struct Conditions {
+    recorder: Recorder,
+    now: Mutex<BTreeMap<Kind, String>>,
+}
+
+impl Conditions {
+    pub(super) const fn new(recorder: Recorder) -> Self {
+        Self { recorder, now: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// Says that `kind` is so, in words, or that it is no longer. The log gets the beginning and the end alone.
+    pub(super) async fn set(&self, kind: Kind, what: Option<String>) {
+        let begins = what.is_some();
+        let was = {
+            let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+            match &what {
+                Some(what) => now.insert(kind, what.clone()).is_some(),
+                None => now.remove(&kind).is_some(),
+            }
+        };
+        if was == begins {
+            return;
+        }
+        let name = kind.as_str();
+        match what {
+            Some(what) if kind == Kind::ConfigurationRefused => tracing::error!(kind = name, "{what}"),
+            Some(what) => tracing::warn!(kind = name, "{what}"),
+            None => tracing::info!(kind = name, "no longer so"),
+        }
+        if kind.is_degradation() {
+            self.recorder.own(LeafEntry::Degradation(Degradation { kind: name.into(), begins })).await;
+        }
+    }
+
+    /// In words, the gravest first.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}

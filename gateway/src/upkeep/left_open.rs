@@ -1,0 +1,100 @@
+//! After a crash: exchanges that the log holds without their end get one that says that nobody knows how they ended.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use trave_message_log::{Log, LogError, StoredRecord};
+use trave_proto::clock::Time;
+use trave_proto::fault::{Reason, Side};
+use trave_proto::identifier::ExchangeId;
+use trave_proto::message::{Direction, Ending, Manifest};
+use trave_proto::schema::log::leaf::Entry;
+use trave_proto::schema::log::{ExchangeEnded, Outcome};
+use trave_proto::schema::transport::RegisterReached;
+
+use super::Upkeep;
+
+/// Added to the longest exchange, for clocks and for the end of what was slow to end.
+const MARGIN: Duration = Duration::from_secs(60);
+
+impl Upkeep {
+    /// Looks at what the log held when this run of the server began, as far back as an exchange may take.
+    pub(super) async fn end_what_was_left_open(self: Arc<Self>, longest_seconds: u64) {
+        let (log, begun) = (self.exchanges.recorder.log().clone(), self.begun);
+        let window = Duration::from_secs(longest_seconds) + MARGIN;
+        let found = tokio::task::spawn_blocking(move || left_open(&log, begun, window)).await;
+        let ends = match found {
+            Ok(Ok(ends)) => ends,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "exchanges that a crash cut off cannot be looked for");
+                return;
+            }
+            Err(_) => return,
+        };
+        if !ends.is_empty() {
+            tracing::warn!(exchanges = ends.len(), "exchanges were cut off: their outcome is not known");
+        }
+        for end in ends {
+            self.exchanges.recorder.own(Entry::Ended(end)).await;
+        }
+    }
+}
+
+/// The ends to be logged of what is open before record `begun`.
+fn left_open(log: &Log, begun: u64, window: Duration) -> Result<Vec<ExchangeEnded>, LogError> {
+    let (mut open, mut closed) = (HashMap::<Bytes, Side>::new(), HashSet::<Bytes>::new());
+    let mut since: Option<Time> = None;
+    for index in (0..begun).rev() {
+        let record = log.record(index)?;
+        let at = Time::from_millis(record.leaf.logged_ms);
+        if at < *since.get_or_insert_with(|| at.minus(window)) {
+            break;
+        }
+        let Some((exchange, side, ends)) = about(&record) else { continue };
+        if ends {
+            open.remove(&exchange);
+            closed.insert(exchange);
+        } else if !closed.contains(&exchange) {
+            open.insert(exchange, side);
+        }
+    }
+    open.into_iter().map(|(exchange, side)| end(log, exchange, side)).collect()
+}
+
+/// The exchange that a record is about, the side that this server is on, and whether the record ends it.
+fn about(record: &StoredRecord) -> Option<(Bytes, Side, bool)> {
+    match record.leaf.entry.as_ref()? {
+        Entry::Message(entry) => {
+            let manifest = Manifest::parse(entry.manifest.clone()).ok()?;
+            let response = manifest.direction == Direction::Response;
+            let side = if entry.sent == response { Side::ProviderServer } else { Side::ClientServer };
+            let ends = response && manifest.ending != Ending::Continue;
+            Some((Bytes::copy_from_slice(manifest.exchange.as_bytes()), side, ends))
+        }
+        Entry::Ended(ended) => Some((ended.exchange_id.clone(), Side::ClientServer, true)),
+        _ => None,
+    }
+}
+
+fn end(log: &Log, exchange: Bytes, side: Side) -> Result<ExchangeEnded, LogError> {
+    let (mut requests, mut responses) = (0, 0);
+    let id = ExchangeId::from_slice(&exchange);
+    for record in id.map(|id| log.exchange(id)).unwrap_or_else(|_| Ok(Vec::new()))? {
+        let Some(Entry::Message(entry)) = &record.leaf.entry else { continue };
+        match Manifest::parse(entry.manifest.clone()).map(|manifest| manifest.direction) {
+            Ok(Direction::Response) => responses += 1,
+            _ => requests += 1,
+        }
+    }
+    Ok(ExchangeEnded {
+        exchange_id: exchange,
+        outcome: Outcome::Unknown.into(),
+        reason: Reason::Aborted.as_str().into(),
+        side: side.as_str().into(),
+        register_reached: RegisterReached::Unknown.into(),
+        requests,
+        responses,
+    })
+}
