@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::StatusCode;
 use tokio::sync::Notify;
 use trave_certs::service::TrustServices;
 use trave_host::drain::Drain;
@@ -96,7 +97,8 @@ impl Registry {
         drain.spawn(publication.run(drain.clone()));
         serve(&drain, admin_door, admin_routes(registration.clone(), wake).into_axum_router());
         let public_routes = distribution_routes(store.clone(), registration.anchor.clone());
-        serve(&drain, doors.public, management_routes(registration).into_axum_router().merge(public_routes));
+        let public_routes = management_routes(registration).into_axum_router().merge(public_routes);
+        serve(&drain, doors.public, public_routes.fallback(nothing_here));
         if let Some((door, services)) = doors.trust_services.zip(trust) {
             serve(&drain, door, services.router());
         }
@@ -191,6 +193,10 @@ fn open_trust_services(
 
 fn serve(drain: &Drain, door: Listener, routes: Router) {
     drain.spawn(door.serve(drain.clone(), move |_| TowerToHyperService::new(routes.clone())));
+}
+
+async fn nothing_here() -> (StatusCode, &'static str) {
+    (StatusCode::NOT_FOUND, "here are /configuration/latest, /configuration/NUMBER, /anchor and enrolment\n")
 }
 
 fn address(door: &Listener) -> SocketAddr {

@@ -12,12 +12,12 @@ use trave_certs::service::{Keys, ServiceError, Settings, TrustServices};
 use trave_certs::timestamping::Terms;
 use trave_host::config::{Secret, with_causes};
 use trave_host::keys::{KeyError, SigningKey};
+use trave_proto::certificate::Certificate;
 use trave_proto::clock::Clock;
 use trave_proto::digest::Digest;
 use trave_proto::global_configuration::Configuration;
 use trave_proto::identifier::ServerId;
 use trave_proto::schema::management::{CertificatesIssued, EnrolRequest};
-use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::state::Enrolment;
 
@@ -133,6 +133,6 @@ pub(crate) fn revoke_unlisted(
 }
 
 fn key_and_serial(der: &[u8]) -> Option<(Digest, String)> {
-    let (_, certificate) = X509Certificate::from_der(der).ok()?;
-    Some((Digest::of(certificate.public_key().raw), hex::encode(certificate.raw_serial())))
+    let certificate = Certificate::from_der(der).ok()?;
+    Some((certificate.spki_digest(), hex::encode(certificate.serial())))
 }

@@ -8,6 +8,8 @@
     reason = "each test file uses some of it, and a failure of it is a failure of the test"
 )]
 
+pub mod joining;
+
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
