@@ -12,7 +12,7 @@ use trave_host::drain::Drain;
 use trave_host::listen::{Limits, ListenError, Listener};
 use trave_host::tls::{self, Clients, Http, TlsError};
 use trave_message_log::batching::Gauge;
-use trave_message_log::{Log, LogError, Options, kind};
+use trave_message_log::{Log, LogError, Options, StoredRecord, kind};
 use trave_proto::checkpoint::{CheckpointError, NoteSigner};
 use trave_proto::clock::Clock;
 use trave_proto::conversation::TOLERANCE;
@@ -122,6 +122,12 @@ impl SecurityServer {
         }
         tracing::info!(server = %exchanges.own.server, "serving");
         Ok(Self { peer, agency, operations, exchanges, drain })
+    }
+
+    /// The records of the message log from `from` to the last that is durable now, one at a time. Reads the disk. Whoever
+    /// runs the server in its own process is its owner; such a read is not logged.
+    pub fn records(&self, from: u64) -> impl Iterator<Item = Result<StoredRecord, LogError>> + use<> {
+        self.exchanges.recorder.log().scan(from)
     }
 
     /// Waits until the server is told to stop, lets exchanges under way end, and closes the log.

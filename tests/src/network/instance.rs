@@ -1,0 +1,164 @@
+//! The instance as a whole: planned, started, asked, reconfigured, stopped.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message;
+use tempfile::TempDir;
+use trave_host::clock::ManualClock;
+use trave_proto::clock::Clock;
+use trave_proto::schema::configuration::{GlobalConfiguration, SignedConfiguration};
+use trave_proto::schema::log::GrantChange;
+
+use super::caller::{Answer, Caller, Question};
+use super::configuration::{self, ConfigurationKeys};
+use super::register::Register;
+use super::server::Server;
+use super::trust_services::Authorities;
+use super::{CLIENT, LUEBECK, REGISTER, SERVICE, START};
+
+/// What an instance is like; the usual one by default.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// What the agency's door keeps of contents.
+    pub keep_at_client: &'static str,
+    /// What the service keeps of contents.
+    pub keep_at_provider: &'static str,
+    /// Added to the configuration file of the agency's server: routes, limits.
+    pub at_client: String,
+    /// Added to the configuration file of the register's server.
+    pub at_provider: String,
+    /// Seconds that the register may take.
+    pub register_seconds: u64,
+    /// Grants of the register's operator.
+    pub grants: Vec<GrantChange>,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            keep_at_client: "all",
+            keep_at_provider: "all",
+            at_client: String::new(),
+            at_provider: String::new(),
+            register_seconds: 20,
+            grants: vec![configuration::grant()],
+        }
+    }
+}
+
+/// A running instance.
+#[derive(Debug)]
+pub struct Instance {
+    /// The civil clock of everything in it.
+    pub clock: Arc<dyn Clock>,
+    /// The same, for the hand that moves it; none where the machine's own clock is used.
+    hand: Option<ManualClock>,
+    /// Certification authority, OCSP responder, timestamping authority.
+    pub authorities: Authorities,
+    /// The keys that sign the global configuration.
+    pub keys: ConfigurationKeys,
+    /// The global configuration published last.
+    pub configuration: SignedConfiguration,
+    /// The agency's security server.
+    pub sh: Server,
+    /// The register's security server.
+    pub mv: Server,
+    /// The register.
+    pub register: Register,
+    _directory: TempDir,
+}
+
+impl Instance {
+    /// Starts the usual instance.
+    pub async fn start() -> Self {
+        Self::planned(Plan::default()).await
+    }
+
+    /// Starts an instance as planned.
+    pub async fn planned(plan: Plan) -> Self {
+        let hand = ManualClock::new(START);
+        let mut instance = Self::prepared(plan, Arc::new(hand.clone())).await;
+        instance.hand = Some(hand);
+        instance.sh.start().await.unwrap();
+        instance.mv.start().await.unwrap();
+        instance
+    }
+
+    /// Prepares an instance with this clock, whose security servers have not been started.
+    pub async fn prepared(plan: Plan, clock: Arc<dyn Clock>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let reserve = |id, name: &str| Server::reserve(id, directory.path().join(name), Arc::clone(&clock));
+        let (sh, mv) = (reserve(LUEBECK, "sh"), reserve(REGISTER, "mv"));
+        let authorities = Authorities::start(Arc::clone(&clock)).await;
+        let keys = ConfigurationKeys::default();
+        let address = |server: &str| match server {
+            LUEBECK => sh.peer.to_string(),
+            REGISTER => mv.peer.to_string(),
+            _ => "127.0.0.1:1".into(),
+        };
+        let configuration = configuration::first(authorities.listed(), address, clock.now().as_millis());
+        let configuration = keys.sign(&configuration);
+        let register = Register::start().await;
+        for server in [&sh, &mv] {
+            server.furnish(&authorities, keys.anchor().bytes(), &configuration);
+        }
+        sh.configure(&agency(&plan));
+        mv.configure(&service(&plan, &register));
+        for grant in plan.grants {
+            mv.grant(grant).await;
+        }
+        Self { clock, hand: None, authorities, keys, configuration, sh, mv, register, _directory: directory }
+    }
+
+    /// A caller with a connection of its own to the agency's first door.
+    pub async fn caller(&self) -> Caller {
+        Caller::connect(self.sh.agency(0)).await
+    }
+
+    /// Asks the usual question with this message.
+    pub async fn ask(&self, message: &[u8]) -> Answer {
+        self.caller().await.ask(Question::new().message(message)).await
+    }
+
+    /// The next configuration, changed as wanted, signed by both keys. It is not distributed.
+    pub fn next_configuration(&self, change: impl FnOnce(&mut GlobalConfiguration)) -> SignedConfiguration {
+        let mut next = configuration::successor(&self.configuration, self.clock.now().as_millis());
+        change(&mut next);
+        self.keys.sign(&next)
+    }
+
+    /// The number of a configuration.
+    pub fn number(signed: &SignedConfiguration) -> u64 {
+        GlobalConfiguration::decode(signed.configuration.clone()).unwrap().number
+    }
+
+    /// Moves the civil clock.
+    pub fn advance(&self, duration: Duration) {
+        self.hand.as_ref().expect("the clock is in the test's hand").advance(duration);
+    }
+
+    /// Stops everything in order.
+    pub async fn stop(&mut self) {
+        self.sh.stop().await;
+        self.mv.stop().await;
+        self.register.stop().await;
+        self.authorities.stop().await;
+    }
+}
+
+fn agency(plan: &Plan) -> String {
+    let (keep, more) = (plan.keep_at_client, &plan.at_client);
+    format!(
+        "[[agency]]\nlisten = \"127.0.0.1:0\"\nsubsystem = \"{CLIENT}\"\nkeep_content = \"{keep}\"\n{more}"
+    )
+}
+
+fn service(plan: &Plan, register: &Register) -> String {
+    let (keep, more, seconds) = (plan.keep_at_provider, &plan.at_provider, plan.register_seconds);
+    format!(
+        "[[service]]\nid = \"{SERVICE}\"\nbackend = \"http://{}\"\nkeep_content = \"{keep}\"\n\
+         time_out_seconds = {seconds}\n{more}",
+        register.address
+    )
+}

@@ -1,0 +1,283 @@
+//! A register that does as it is told and remembers what it saw: any gRPC method, at the level of bytes.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_stream::wrappers::ReceiverStream;
+use tower::BoxError;
+
+use super::caller::frame;
+
+type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// What the register does with a call.
+#[derive(Debug, Clone, Default)]
+pub enum Script {
+    /// Sends back what comes, as it comes, with status 0.
+    #[default]
+    Echo,
+    /// Answers with these headers, messages and trailers.
+    Answer {
+        /// Beside the content type.
+        headers: Vec<(&'static str, String)>,
+        /// The messages, without framing.
+        messages: Vec<Bytes>,
+        /// All trailers, the status too.
+        trailers: Vec<(&'static str, String)>,
+    },
+    /// Answers with a head alone ("Trailers-Only").
+    TrailersOnly(Vec<(&'static str, String)>),
+    /// Takes the call and does not answer.
+    Hold,
+    /// Answers with a head and a piece of a message, and breaks off (RST_STREAM).
+    Abort,
+}
+
+/// How a call ended, as the register saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Not yet.
+    No,
+    /// It was answered to the end.
+    Complete,
+    /// It was broken off from outside, or by the script.
+    BrokenOff,
+}
+
+/// A call as the register saw it.
+#[derive(Debug)]
+pub struct RegisterCall {
+    /// The gRPC path.
+    pub path: String,
+    /// All headers, as they came.
+    pub headers: HeaderMap,
+    body: Mutex<BytesMut>,
+    ended: watch::Sender<Ended>,
+}
+
+impl RegisterCall {
+    /// What came so far, framing included.
+    pub fn body(&self) -> Bytes {
+        self.body.lock().unwrap().clone().freeze()
+    }
+
+    /// A header as text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&self) -> Ended {
+        *self.ended.subscribe().wait_for(|ended| *ended != Ended::No).await.unwrap()
+    }
+}
+
+/// Whatever becomes of a call, its end is noted.
+struct Ending(Arc<RegisterCall>);
+
+impl Ending {
+    fn complete(&self) {
+        self.0.ended.send_replace(Ended::Complete);
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.ended.send_if_modified(|ended| {
+            let open = *ended == Ended::No;
+            if open {
+                *ended = Ended::BrokenOff;
+            }
+            open
+        });
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    script: Mutex<Script>,
+    calls: watch::Sender<Vec<Arc<RegisterCall>>>,
+}
+
+/// The register.
+#[derive(Debug)]
+pub struct Register {
+    /// Where it listens.
+    pub address: SocketAddr,
+    shared: Arc<Shared>,
+    serving: Option<JoinHandle<()>>,
+    /// Bound and not listening: the port stays the register's own while it is down.
+    _port: TcpSocket,
+}
+
+impl Register {
+    /// Starts it.
+    pub async fn start() -> Self {
+        let port = TcpSocket::new_v4().unwrap();
+        port.set_reuseaddr(true).unwrap();
+        port.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let shared = Shared { script: Mutex::default(), calls: watch::Sender::default() };
+        let address = port.local_addr().unwrap();
+        let mut register = Self { address, shared: Arc::new(shared), serving: None, _port: port };
+        register.resume().await;
+        register
+    }
+
+    /// Serves again, at the same address.
+    pub async fn resume(&mut self) {
+        let listener = TcpListener::bind(self.address).await.unwrap();
+        self.serving = Some(tokio::spawn(serve(listener, Arc::clone(&self.shared))));
+    }
+
+    /// Takes it down: nothing listens, all connections are closed.
+    pub async fn stop(&mut self) {
+        if let Some(serving) = self.serving.take() {
+            serving.abort();
+            let _ = serving.await;
+        }
+    }
+
+    /// What it does with calls from now on.
+    pub fn script(&self, script: Script) {
+        *self.shared.script.lock().unwrap() = script;
+    }
+
+    /// How many calls it saw.
+    pub fn count(&self) -> usize {
+        self.shared.calls.borrow().len()
+    }
+
+    /// All calls that it saw.
+    pub fn calls(&self) -> Vec<Arc<RegisterCall>> {
+        self.shared.calls.borrow().clone()
+    }
+
+    /// The last call.
+    pub fn last(&self) -> Arc<RegisterCall> {
+        Arc::clone(self.shared.calls.borrow().last().expect("the register was called"))
+    }
+
+    /// Waits until it has seen so many calls.
+    pub async fn called(&self, count: usize) {
+        let _ = self.shared.calls.subscribe().wait_for(|calls| calls.len() >= count).await.unwrap();
+    }
+}
+
+async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    // Dropped with this task, and all connections with it.
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        stream.set_nodelay(true).unwrap();
+        let shared = Arc::clone(&shared);
+        connections.spawn(async move {
+            let service = service_fn(move |request| answer(Arc::clone(&shared), request));
+            let builder = http2::Builder::new(TokioExecutor::new());
+            let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let (parts, body) = request.into_parts();
+    let call = Arc::new(RegisterCall {
+        path: parts.uri.path().to_owned(),
+        headers: parts.headers,
+        body: Mutex::default(),
+        ended: watch::Sender::new(Ended::No),
+    });
+    let ending = Ending(Arc::clone(&call));
+    shared.calls.send_modify(|calls| calls.push(Arc::clone(&call)));
+    let script = shared.script.lock().unwrap().clone();
+    let (sender, frames) = mpsc::channel(1);
+    let stream = StreamBody::new(ReceiverStream::new(frames));
+    let mut response = Response::new(stream.boxed_unsync());
+    response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+    match script {
+        Script::Echo => {
+            tokio::spawn(echo(call, ending, body, sender));
+        }
+        Script::Answer { headers, messages, trailers } => {
+            append(response.headers_mut(), headers);
+            tokio::spawn(async move {
+                read(&call, body).await;
+                for message in messages {
+                    let _ = sender.send(Ok(Frame::data(frame(&message)))).await;
+                }
+                let mut map = HeaderMap::new();
+                append(&mut map, trailers);
+                if sender.send(Ok(Frame::trailers(map))).await.is_ok() {
+                    ending.complete();
+                }
+            });
+        }
+        Script::TrailersOnly(headers) => {
+            read(&call, body).await;
+            append(response.headers_mut(), headers);
+            *response.body_mut() =
+                http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
+            ending.complete();
+        }
+        Script::Hold => {
+            read(&call, body).await;
+            std::future::pending::<()>().await;
+        }
+        Script::Abort => {
+            tokio::spawn(async move {
+                read(&call, body).await;
+                let piece = frame(b"abgebrochen").slice(..9);
+                let _ = sender.send(Ok(Frame::data(piece))).await;
+                let _ = sender.send(Err("the script breaks off".into())).await;
+                drop(ending);
+            });
+        }
+    }
+    Ok(response)
+}
+
+async fn echo(
+    call: Arc<RegisterCall>,
+    ending: Ending,
+    mut body: Incoming,
+    sender: mpsc::Sender<Result<Frame<Bytes>, BoxError>>,
+) {
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else { return };
+        let Ok(data) = frame.into_data() else { continue };
+        call.body.lock().unwrap().extend_from_slice(&data);
+        if sender.send(Ok(Frame::data(data))).await.is_err() {
+            return;
+        }
+    }
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    if sender.send(Ok(Frame::trailers(trailers))).await.is_ok() {
+        ending.complete();
+    }
+}
+
+async fn read(call: &RegisterCall, mut body: Incoming) {
+    while let Some(Ok(frame)) = body.frame().await {
+        if let Ok(data) = frame.into_data() {
+            call.body.lock().unwrap().extend_from_slice(&data);
+        }
+    }
+}
+
+fn append(map: &mut HeaderMap, fields: Vec<(&'static str, String)>) {
+    for (name, value) in fields {
+        map.append(HeaderName::from_static(name), HeaderValue::from_str(&value).unwrap());
+    }
+}

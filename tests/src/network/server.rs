@@ -1,0 +1,193 @@
+//! One security server of the instance: its data directory, its configuration file as an operator writes it, and the
+//! running server in this process.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use prost::Message;
+use tokio::net::TcpSocket;
+use trave_gateway::config::Config;
+use trave_gateway::custody::Layout;
+use trave_gateway::security_server::{SecurityServer, StartError};
+use trave_host::drain::Drain;
+use trave_host::files;
+use trave_host::keys::Sign;
+use trave_message_log::{Entry, Log, Options, StoredRecord};
+use trave_proto::clock::Clock;
+use trave_proto::schema::configuration::SignedConfiguration;
+use trave_proto::schema::log::{GrantChange, Leaf, leaf::Entry as LeafEntry};
+
+use super::keys::{Identities, PASSPHRASE};
+use super::trust_services::Authorities;
+use super::{Instance, LUEBECK};
+
+/// A record of a message log.
+pub type Record = StoredRecord;
+
+/// A security server with its directory; it runs, or has been stopped.
+#[derive(Debug)]
+pub struct Server {
+    /// INSTANCE/CLASS/MEMBER/SERVER
+    pub id: &'static str,
+    /// Where other security servers reach it.
+    pub peer: SocketAddr,
+    directory: PathBuf,
+    clock: Arc<dyn Clock>,
+    running: Option<(SecurityServer, Drain)>,
+    /// Bound and not listening: the port stays this server's own, also while it is stopped.
+    _port: TcpSocket,
+}
+
+/// Two years, as certificates have.
+pub(super) const LONG: std::time::Duration = std::time::Duration::from_secs(2 * 365 * 24 * 60 * 60);
+
+impl Server {
+    /// Reserves its address; nothing is there yet.
+    pub(super) fn reserve(id: &'static str, directory: PathBuf, clock: Arc<dyn Clock>) -> Self {
+        let port = TcpSocket::new_v4().unwrap();
+        port.set_reuseaddr(true).unwrap();
+        port.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let peer = port.local_addr().unwrap();
+        Self { id, peer, directory, clock, running: None, _port: port }
+    }
+
+    /// Puts into the data directory what enrolment would.
+    pub(super) fn furnish(
+        &self,
+        authorities: &Authorities,
+        anchor: &[u8],
+        configuration: &SignedConfiguration,
+    ) {
+        let layout = self.layout();
+        for below in ["keys", "certificates", "configurations"] {
+            std::fs::create_dir_all(self.data().join(below)).unwrap();
+        }
+        let keys = Identities::get().of(self.id);
+        files::create(&self.directory.join("passphrase"), PASSPHRASE.as_bytes()).unwrap();
+        let [authentication, signing, log] = &keys.files;
+        files::create(&layout.authentication_key(), authentication).unwrap();
+        files::create(&layout.signing_key(), signing).unwrap();
+        files::create(&layout.log_key(), log).unwrap();
+        let issued = authorities.authentication(self.id, keys.authentication.as_ref(), LONG);
+        write_chain(&layout.authentication_certificate(), &issued.chain);
+        self.certify_signing_key(authorities, keys.signing.as_ref(), LONG);
+        files::create(&layout.anchor(), anchor).unwrap();
+        self.put_configuration(configuration);
+    }
+
+    /// Gives the server another signing certificate, for its next start.
+    pub fn certify_signing_key(
+        &self,
+        authorities: &Authorities,
+        key: &dyn Sign,
+        validity: std::time::Duration,
+    ) -> trave_certs::authority::Issued {
+        let issued = authorities.signing(self.id, key, validity);
+        write_chain(&self.layout().signing_certificate(), &issued.chain);
+        let _ = std::fs::remove_file(self.layout().signing_status());
+        issued
+    }
+
+    /// Puts a configuration where adopted ones stand, for the next start.
+    pub fn put_configuration(&self, signed: &SignedConfiguration) {
+        let number = Instance::number(signed);
+        let path = self.layout().configurations().join(format!("{number:010}.conf"));
+        files::replace(&path, &signed.encode_to_vec()).unwrap();
+    }
+
+    /// Writes its configuration file, as an operator would.
+    pub(super) fn configure(&self, more: &str) {
+        let (id, peer) = (self.id, self.peer);
+        let text = format!(
+            "server = \"{id}\"\ndata = \"data\"\npassphrase_file = \"passphrase\"\n\
+             [registry]\naddress = \"127.0.0.1:1\"\n[peer]\nlisten = \"{peer}\"\n\
+             [log]\nsegment_mib = 8\nreserve_mib = 1\n{more}"
+        );
+        std::fs::write(self.configuration_file(), text).unwrap();
+    }
+
+    /// The configuration file.
+    pub fn configuration_file(&self) -> PathBuf {
+        self.directory.join("gateway.toml")
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
+    /// Where things stand in it.
+    pub fn layout(&self) -> Layout {
+        Layout::new(self.data())
+    }
+
+    /// Starts it.
+    pub async fn start(&mut self) -> Result<(), StartError> {
+        let config = Config::read(&self.configuration_file()).unwrap();
+        let drain = Drain::new();
+        let server = SecurityServer::start(config, Arc::clone(&self.clock), drain.clone()).await?;
+        self.running = Some((server, drain));
+        Ok(())
+    }
+
+    /// Stops it in order; nothing if it does not run.
+    pub async fn stop(&mut self) {
+        if let Some((server, drain)) = self.running.take() {
+            drain.begin();
+            server.finish().await;
+        }
+    }
+
+    /// The running server.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn running(&self) -> &SecurityServer {
+        &self.running.as_ref().unwrap().0
+    }
+
+    /// The agency door at this place of its configuration.
+    pub fn agency(&self, at: usize) -> SocketAddr {
+        self.running().agency[at].unwrap()
+    }
+
+    /// The records of its log from `from` on, while it runs.
+    pub fn records(&self, from: u64) -> Vec<Record> {
+        self.running().records(from).map(Result::unwrap).collect()
+    }
+
+    /// How many records its log has, while it runs.
+    pub fn size(&self) -> u64 {
+        self.running().records(0).count() as u64
+    }
+
+    /// Opens the log of a server that does not run.
+    pub fn open_log(&self) -> Log {
+        let signer = Identities::get().of(self.id).log.clone();
+        let options = Options {
+            segment_size: 8 << 20,
+            reserve: 0,
+            ..Options::new(self.layout().log(), signer, Arc::clone(&self.clock))
+        };
+        Log::open(options).unwrap().0
+    }
+
+    /// Logs a grant while the server does not run.
+    pub async fn grant(&self, change: GrantChange) {
+        let log = self.open_log();
+        let logged_ms = self.clock.now().as_millis();
+        let leaf = Leaf { version: 1, logged_ms, entry: Some(LeafEntry::Grant(change)) };
+        log.append(Entry::new(leaf), ()).unwrap().await.unwrap();
+        tokio::task::spawn_blocking(move || log.close()).await.unwrap();
+    }
+
+    /// Whether this is the agency's server.
+    pub fn is_client(&self) -> bool {
+        self.id == LUEBECK
+    }
+}
+
+fn write_chain(path: &Path, chain: &[bytes::Bytes]) {
+    files::replace(path, trave_certs::service::pem(chain).as_bytes()).unwrap();
+}
