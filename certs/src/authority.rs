@@ -3,6 +3,10 @@
 //! Whoever holds the authority's key can issue certificates in any name of the instance. They would still not be trusted:
 //! the global configuration lists each key by its digest.
 
+mod error;
+mod request;
+mod revocation;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,25 +14,25 @@ use std::time::Duration;
 use bytes::Bytes;
 use rcgen::{
     CertificateParams, CertificateRevocationListParams, CrlDistributionPoint, Issuer, KeyIdMethod,
-    PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256, PublicKeyData,
-    RevocationReason, RevokedCertParams, SerialNumber,
+    RevokedCertParams, SerialNumber,
 };
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use trave_host::files::{self, FileError};
+use trave_host::files;
 use trave_host::keys::Sign;
-use trave_proto::certificate::{Certificate, KeyError, PublicKey, SignatureAlgorithm};
+use trave_proto::certificate::Certificate;
 use trave_proto::clock::{Clock, Time};
-use x509_parser::certification_request::X509CertificationRequest;
-use x509_parser::prelude::FromDer;
 
 pub use crate::ledger::LedgerError;
 pub use crate::signer::WrongKey;
+pub use error::AuthorityError;
+pub use revocation::{Reason, RevocationList, Status};
 
 use crate::ledger::{Entry, Ledger, Record};
-use crate::profile::{self, Profile, ProfileError};
+use crate::profile::{self, Profile};
 use crate::signer::Signer;
+use request::{RequestedKey, requested_key};
 
 /// Largest certificate request that is read, in bytes.
 pub const MAX_REQUEST: usize = 16 * 1024;
@@ -44,119 +48,6 @@ const LIST_VALIDITY: Duration = Duration::from_secs(24 * 60 * 60);
 
 const CERTIFICATE_FILE: &str = "authority.pem";
 const LEDGER_FILE: &str = "issued.log";
-
-/// Why the authority did not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum AuthorityError {
-    /// The key is of another kind.
-    #[error(transparent)]
-    WrongKey(#[from] WrongKey),
-    /// The authority's certificate cannot be read or written.
-    #[error("the authority's certificate cannot be read or written")]
-    File(#[source] FileError),
-    /// The authority's certificate is not one, or not this key's.
-    #[error("{0} is not the certificate of the authority's key")]
-    OtherCertificate(String),
-    /// The record of issued certificates.
-    #[error("the record of issued certificates is not usable")]
-    Ledger(#[from] LedgerError),
-    /// The request is not PKCS#10 in DER.
-    #[error("the certificate request is not PKCS#10 in DER of at most {MAX_REQUEST} bytes (RFC 2986)")]
-    Request,
-    /// The request is not signed by the key in it.
-    #[error("the certificate request is not signed by the key that it names: the requester does not hold it")]
-    Possession,
-    /// The request's key is too weak or of another kind.
-    #[error("the key of the certificate request is not accepted")]
-    Key(#[source] KeyError),
-    /// A name of the profile.
-    #[error("the certificate cannot name what it should")]
-    Profile(#[source] ProfileError),
-    /// No certificate of this serial number was issued.
-    #[error("no certificate with the serial number {0} was issued here")]
-    NotIssued(String),
-    /// Revoked before; that stays.
-    #[error("the certificate {serial} was revoked at {at} already")]
-    AlreadyRevoked {
-        /// Its serial number, hexadecimal.
-        serial: String,
-        /// When.
-        at: Time,
-    },
-    /// The authority's own certificate does not count now.
-    #[error("the authority's own certificate is not valid at {0}")]
-    AuthorityNotValid(Time),
-    /// The random number generator or the key failed.
-    #[error("cannot {0}: the cryptographic library failed")]
-    Cryptography(&'static str),
-}
-
-/// Why a certificate no longer counts (RFC 5280 section 5.3.1). Revocation is final, so there is no certificateHold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the variants are RFC 5280's own names")]
-pub enum Reason {
-    Unspecified,
-    KeyCompromise,
-    AffiliationChanged,
-    Superseded,
-    CessationOfOperation,
-    PrivilegeWithdrawn,
-}
-
-impl Reason {
-    /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::Unspecified,
-        Self::KeyCompromise,
-        Self::AffiliationChanged,
-        Self::Superseded,
-        Self::CessationOfOperation,
-        Self::PrivilegeWithdrawn,
-    ];
-
-    /// The name in RFC 5280.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Unspecified => "unspecified",
-            Self::KeyCompromise => "keyCompromise",
-            Self::AffiliationChanged => "affiliationChanged",
-            Self::Superseded => "superseded",
-            Self::CessationOfOperation => "cessationOfOperation",
-            Self::PrivilegeWithdrawn => "privilegeWithdrawn",
-        }
-    }
-
-    const fn in_list(self) -> RevocationReason {
-        match self {
-            Self::Unspecified => RevocationReason::Unspecified,
-            Self::KeyCompromise => RevocationReason::KeyCompromise,
-            Self::AffiliationChanged => RevocationReason::AffiliationChanged,
-            Self::Superseded => RevocationReason::Superseded,
-            Self::CessationOfOperation => RevocationReason::CessationOfOperation,
-            Self::PrivilegeWithdrawn => RevocationReason::PrivilegeWithdrawn,
-        }
-    }
-
-    fn from_record(name: &str) -> Self {
-        Self::ALL.into_iter().find(|reason| reason.name() == name).unwrap_or(Self::Unspecified)
-    }
-}
-
-/// What the authority says of a serial number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    /// Issued here and not revoked.
-    Good,
-    /// Revoked.
-    Revoked {
-        /// When.
-        at: Time,
-        /// Why.
-        reason: Reason,
-    },
-    /// Never issued here.
-    Unknown,
-}
 
 /// A certificate that was issued.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,19 +80,6 @@ pub struct Addresses {
     pub ocsp: Option<String>,
     /// http URL of the revocation list.
     pub revocation_list: Option<String>,
-}
-
-/// A revocation list as it was published.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RevocationList {
-    /// DER (RFC 5280 section 5).
-    pub der: Bytes,
-    /// Its number.
-    pub number: u64,
-    /// When it was made.
-    pub this_update: Time,
-    /// Until when it counts.
-    pub next_update: Time,
 }
 
 /// A certification authority with its key and its record, which lie in one directory.
@@ -429,45 +307,6 @@ fn status_of(entry: &Entry) -> Status {
         .revoked
         .as_ref()
         .map_or(Status::Good, |(at, reason)| Status::Revoked { at: *at, reason: Reason::from_record(reason) })
-}
-
-/// The key of a request whose signature was checked.
-struct RequestedKey {
-    info: Vec<u8>,
-    bits: Vec<u8>,
-    algorithm: &'static rcgen::SignatureAlgorithm,
-}
-
-impl PublicKeyData for RequestedKey {
-    fn der_bytes(&self) -> &[u8] {
-        &self.bits
-    }
-
-    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
-        self.algorithm
-    }
-}
-
-fn requested_key(request: &[u8]) -> Result<RequestedKey, AuthorityError> {
-    if request.len() > MAX_REQUEST {
-        return Err(AuthorityError::Request);
-    }
-    let Ok(([], parsed)) = X509CertificationRequest::from_der(request) else {
-        return Err(AuthorityError::Request);
-    };
-    let key = &parsed.certification_request_info.subject_pki;
-    let public = PublicKey::from_spki(key.raw).map_err(AuthorityError::Key)?;
-    parsed.verify_signature().map_err(|_| AuthorityError::Possession)?;
-    Ok(RequestedKey {
-        info: key.raw.to_vec(),
-        bits: key.subject_public_key.data.to_vec(),
-        algorithm: match public.algorithm() {
-            SignatureAlgorithm::EcdsaP256Sha256 => &PKCS_ECDSA_P256_SHA256,
-            SignatureAlgorithm::EcdsaP384Sha384 => &PKCS_ECDSA_P384_SHA384,
-            SignatureAlgorithm::Ed25519 => &PKCS_ED25519,
-            SignatureAlgorithm::RsaPssSha256 => &PKCS_RSA_SHA256,
-        },
-    })
 }
 
 /// A serial number as people and the record write it: hexadecimal, without the zero byte by which DER keeps it positive.

@@ -130,6 +130,9 @@ impl Ledger {
         if length == self.read {
             return Ok(());
         }
+        if length < self.read {
+            return Err(LedgerError::Damaged { path: self.path.clone(), offset: length });
+        }
         self.file.lock_shared().map_err(|source| self.io("lock", source))?;
         let result = self.read_new();
         self.file.unlock().map_err(|source| self.io("unlock", source))?;
@@ -332,5 +335,15 @@ mod tests {
         bytes[30] ^= 1;
         std::fs::write(&path, &bytes).unwrap();
         assert!(matches!(Ledger::open(&path), Err(LedgerError::Damaged { offset: 0, .. })));
+    }
+
+    #[test]
+    fn a_record_that_became_shorter_stops_the_authority() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("issued.log");
+        let mut ledger = Ledger::create(&path).unwrap();
+        append(&mut ledger, issued("01")).unwrap();
+        std::fs::write(&path, b"").unwrap();
+        assert!(matches!(ledger.refresh(), Err(LedgerError::Damaged { offset: 0, .. })));
     }
 }

@@ -108,6 +108,11 @@ impl Profile {
         DAY.saturating_mul(days)
     }
 
+    /// Whether its names can stand in a certificate.
+    pub fn check(&self) -> Result<(), ProfileError> {
+        self.parameters().map(|_| ())
+    }
+
     /// Everything but serial number, validity, issuer and key.
     pub(crate) fn parameters(&self) -> Result<CertificateParams, ProfileError> {
         use {ExtendedKeyUsagePurpose as Purpose, KeyUsagePurpose as Usage};

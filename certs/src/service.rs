@@ -21,7 +21,7 @@ use trave_proto::clock::{Clock, Time};
 use trave_proto::digest::Digest;
 
 use crate::authority::{Addresses, AuthorityError, CertificationAuthority};
-use crate::profile::Profile;
+use crate::profile::{Profile, ProfileError};
 use crate::responder::{Answer, OcspResponder, ResponderError};
 use crate::timestamping::{Terms, TimestampingError, Tsa};
 
@@ -48,6 +48,9 @@ pub enum ServiceError {
     /// The OCSP responder.
     #[error("the OCSP responder cannot begin")]
     Responder(#[source] ResponderError),
+    /// A name made from the authority's.
+    #[error("the trust services cannot have this name")]
+    Name(#[source] ProfileError),
     /// The timestamping authority.
     #[error("the timestamping authority cannot begin")]
     Timestamping(#[source] TimestampingError),
@@ -71,6 +74,24 @@ pub struct Settings {
     pub addresses: Addresses,
     /// Of the timestamping authority.
     pub terms: Terms,
+}
+
+impl Settings {
+    /// Whether trust services can begin with them.
+    pub fn check(&self) -> Result<(), ServiceError> {
+        self.terms.check().map_err(ServiceError::Timestamping)?;
+        let responder = Profile::OcspResponder { name: self.responder_name() };
+        let names = [responder, self.timestamping()];
+        names.iter().try_for_each(Profile::check).map_err(ServiceError::Name)
+    }
+
+    fn responder_name(&self) -> String {
+        format!("{} OCSP", self.name)
+    }
+
+    fn timestamping(&self) -> Profile {
+        Profile::TimestampingAuthority { name: format!("{} TSA", self.name) }
+    }
 }
 
 /// The keys of the trust services, each ECDSA P-256.
@@ -103,19 +124,19 @@ impl TrustServices {
         keys: &Keys,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ServiceError> {
+        settings.check()?;
         let (key, addresses) = (Arc::clone(&keys.authority), settings.addresses.clone());
         let authority =
             CertificationAuthority::create(directory, &settings.name, key, Arc::clone(&clock), addresses)
                 .map_err(ServiceError::Authority)?;
-        let name = format!("{} TSA", settings.name);
-        let request = certificate_request(&*keys.timestamping, &name).map_err(ServiceError::Key)?;
-        let issued = authority.issue(&Profile::TimestampingAuthority { name }, &request);
+        let request = certificate_request(&*keys.timestamping, &settings.name).map_err(ServiceError::Key)?;
+        let issued = authority.issue(&settings.timestamping(), &request);
         let pem = pem(&issued.map_err(ServiceError::Authority)?.chain);
         files::create(&directory.join(TIMESTAMPING_FILE), pem.as_bytes()).map_err(ServiceError::Write)?;
         Self::open(directory, settings, keys, clock)
     }
 
-    /// Opens the trust services in `directory`.
+    /// Opens the trust services in `directory`. The OCSP responder gets a new certificate each time.
     pub fn open(
         directory: &Path,
         settings: &Settings,
@@ -125,7 +146,7 @@ impl TrustServices {
         let (key, addresses) = (Arc::clone(&keys.authority), settings.addresses.clone());
         let authority = CertificationAuthority::open(directory, key, Arc::clone(&clock), addresses);
         let authority = Arc::new(authority.map_err(ServiceError::Authority)?);
-        let (key, name) = (Arc::clone(&keys.responder), format!("{} OCSP", settings.name));
+        let (key, name) = (Arc::clone(&keys.responder), settings.responder_name());
         let responder =
             OcspResponder::new(Arc::clone(&authority), key, &name).map_err(ServiceError::Responder)?;
         let path = directory.join(TIMESTAMPING_FILE);

@@ -48,6 +48,20 @@ pub struct Terms {
     pub ordering: bool,
 }
 
+impl Terms {
+    /// Whether a timestamping authority can keep them.
+    pub fn check(&self) -> Result<(), TimestampingError> {
+        self.checked().map(|_| ())
+    }
+
+    fn checked(&self) -> Result<ObjectIdentifier, TimestampingError> {
+        if !(Duration::from_millis(1)..=Duration::from_secs(3600)).contains(&self.accuracy) {
+            return Err(TimestampingError::Accuracy);
+        }
+        object_identifier(&self.policy).ok_or_else(|| TimestampingError::Policy(self.policy.clone()))
+    }
+}
+
 /// Why a timestamping authority cannot begin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TimestampingError {
@@ -89,11 +103,7 @@ impl Tsa {
         if certificate.spki() != key.public_key_info() {
             return Err(TimestampingError::OtherCertificate);
         }
-        let policy = object_identifier(&terms.policy)
-            .ok_or_else(|| TimestampingError::Policy(terms.policy.clone()))?;
-        if !(Duration::from_millis(1)..=Duration::from_secs(3600)).contains(&terms.accuracy) {
-            return Err(TimestampingError::Accuracy);
-        }
+        let policy = terms.checked()?;
         let last = Mutex::new(Time::from_millis(i64::MIN));
         Ok(Self { certificate, key, clock, policy, terms, last })
     }

@@ -171,6 +171,9 @@ impl VerifiedChain {
         let leaf = path.first().ok_or(ChainError::Length(0))?;
         let subject = SecurityServerCertificate::of(leaf, profile)?;
         let authority = trace(&path, &read_authorities(authorities)?, profile, at)?;
+        if !path[1..].iter().chain([&authority]).all(may_certify) {
+            return Err(ChainError::Rule("an authority on the path may not sign certificates".to_owned()));
+        }
         Ok(Self { subject, path, authority, at })
     }
 
@@ -330,6 +333,13 @@ fn authority_in_force(
         Some(coming) => Err(ChainError::NotYetValid { not_before: coming.not_before(), at }),
         None => Err(ChainError::UnknownAuthority),
     }
+}
+
+/// An authority's key usage, if it states one, allows keyCertSign (RFC 5280 section 4.2.1.3); path validation by webpki
+/// looks at basicConstraints alone.
+fn may_certify(authority: &Certificate) -> bool {
+    const KEY_CERT_SIGN: u16 = 1 << 5;
+    authority.key_usage().is_none_or(|usage| usage & KEY_CERT_SIGN != 0)
 }
 
 pub(super) fn unix_time(at: Time) -> Result<UnixTime, ChainError> {

@@ -255,6 +255,16 @@ fn an_authority_is_no_security_server_and_the_other_way_round() {
 }
 
 #[test]
+fn an_authority_without_the_usage_certifies_nothing() {
+    let mut params = authority_params("root");
+    params.key_usages = vec![Usage::CrlSign];
+    let root = Authority::made(params, KeyPair::generate().unwrap());
+    let chain = [Draft::of(Profile::Signing).signed_by(&root)];
+    let refused = VerifiedChain::verify(&chain, &[&root.der], Profile::Signing, NOW).unwrap_err();
+    assert!(matches!(refused, ChainError::Rule(_)), "{refused}");
+}
+
+#[test]
 fn a_chain_is_exactly_the_path() {
     let root = Authority::root("root");
     let between = root.below("between");

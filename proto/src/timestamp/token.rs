@@ -326,3 +326,6 @@ fn accuracy(of: &Accuracy) -> Result<Duration, TokenError> {
 fn named(fields: &mut Reader<'_>, oid: &[u8]) -> Result<(), NotDer> {
     if fields.expect(der::OID)?.content == oid { Ok(()) } else { Err(NotDer) }
 }
+
+#[cfg(test)]
+mod tests;

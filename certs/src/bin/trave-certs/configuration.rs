@@ -65,7 +65,7 @@ impl Configuration {
              fetching it by https would need the very certificates that it is about)",
             path.display()
         );
-        Ok(Self {
+        let configuration = Self {
             directory: file.directory.within(&base),
             passphrase: file.passphrase.within(&base),
             listen: file.listen,
@@ -81,7 +81,12 @@ impl Configuration {
                     ordering: file.timestamping.ordering,
                 },
             },
-        })
+        };
+        configuration
+            .settings
+            .check()
+            .with_context(|| format!("{}, name and timestamping", path.display()))?;
+        Ok(configuration)
     }
 
     /// Opens the keys.
@@ -141,5 +146,9 @@ mod tests {
         assert!(unknown.contains("did you mean `ordering`?"), "{unknown}");
         let https = read(&EXAMPLE.replace("http://", "https://")).unwrap_err().to_string();
         assert!(https.contains("public_url"), "{https}");
+        let policy = read(&EXAMPLE.replace("1.3.6.1.4.1.32473.1.1", "example")).unwrap_err();
+        assert!(format!("{policy:#}").contains("\"example\" is no object identifier"), "{policy:#}");
+        let long = read(&EXAMPLE.replace("NORD certification authority", &"x".repeat(64))).unwrap_err();
+        assert!(format!("{long:#}").contains("1 to 64 characters"), "{long:#}");
     }
 }
