@@ -1,28 +1,25 @@
 //! The one writer of a log: gathers what is queued into a group, writes it, makes it durable, and only then tells.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::oneshot;
 use trave_proto::checkpoint::{Checkpoint, NoteSigner};
 use trave_proto::digest::Digest;
 
 use crate::batching::Queue;
-use crate::disk::{DiskFile, fill_zeros, replace};
+use crate::continuity::{CHECKPOINT_FILE, must_extend};
+use crate::disk::{fill_zeros, replace};
 use crate::erasure;
 use crate::error::LogError;
 use crate::group::{Group, Prepared};
 use crate::index::MemoryIndex;
 use crate::keeper::Keeper;
-use crate::segment::{self, DATA, Item, SegmentHeader};
+use crate::open_segment::{self, OpenSegment};
+use crate::segment::{DATA, Item, SegmentHeader};
 use crate::shared::{Closed, Counters, Shared, SignedCheckpoint};
-
-/// The file that holds the last checkpoint once more: what the log gave away, it must be able to continue.
-pub(crate) const CHECKPOINT_FILE: &str = "checkpoint";
 
 /// How often free space is looked at.
 const SPACE_INTERVAL: Duration = Duration::from_millis(200);
@@ -48,17 +45,6 @@ impl std::fmt::Debug for Command {
             Self::Erase(..) => "Erase",
         })
     }
-}
-
-/// The segment that is written to.
-#[derive(Debug)]
-pub(crate) struct OpenSegment {
-    pub(crate) file: Arc<dyn DiskFile>,
-    pub(crate) path: PathBuf,
-    pub(crate) header: SegmentHeader,
-    pub(crate) end: u64,
-    pub(crate) capacity: u64,
-    pub(crate) chain: Digest,
 }
 
 /// Writes to the log. There is one, on a thread of its own.
@@ -225,7 +211,14 @@ impl Committer {
         let capacity = self.segment_size.max(DATA + needed);
         let prepared = self.keeper.take_spare(capacity);
         let header = SegmentHeader { first, chain: self.segment.chain, ..self.segment.header };
-        let next = begin(&self.shared, header, capacity, prepared).map_err(|error| self.poison(error))?;
+        let next = open_segment::begin(
+            &*self.shared.disk,
+            &self.shared.dir.join("segments"),
+            header,
+            capacity,
+            prepared,
+        )
+        .map_err(|error| self.poison(error))?;
         let path = std::mem::replace(&mut self.segment, next).path;
         let closed = {
             let mut catalogue = self.shared.catalogue_mut();
@@ -308,57 +301,4 @@ impl Committer {
         }
         self.keeper.finish();
     }
-}
-
-/// Whether the tree still has the root that `checkpoint` says.
-pub(crate) fn must_extend(shared: &Shared, checkpoint: &Checkpoint) -> Result<(), LogError> {
-    let Checkpoint { size, root, .. } = checkpoint;
-    let leaves = shared.tree().size();
-    if *size > leaves {
-        let what = format!("the log has only {leaves} leaves");
-        return Err(LogError::ContradictsCheckpoint { size: *size, what });
-    }
-    if shared.root(*size)? != *root {
-        let what = "its leaves give another root".to_owned();
-        return Err(LogError::ContradictsCheckpoint { size: *size, what });
-    }
-    Ok(())
-}
-
-/// Makes the segment file of `header`, of `capacity` bytes: whole and durable, with its directory entry, before anything
-/// in it is acknowledged.
-pub(crate) fn begin(
-    shared: &Shared,
-    header: SegmentHeader,
-    capacity: u64,
-    spare: Option<PathBuf>,
-) -> Result<OpenSegment, LogError> {
-    begin_in(&*shared.disk, &shared.dir.join("segments"), header, capacity, spare)
-}
-
-pub(crate) fn begin_in(
-    disk: &dyn crate::disk::Disk,
-    dir: &std::path::Path,
-    header: SegmentHeader,
-    capacity: u64,
-    spare: Option<PathBuf>,
-) -> Result<OpenSegment, LogError> {
-    let mut id = [0; 16];
-    SystemRandom::new().fill(&mut id).map_err(|_| LogError::Refused("the system gives no random numbers"))?;
-    let header = SegmentHeader { id, ..header };
-    let temporary = spare.clone().unwrap_or_else(|| dir.join("segment.tmp"));
-    let path = dir.join(segment::file_name(header.first));
-    let write = || {
-        let file = if spare.is_some() { disk.open(&temporary)? } else { disk.create(&temporary)? };
-        if spare.is_none() {
-            fill_zeros(&*file, 0, capacity)?;
-        }
-        file.write_all_at(&header.to_bytes(), 0)?;
-        file.sync()?;
-        disk.rename(&temporary, &path)?;
-        disk.sync_dir(dir)?;
-        Ok((file.len()?, file))
-    };
-    let (capacity, file) = write().map_err(LogError::disk("begin the segment", &path))?;
-    Ok(OpenSegment { file, path, header, end: DATA, capacity, chain: header.chain })
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::disk::DiskFile;
+use crate::entry::kind;
 use crate::error::LogError;
 use crate::reading;
 use crate::record::{CONTENT_PREFIX, HEADER};
@@ -40,4 +41,23 @@ pub(crate) fn overwrite(shared: &Shared, exchange: &[u8; 16], before: u64) -> Re
         file.sync().map_err(LogError::disk("sync", path))?;
     }
     Ok(contents.len() as u64)
+}
+
+/// Does again the erasures of the last run, that is, since the log was last opened: a crash may have come between the act
+/// and its effect.
+pub(crate) fn redo(shared: &Arc<Shared>) -> Result<u64, LogError> {
+    let mut redone = 0;
+    let size = shared.catalogue().open.next();
+    for entry in reading::Entries::new(shared.clone(), 0..size).rev() {
+        let (index, entry) = entry?;
+        match entry.kind {
+            kind::STARTED => break,
+            kind::ERASURE => {
+                overwrite(shared, &entry.exchange, index)?;
+                redone += 1;
+            }
+            _ => {}
+        }
+    }
+    Ok(redone)
 }

@@ -13,8 +13,11 @@ use crate::index::MemoryIndex;
 use crate::index::file::{self, IndexFile};
 use crate::shared::{Closed, Shared};
 
-/// A file of zeros, ready to become a segment.
-const SPARE: &str = "spare.tmp";
+/// A file of zeros, ready to become a segment. No two have the same name: the committer may still be giving the last one
+/// its own.
+fn spare_name(number: u64) -> String {
+    format!("spare-{number}.tmp")
+}
 
 /// The thread that keeps house.
 #[derive(Debug)]
@@ -79,12 +82,14 @@ impl Drop for Keeper {
 }
 
 fn work(shared: &Shared, segment_size: u64, todo: &Receiver<Job>, spare: &Mutex<Option<(PathBuf, u64)>>) {
+    let mut made = 0_u64;
     while let Ok(job) = todo.recv() {
         match job {
             Job::Closed(segment, index, chain) => keep_index(shared, &segment, &index, chain),
             Job::Spare => {
                 let missing = spare.lock().unwrap_or_else(PoisonError::into_inner).is_none();
-                let path = shared.dir.join("segments").join(SPARE);
+                made += 1;
+                let path = shared.dir.join("segments").join(spare_name(made));
                 match missing.then(|| make_spare(&*shared.disk, &path, segment_size)) {
                     Some(Ok(())) => {
                         *spare.lock().unwrap_or_else(PoisonError::into_inner) = Some((path, segment_size));

@@ -10,16 +10,22 @@
 //! can be made again. Modules stand from the door to the cellar.
 
 mod log;
+mod pending;
+mod prepare;
 mod check;
 mod recovery;
 mod committer;
+mod continuity;
 mod keeper;
 mod erasure;
 mod reading;
 mod shared;
 mod group;
+mod open_segment;
 mod index;
 mod tree;
+mod keys;
+mod scan;
 mod segment;
 mod entry;
 mod contents;
@@ -33,7 +39,8 @@ pub use check::Report;
 pub use contents::ContentParts;
 pub use entry::{Artefact, Entry, kind};
 pub use error::LogError;
-pub use log::{Log, Logged, Options, Pending};
+pub use log::{Log, Options};
+pub use pending::{Logged, Pending};
 pub use reading::{ContentState, StoredRecord};
 pub use recovery::Recovered;
 pub use shared::{Counters, SignedCheckpoint};

@@ -3,24 +3,20 @@
 //! [`Log::append`] never waits; its [`Pending`] is ready when the record is durable, and then every record before it is
 //! durable too.
 
-use std::future::Future;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use prost::Message as _;
 use tokio::sync::oneshot;
 use trave_proto::checkpoint::{NoteSigner, NoteVerifier};
 use trave_proto::clock::{Clock, Time};
 use trave_proto::digest::Digest;
 use trave_proto::identifier::ExchangeId;
-use trave_proto::schema::log::{Attachment, Erasure, Leaf, LogStarted, leaf};
-use trave_proto::tree::{leaf_hash, root_from_path};
+use trave_proto::schema::log::{Erasure, Leaf, leaf};
+use trave_proto::tree::root_from_path;
 
 use crate::batching::{Gauge, Limits, NotQueued, Queue};
 use crate::check::{self, Report};
@@ -29,12 +25,11 @@ use crate::disk::{Disk, Held, RealDisk};
 use crate::entry::{Entry, kind};
 use crate::erasure;
 use crate::error::LogError;
-use crate::group::Prepared;
 use crate::keeper::Keeper;
+use crate::pending::Pending;
+use crate::prepare::{check_size, prepare, started};
 use crate::reading::{self, StoredRecord};
-use crate::record::MAX_PAYLOAD;
 use crate::recovery::{self, Opened, Recovered};
-use crate::segment;
 use crate::shared::{Counters, Shared, SignedCheckpoint, TREE_DIR};
 
 /// How a log is opened.
@@ -68,59 +63,6 @@ impl Options {
             reserve: 256 << 20,
             release: env!("CARGO_PKG_VERSION").to_owned(),
         }
-    }
-}
-
-/// Proof that something is durable in the log. Made here alone.
-#[derive(Debug)]
-pub struct Logged<T> {
-    index: u64,
-    leaf_hash: Digest,
-    carried: T,
-}
-
-impl<T> Logged<T> {
-    /// Its place in the log.
-    pub const fn index(&self) -> u64 {
-        self.index
-    }
-
-    /// The hash of its leaf.
-    pub const fn leaf_hash(&self) -> Digest {
-        self.leaf_hash
-    }
-
-    /// What was carried through the log.
-    pub const fn get(&self) -> &T {
-        &self.carried
-    }
-
-    /// Takes out what was carried through the log.
-    pub fn into_inner(self) -> T {
-        self.carried
-    }
-}
-
-/// A record on its way to the disk. It is written whether or not somebody waits for it.
-#[derive(Debug)]
-#[must_use = "what follows from a record must wait until it is durable"]
-pub struct Pending<T> {
-    answer: oneshot::Receiver<Result<u64, LogError>>,
-    leaf_hash: Digest,
-    carried: Option<T>,
-}
-
-/// Nothing in it is pinned.
-impl<T> Unpin for Pending<T> {}
-
-impl<T> Future for Pending<T> {
-    type Output = Result<Logged<T>, LogError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = std::task::ready!(Pin::new(&mut self.answer).poll(context));
-        let index = answer.unwrap_or(Err(LogError::Closed))?;
-        let carried = self.carried.take().ok_or(LogError::Closed)?;
-        Poll::Ready(Ok(Logged { index, leaf_hash: self.leaf_hash, carried }))
     }
 }
 
@@ -159,13 +101,14 @@ impl Log {
         let lock = lock.ok_or(LogError::Locked { path: lock_path })?;
         let Opened { shared, segment, mut recovered } =
             recovery::open(&disk, &dir, &options.signer.verifier(), options.segment_size)?;
-        recovered.erasures_redone = redo_erasures(&shared)?;
+        recovered.erasures_redone = erasure::redo(&shared)?;
         let thread = LogError::disk("start a thread for", &dir);
         let keeper = Keeper::start(shared.clone(), options.segment_size).map_err(thread)?;
         keeper.prepare_spare();
         let sizes = (options.segment_size, options.reserve);
         let mut committer = Committer::new(shared.clone(), segment, options.signer.clone(), sizes, keeper);
-        committer.commit(&[started(&options, recovered.records)?])?;
+        let origin = options.signer.name();
+        committer.commit(&[started(origin, &options.release, recovered.records, options.clock.now())])?;
         // A group should leave room for others in its segment.
         let batch_bytes = usize::try_from(options.segment_size / 4).unwrap_or(LIMITS.batch_bytes);
         let limits = Limits { batch_bytes: batch_bytes.min(LIMITS.batch_bytes), ..LIMITS };
@@ -391,78 +334,4 @@ impl Drop for CloseOnExit {
         self.0.close();
         while self.0.next_batch().is_some() {}
     }
-}
-
-fn check_size(bytes: usize) -> Result<(), LogError> {
-    // Room for prefix, tag and place beside the payload itself.
-    let limit = MAX_PAYLOAD - 1_024;
-    if bytes > limit { Err(LogError::TooLarge { bytes, limit }) } else { Ok(()) }
-}
-
-/// Encodes and encrypts an entry, in the thread of its caller.
-fn prepare(shared: &Shared, entry: Entry) -> Result<Prepared, LogError> {
-    let Entry { leaf, signature, artefacts, content } = entry;
-    let (kind, exchange) = segment::describe(&leaf);
-    if kind == 0 {
-        return Err(LogError::Refused("a leaf without an entry"));
-    }
-    let time = leaf.logged_ms;
-    let bytes = leaf.encode_to_vec();
-    let attachment = Attachment {
-        signature,
-        artefacts: artefacts.iter().map(|artefact| artefact.digest().to_bytes()).collect(),
-        content: None,
-        content_kept: content.is_some(),
-    };
-    let attachment = attachment.encode_to_vec();
-    check_size(bytes.len() + attachment.len())?;
-    artefacts.iter().try_for_each(|artefact| check_size(artefact.bytes().len()))?;
-    let content = match (content, &leaf.entry) {
-        (None, _) => None,
-        (Some(parts), Some(leaf::Entry::Message(message))) => {
-            Some(shared.key_ring.seal(exchange, &message.manifest, &parts)?)
-        }
-        (Some(_), _) => return Err(LogError::Refused("a content without a message")),
-    };
-    check_size(content.as_ref().map_or(0, |content| content.payload.len()))?;
-    let hash = leaf_hash(&bytes);
-    Ok(Prepared { leaf: bytes, hash, kind, exchange, time, attachment, artefacts, content, done: None })
-}
-
-/// The record that says that the log was opened.
-fn started(options: &Options, size: u64) -> Result<Prepared, LogError> {
-    let (origin, release) = (options.signer.name().to_owned(), options.release.clone());
-    let entry = leaf::Entry::Started(LogStarted { origin, release, size });
-    let leaf = Leaf { version: 1, logged_ms: options.clock.now().as_millis(), entry: Some(entry) };
-    let (bytes, kind) = (leaf.encode_to_vec(), kind::STARTED);
-    Ok(Prepared {
-        hash: leaf_hash(&bytes),
-        leaf: bytes,
-        kind,
-        exchange: [0; 16],
-        time: leaf.logged_ms,
-        attachment: Attachment::default().encode_to_vec(),
-        artefacts: Vec::new(),
-        content: None,
-        done: None,
-    })
-}
-
-/// Does again the erasures of the last run, that is, since the log was last opened: a crash may have come between the act
-/// and its effect.
-fn redo_erasures(shared: &Arc<Shared>) -> Result<u64, LogError> {
-    let mut redone = 0;
-    let size = shared.catalogue().open.next();
-    for entry in reading::Entries::new(shared.clone(), 0..size).rev() {
-        let (index, entry) = entry?;
-        match entry.kind {
-            kind::STARTED => break,
-            kind::ERASURE => {
-                erasure::overwrite(shared, &entry.exchange, index)?;
-                redone += 1;
-            }
-            _ => {}
-        }
-    }
-    Ok(redone)
 }

@@ -9,11 +9,12 @@ use trave_proto::digest::Digest;
 use trave_proto::schema::log::{Attachment, Leaf, leaf};
 use trave_proto::tree::leaf_hash;
 
-use crate::contents::{ContentParts, KeyFiles, SlotState};
+use crate::contents::ContentParts;
 use crate::disk::DiskFile;
 use crate::entry::kind;
 use crate::error::LogError;
 use crate::index::{Index, NoteEntry};
+use crate::keys::SlotState;
 use crate::record::{self, HEADER, Header, Kind};
 use crate::segment::LeafEntry;
 use crate::shared::Shared;
@@ -165,7 +166,7 @@ fn content(shared: &Shared, located: &Located, raw: &Raw) -> Result<ContentState
     let missing = match &slot {
         SlotState::Live(key) => {
             match read_record(&*located.file, &located.path, stored.offset, Kind::Content) {
-                Ok(payload) => match KeyFiles::decrypt(key, &message.manifest, &payload) {
+                Ok(payload) => match key.open(&message.manifest, &payload) {
                     Some(parts) => return Ok(ContentState::Included(parts)),
                     None if record::is_overwritten(&payload) => "the content was overwritten".to_owned(),
                     None => "the content does not decrypt".to_owned(),

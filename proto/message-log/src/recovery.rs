@@ -5,20 +5,21 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
-use trave_proto::checkpoint::{Checkpoint, NoteVerifier};
+use trave_proto::checkpoint::NoteVerifier;
 use trave_proto::digest::Digest;
 
-use crate::committer::{CHECKPOINT_FILE, OpenSegment, begin_in, must_extend};
-use crate::contents::{KeyFiles, KeyRing};
-use crate::disk::{Disk, DiskFile, fill_zeros, read_small};
+use crate::contents::KeyRing;
+use crate::continuity;
+use crate::disk::{Disk, DiskFile, fill_zeros};
 use crate::error::LogError;
 use crate::index::MemoryIndex;
 use crate::index::file::{self, IndexFile};
-use crate::reading;
-use crate::record::Kind;
-use crate::segment::{self, Extent, Scanner, SegmentHeader, Tail};
-use crate::shared::{Catalogue, Closed, Shared, SignedCheckpoint, TREE_DIR, grow};
-use crate::tree::{Edge, Tree};
+use crate::keys::KeyFiles;
+use crate::open_segment::{self, OpenSegment};
+use crate::scan::{Extent, Scanner, Tail};
+use crate::segment::{self, SegmentHeader};
+use crate::shared::{Catalogue, Closed, Shared, TREE_DIR, grow};
+use crate::tree::Tree;
 
 /// What was found, and done, when the log was opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -64,7 +65,7 @@ pub(crate) fn open(
     let catalogue = Catalogue { closed, open_path: segment.path.clone(), open, checkpoint: None };
     let keys = (keys, KeyRing::new(next_slot));
     let shared = Arc::new(Shared::new(disk.clone(), dir.to_owned(), tree, keys, catalogue));
-    check_checkpoints(&shared, key, &mut recovered)?;
+    recovered.tree_rebuilt |= continuity::check(&shared, key)?;
     write_indexes(&shared, unwritten)?;
     Ok(Opened { shared, segment, recovered })
 }
@@ -110,7 +111,7 @@ impl Found {
         let mut firsts = list(&**disk, dir)?;
         let Some(last) = firsts.pop() else {
             let header = SegmentHeader { origin, id: [0; 16], first: 0, chain: random_chain()? };
-            let segment = begin_in(&**disk, dir, header, segment_size, None)?;
+            let segment = open_segment::begin(&**disk, dir, header, segment_size, None)?;
             let open = MemoryIndex::new(0);
             return Ok(Self { closed: Vec::new(), segment, open, unwritten: Vec::new() });
         };
@@ -302,78 +303,4 @@ fn load_tree(
         tree.persist()?;
     }
     Ok(tree)
-}
-
-/// Holds the leaves against the last checkpoint in the log and the one beside it. If they differ, the kept tree may be at
-/// fault: it is made again from the leaves before the log is refused.
-fn check_checkpoints(
-    shared: &Arc<Shared>,
-    key: &NoteVerifier,
-    recovered: &mut Recovered,
-) -> Result<(), LogError> {
-    let in_log = last_checkpoint(shared, key)?;
-    let beside = checkpoint_beside(shared, key)?;
-    let size = |signed: &Option<SignedCheckpoint>| signed.as_ref().map(|signed| signed.checkpoint.size);
-    let (latest, other) = if size(&beside) > size(&in_log) { (beside, in_log) } else { (in_log, beside) };
-    if !agrees(shared, latest.as_ref())? {
-        recovered.tree_rebuilt = true;
-        shared.rebuild_tree()?;
-    }
-    for signed in [&latest, &other].into_iter().flatten() {
-        must_extend(shared, &signed.checkpoint)?;
-    }
-    shared.catalogue_mut().checkpoint = latest;
-    Ok(())
-}
-
-/// Whether the tree's right edge is that of the leaves: the edge at the last checkpoint, proved by its root, and from there
-/// every leaf as the indexes have it. What is signed next rests on this.
-fn agrees(shared: &Arc<Shared>, latest: Option<&SignedCheckpoint>) -> Result<bool, LogError> {
-    let size = shared.tree().size();
-    let mut edge = Edge::default();
-    if let Some(Checkpoint { size: proved, root, .. }) = latest.map(|signed| &signed.checkpoint) {
-        let at = if *proved <= size { shared.tree().edge_at(*proved).ok() } else { None };
-        let Some(at) = at.filter(|at| at.root() == *root) else { return Ok(false) };
-        edge = at;
-    }
-    for entry in reading::Entries::new(shared.clone(), edge.size()..size) {
-        edge.push(entry?.1.hash);
-    }
-    Ok(edge.root() == shared.tree().head())
-}
-
-/// The last checkpoint that the segments hold, with its timestamp token.
-fn last_checkpoint(shared: &Shared, key: &NoteVerifier) -> Result<Option<SignedCheckpoint>, LogError> {
-    let mut tokens = Vec::new();
-    for (path, note) in reading::notes(shared)? {
-        let kind = if note.checkpoint { Kind::Checkpoint } else { Kind::Timestamp };
-        let file = shared.disk.open(&path).map_err(LogError::disk("open", &path))?;
-        let payload = reading::read_record(&*file, &path, note.offset, kind)?;
-        if !note.checkpoint {
-            tokens.push((note.size, bytes::Bytes::from(payload).slice(8..)));
-            continue;
-        }
-        let mut signed = verified(&path, note.offset, payload, key)?;
-        signed.timestamp = tokens.into_iter().find(|(size, _)| *size == note.size).map(|(_, token)| token);
-        return Ok(Some(signed));
-    }
-    Ok(None)
-}
-
-fn checkpoint_beside(shared: &Shared, key: &NoteVerifier) -> Result<Option<SignedCheckpoint>, LogError> {
-    let path = shared.dir.join(CHECKPOINT_FILE);
-    let limit = trave_proto::checkpoint::MAX_NOTE as u64;
-    let note = read_small(&*shared.disk, &path, limit).map_err(LogError::disk("read", &path))?;
-    note.map(|note| verified(&path, 0, note, key)).transpose()
-}
-
-fn verified(
-    path: &Path,
-    offset: u64,
-    note: Vec<u8>,
-    key: &NoteVerifier,
-) -> Result<SignedCheckpoint, LogError> {
-    let checkpoint = Checkpoint::verify(&note, std::slice::from_ref(key))
-        .map_err(|error| LogError::damaged(path, offset, format!("the checkpoint: {error}")))?;
-    Ok(SignedCheckpoint { checkpoint, note: note.into(), timestamp: None })
 }

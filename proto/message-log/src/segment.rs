@@ -3,7 +3,7 @@
 //! The first 512 bytes are the header, alone in its sector. Then groups follow: records, ended by a marker. What follows
 //! the last marker is zeros.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use prost::Message as _;
 use trave_proto::digest::Digest;
@@ -12,7 +12,7 @@ use trave_proto::tree::leaf_hash;
 
 use crate::disk::DiskFile;
 use crate::error::LogError;
-use crate::record::{self, HEADER, Header, Kind, MARKER_LEN, MARKER_MAGIC, Marker};
+use crate::record::{self, Kind};
 
 /// Where the first group begins.
 pub(crate) const DATA: u64 = 512;
@@ -140,194 +140,8 @@ pub(crate) fn describe(leaf: &Leaf) -> (u8, [u8; 16]) {
     }
 }
 
-/// How far a segment is whole.
-#[derive(Debug, Clone)]
-pub(crate) struct Extent {
-    /// Where the last whole group begins; equal to `end` if there is none.
-    pub(crate) last_group: u64,
-    /// The end of the last whole group.
-    pub(crate) end: u64,
-    /// Chain value of its marker.
-    pub(crate) chain: Digest,
-    /// Index of the next leaf.
-    pub(crate) next: u64,
-    /// Groups.
-    pub(crate) groups: u64,
-    /// Why the bytes from `end` on are no group, if they are not all zeros.
-    pub(crate) torn: Option<String>,
-}
-
-/// Reads a segment's groups one after the other.
-pub(crate) struct Scanner<'a> {
-    file: &'a dyn DiskFile,
-    path: PathBuf,
-    header: SegmentHeader,
-    len: u64,
-    window: Vec<u8>,
-    window_at: u64,
-    extent: Extent,
-}
-
-const WINDOW: u64 = 1 << 20;
-
-impl<'a> Scanner<'a> {
-    /// Begins at the first group of `file`, whose header was read.
-    pub(crate) fn new(file: &'a dyn DiskFile, path: &Path, header: SegmentHeader) -> Result<Self, LogError> {
-        let len = file.len().map_err(LogError::disk("read", path))?;
-        let extent = Extent {
-            last_group: DATA,
-            end: DATA,
-            chain: header.chain,
-            next: header.first,
-            groups: 0,
-            torn: None,
-        };
-        Ok(Self { file, path: path.to_owned(), header, len, window: Vec::new(), window_at: 0, extent })
-    }
-
-    /// How far the segment was found whole.
-    pub(crate) const fn extent(&self) -> &Extent {
-        &self.extent
-    }
-
-    /// The items of the next whole group; none at the end of what is whole.
-    pub(crate) fn next_group(&mut self) -> Result<Option<Vec<Item>>, LogError> {
-        let (start, mut at) = (self.extent.end, self.extent.end);
-        let (mut items, mut headers, mut next) = (Vec::new(), Vec::new(), self.extent.next);
-        loop {
-            let (kind, bytes, payload) = match self.record(at)? {
-                Ok(Some(record)) => record,
-                Ok(None) if at == start => return Ok(None),
-                Ok(None) => return self.torn("a group without its end"),
-                Err(why) => return self.torn(why),
-            };
-            let after = at + (HEADER + payload.len()) as u64;
-            if kind == Kind::Marker {
-                let chain = record::chain(&self.extent.chain, &headers);
-                let expected = Marker { segment: self.header.id, group: start, at, size: next, chain };
-                if Marker::read(&payload) != Some(expected) {
-                    return self.torn("the end of a group does not belong to it");
-                }
-                let groups = self.extent.groups + 1;
-                self.extent = Extent { last_group: start, end: after, chain, next, groups, torn: None };
-                return Ok(Some(items));
-            }
-            let Some(item) = item(kind, &payload, at) else {
-                return self.torn("a record that cannot be read");
-            };
-            next += u64::from(matches!(item, Item::Leaf(..)));
-            headers.push(bytes);
-            items.push(item);
-            at = after;
-        }
-    }
-
-    fn torn(&mut self, why: &str) -> Result<Option<Vec<Item>>, LogError> {
-        self.extent.torn = Some(why.to_owned());
-        Ok(None)
-    }
-
-    /// The record at `at`; `None` where zeros stand or the file ends, `Err` where no record stands.
-    #[expect(clippy::type_complexity, reason = "private, and read once")]
-    fn record(
-        &mut self,
-        at: u64,
-    ) -> Result<Result<Option<(Kind, [u8; HEADER], Vec<u8>)>, &'static str>, LogError> {
-        let mut bytes = [0; HEADER];
-        match self.bytes(at, HEADER)? {
-            Some(found) => bytes.copy_from_slice(found),
-            None => return Ok(Ok(None)),
-        }
-        if bytes == [0; HEADER] {
-            return Ok(Ok(None));
-        }
-        let Some(header) = Header::read(&bytes) else { return Ok(Err("no record's header")) };
-        let Some(payload) = self.bytes(at + HEADER as u64, header.len)? else {
-            return Ok(Err("a record longer than the file"));
-        };
-        let erased = header.kind == Kind::Content && record::is_overwritten(payload);
-        if !erased && !header.covers(payload) {
-            return Ok(Err("a record whose checksum is wrong"));
-        }
-        Ok(Ok(Some((header.kind, bytes, payload.to_vec()))))
-    }
-
-    fn bytes(&mut self, at: u64, len: usize) -> Result<Option<&[u8]>, LogError> {
-        let end = at + len as u64;
-        if end > self.len {
-            return Ok(None);
-        }
-        if at < self.window_at || end > self.window_at + self.window.len() as u64 {
-            let size = WINDOW.max(len as u64).min(self.len - at);
-            self.window.resize(usize::try_from(size).unwrap_or(usize::MAX), 0);
-            self.file.read_exact_at(&mut self.window, at).map_err(LogError::disk("read", &self.path))?;
-            self.window_at = at;
-        }
-        let from = usize::try_from(at - self.window_at).unwrap_or(usize::MAX);
-        Ok(self.window.get(from..from + len))
-    }
-
-    /// Looks at everything after the last whole group. Bytes there may be the rest of a write that the power cut off;
-    /// but if the end of a *later* group stands there, what lies between was once whole and acknowledged.
-    pub(crate) fn inspect_tail(&mut self) -> Result<Tail, LogError> {
-        let end = self.extent.end;
-        let (mut at, mut dirty_to) = (end, end);
-        while at < self.len {
-            // Windows overlap, so that a marker across two of them is seen.
-            let len = usize::try_from(WINDOW.min(self.len - at)).unwrap_or(usize::MAX);
-            let (id, step) = (self.header.id, len.saturating_sub(HEADER + MARKER_LEN).max(1));
-            let Some(window) = self.bytes(at, len)? else { break };
-            if let Some(last) = last_nonzero(window) {
-                dirty_to = at + last as u64 + 1;
-                let later = markers(window, at).find(|marker| marker.segment == id && marker.group > end);
-                if let Some(marker) = later {
-                    return Ok(Tail::GroupsBeyond { at: marker.group });
-                }
-            }
-            at += if at + len as u64 == self.len { len } else { step } as u64;
-        }
-        Ok(if dirty_to > end { Tail::Torn { to: dirty_to } } else { Tail::Zeros })
-    }
-}
-
-/// What stands after the last whole group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tail {
-    /// Nothing.
-    Zeros,
-    /// The rest of a write that was never acknowledged, up to there.
-    Torn {
-        /// The last byte that is not zero, plus one.
-        to: u64,
-    },
-    /// The end of a later group: this is damage, not a torn write.
-    GroupsBeyond {
-        /// Where that group begins.
-        at: u64,
-    },
-}
-
-/// The last byte that is not zero. Zeros are compared by the block: most of a segment can be zeros.
-fn last_nonzero(bytes: &[u8]) -> Option<usize> {
-    const BLOCK: usize = 4_096;
-    let dirty = |block: &[u8]| *block != [0; BLOCK][..block.len()];
-    let block = bytes.chunks(BLOCK).rposition(dirty)? * BLOCK;
-    let end = bytes.len().min(block + BLOCK);
-    bytes[block..end].iter().rposition(|byte| *byte != 0).map(|at| block + at)
-}
-
-/// The markers in `window`, which was read from `at`, that stand where they say they stand.
-fn markers(window: &[u8], at: u64) -> impl Iterator<Item = Marker> {
-    let candidates = window.windows(MARKER_LEN).enumerate();
-    candidates.filter(|(_, bytes)| bytes.starts_with(MARKER_MAGIC)).filter_map(move |(from, payload)| {
-        let start = from.checked_sub(HEADER)?;
-        let header = Header::read(window[start..].first_chunk()?)?;
-        let marker = Marker::read(payload)?;
-        (header.covers(payload) && marker.at == at + start as u64).then_some(marker)
-    })
-}
-
-fn item(kind: Kind, payload: &[u8], offset: u64) -> Option<Item> {
+/// Reads what the index keeps of a record; none if it cannot be read.
+pub(crate) fn item(kind: Kind, payload: &[u8], offset: u64) -> Option<Item> {
     Some(match kind {
         Kind::Leaf => {
             let (leaf, attachment) = record::split_leaf(payload)?;

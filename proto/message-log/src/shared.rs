@@ -8,10 +8,11 @@ use bytes::Bytes;
 use trave_proto::checkpoint::Checkpoint;
 use trave_proto::digest::Digest;
 
-use crate::contents::{KeyFiles, KeyRing};
+use crate::contents::KeyRing;
 use crate::disk::Disk;
 use crate::error::LogError;
 use crate::index::{Index, MemoryIndex};
+use crate::keys::KeyFiles;
 use crate::segment::LeafEntry;
 use crate::tree::Tree;
 

@@ -2,6 +2,8 @@
 //!
 //! `TRAVE_CRASH_ROUNDS` sets how often (20 unless set).
 
+#![expect(clippy::unwrap_used, reason = "a test: whatever goes wrong here must end it")]
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -81,7 +83,7 @@ fn child(dir: &Path, first: u32) -> ! {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let logged = runtime.block_on(log.append(message(number), ()).unwrap()).unwrap();
                     say(&format!("record {number} {}", logged.index()));
-                    if number % 50 == 0 {
+                    if number.is_multiple_of(50) {
                         let signed = runtime.block_on(log.checkpoint()).unwrap().checkpoint;
                         say(&format!("checkpoint {} {}", signed.size, signed.root));
                     }

@@ -1,0 +1,101 @@
+//! Whether a log can go on: its leaves must give the root of every checkpoint that it gave away.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use trave_proto::checkpoint::{Checkpoint, NoteVerifier};
+
+use crate::disk::read_small;
+use crate::error::LogError;
+use crate::reading;
+use crate::record::Kind;
+use crate::shared::{Shared, SignedCheckpoint};
+use crate::tree::Edge;
+
+/// The file that holds the last checkpoint once more: what the log gave away, it must be able to continue.
+pub(crate) const CHECKPOINT_FILE: &str = "checkpoint";
+
+/// Holds the leaves against the last checkpoint in the log and the one beside it. If they differ, the kept tree may be at
+/// fault: it is made again from the leaves before the log is refused. Returns whether that was needed.
+pub(crate) fn check(shared: &Arc<Shared>, key: &NoteVerifier) -> Result<bool, LogError> {
+    let in_log = last_checkpoint(shared, key)?;
+    let beside = checkpoint_beside(shared, key)?;
+    let size = |signed: &Option<SignedCheckpoint>| signed.as_ref().map(|signed| signed.checkpoint.size);
+    let (latest, other) = if size(&beside) > size(&in_log) { (beside, in_log) } else { (in_log, beside) };
+    let rebuilt = !agrees(shared, latest.as_ref())?;
+    if rebuilt {
+        shared.rebuild_tree()?;
+    }
+    for signed in [&latest, &other].into_iter().flatten() {
+        must_extend(shared, &signed.checkpoint)?;
+    }
+    shared.catalogue_mut().checkpoint = latest;
+    Ok(rebuilt)
+}
+
+/// Whether the tree's right edge is that of the leaves: the edge at the last checkpoint, proved by its root, and from there
+/// every leaf as the indexes have it. What is signed next rests on this.
+fn agrees(shared: &Arc<Shared>, latest: Option<&SignedCheckpoint>) -> Result<bool, LogError> {
+    let size = shared.tree().size();
+    let mut edge = Edge::default();
+    if let Some(Checkpoint { size: proved, root, .. }) = latest.map(|signed| &signed.checkpoint) {
+        let at = if *proved <= size { shared.tree().edge_at(*proved).ok() } else { None };
+        let Some(at) = at.filter(|at| at.root() == *root) else { return Ok(false) };
+        edge = at;
+    }
+    for entry in reading::Entries::new(shared.clone(), edge.size()..size) {
+        edge.push(entry?.1.hash);
+    }
+    Ok(edge.root() == shared.tree().head())
+}
+
+/// The last checkpoint that the segments hold, with its timestamp token.
+fn last_checkpoint(shared: &Shared, key: &NoteVerifier) -> Result<Option<SignedCheckpoint>, LogError> {
+    let mut tokens = Vec::new();
+    for (path, note) in reading::notes(shared)? {
+        let kind = if note.checkpoint { Kind::Checkpoint } else { Kind::Timestamp };
+        let file = shared.disk.open(&path).map_err(LogError::disk("open", &path))?;
+        let payload = reading::read_record(&*file, &path, note.offset, kind)?;
+        if !note.checkpoint {
+            tokens.push((note.size, bytes::Bytes::from(payload).slice(8..)));
+            continue;
+        }
+        let mut signed = verified(&path, note.offset, payload, key)?;
+        signed.timestamp = tokens.into_iter().find(|(size, _)| *size == note.size).map(|(_, token)| token);
+        return Ok(Some(signed));
+    }
+    Ok(None)
+}
+
+fn checkpoint_beside(shared: &Shared, key: &NoteVerifier) -> Result<Option<SignedCheckpoint>, LogError> {
+    let path = shared.dir.join(CHECKPOINT_FILE);
+    let limit = trave_proto::checkpoint::MAX_NOTE as u64;
+    let note = read_small(&*shared.disk, &path, limit).map_err(LogError::disk("read", &path))?;
+    note.map(|note| verified(&path, 0, note, key)).transpose()
+}
+
+fn verified(
+    path: &Path,
+    offset: u64,
+    note: Vec<u8>,
+    key: &NoteVerifier,
+) -> Result<SignedCheckpoint, LogError> {
+    let checkpoint = Checkpoint::verify(&note, std::slice::from_ref(key))
+        .map_err(|error| LogError::damaged(path, offset, format!("the checkpoint: {error}")))?;
+    Ok(SignedCheckpoint { checkpoint, note: note.into(), timestamp: None })
+}
+
+/// Whether the tree still has the root that `checkpoint` says.
+pub(crate) fn must_extend(shared: &Shared, checkpoint: &Checkpoint) -> Result<(), LogError> {
+    let Checkpoint { size, root, .. } = checkpoint;
+    let leaves = shared.tree().size();
+    if *size > leaves {
+        let what = format!("the log has only {leaves} leaves");
+        return Err(LogError::ContradictsCheckpoint { size: *size, what });
+    }
+    if shared.root(*size)? != *root {
+        let what = "its leaves give another root".to_owned();
+        return Err(LogError::ContradictsCheckpoint { size: *size, what });
+    }
+    Ok(())
+}
