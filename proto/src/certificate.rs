@@ -5,6 +5,7 @@
 //! Standards: X.509 in the profile of RFC 5280, RFC 6960 (OCSP), RFC 9336 (document signing).
 
 mod chain;
+mod security_server;
 pub mod ocsp;
 mod revocation_list;
 mod public_key;
@@ -16,10 +17,11 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use crate::clock::Time;
 use crate::digest::Digest;
 
-pub use chain::{ChainError, MAX_CHAIN, Profile, SecurityServerCertificate, VerifiedChain};
+pub use chain::{ChainError, MAX_CHAIN, VerifiedChain};
 pub use public_key::{KeyError, PublicKey, SignatureAlgorithm, SignatureInvalid};
 pub(crate) use public_key::{VERIFICATION_ALGORITHMS, verify_as_certified};
 pub use revocation_list::{RevocationListError, VerifiedRevocationList};
+pub use security_server::{Profile, SecurityServerCertificate};
 
 /// Largest certificate that is read, in bytes.
 pub const MAX_CERTIFICATE: usize = 16 * 1024;
