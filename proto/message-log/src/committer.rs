@@ -1,8 +1,6 @@
 //! The one writer of a log: gathers what is queued into a group, writes it, makes it durable, and only then tells.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -20,9 +18,6 @@ use crate::keeper::Keeper;
 use crate::open_segment::{self, OpenSegment};
 use crate::segment::{DATA, Item, SegmentHeader};
 use crate::shared::{Closed, Counters, Shared, SignedCheckpoint};
-
-/// How often free space is looked at.
-const SPACE_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What the committer is asked for.
 pub(crate) enum Command {
@@ -54,9 +49,7 @@ pub(crate) struct Committer {
     pub(crate) segment: OpenSegment,
     pub(crate) signer: NoteSigner,
     pub(crate) segment_size: u64,
-    pub(crate) reserve: u64,
     pub(crate) keeper: Keeper,
-    space_seen: Option<Instant>,
 }
 
 impl Committer {
@@ -64,11 +57,10 @@ impl Committer {
         shared: Arc<Shared>,
         segment: OpenSegment,
         signer: NoteSigner,
-        sizes: (u64, u64),
+        segment_size: u64,
         keeper: Keeper,
     ) -> Self {
-        let (segment_size, reserve) = sizes;
-        Self { shared, segment, signer, segment_size, reserve, keeper, space_seen: None }
+        Self { shared, segment, signer, segment_size, keeper }
     }
 
     /// Works until the queue is closed and empty.
@@ -121,7 +113,6 @@ impl Committer {
 
     /// Makes leaves durable, in this order, and returns the index of the first.
     pub(crate) fn commit(&mut self, group: &[Prepared]) -> Result<u64, LogError> {
-        self.look_at_space();
         let first = self.shared.catalogue().open.next();
         let keys: Vec<_> = group.iter().filter_map(|prepared| prepared.content.as_ref()).collect();
         if !keys.is_empty() {
@@ -281,17 +272,6 @@ impl Committer {
         tracing::error!(error = %why, "the message log stops; it must be opened again");
         let why = self.shared.poisoned.get_or_init(|| why).clone();
         LogError::Poisoned(why)
-    }
-
-    fn look_at_space(&mut self) {
-        if self.reserve == 0 || self.space_seen.is_some_and(|seen| seen.elapsed() < SPACE_INTERVAL) {
-            return;
-        }
-        self.space_seen = Some(Instant::now());
-        match self.shared.disk.free_bytes(&self.shared.dir) {
-            Ok(free) => self.shared.disk_full.store(free < self.reserve, Ordering::Relaxed),
-            Err(error) => tracing::warn!(%error, "free space of the log's disk is unknown"),
-        }
     }
 
     /// Ends with an empty group, so that the group before it can never be taken for a torn write.

@@ -28,9 +28,9 @@ pub(crate) fn overwrite(shared: &Shared, exchange: &[u8; 16], before: u64) -> Re
     let mut written: HashMap<PathBuf, Arc<dyn DiskFile>> = HashMap::new();
     for (located, content) in &contents {
         let Some(ciphertext) = (content.length as usize).checked_sub(CONTENT_PREFIX) else { continue };
-        let from = content.offset + (HEADER + CONTENT_PREFIX) as u64;
+        let from = content.offset.saturating_add((HEADER + CONTENT_PREFIX) as u64);
         // The attachment says where the content is; it must be where contents are, before its own leaf.
-        if from + ciphertext as u64 > located.entry.offset {
+        if from.saturating_add(ciphertext as u64) > located.entry.offset {
             return Err(LogError::damaged(&located.path, located.entry.offset, "its content lies elsewhere"));
         }
         let zeros = vec![0; ciphertext];

@@ -94,6 +94,8 @@ fn size_of_note(note: &[u8]) -> Option<u64> {
 pub(crate) trait Index: std::fmt::Debug + Send + Sync {
     /// The leaf at `index`, counted over the whole log; none if it is not in this segment.
     fn leaf(&self, index: u64) -> Result<Option<LeafEntry>, LogError>;
+    /// The leaf at `index` and those near it, which cost nothing more: the index of the first, and all of them.
+    fn leaves_near(&self, index: u64) -> Result<(u64, Vec<LeafEntry>), LogError>;
     /// Leaves about an exchange, in order.
     fn of_exchange(&self, exchange: &[u8; 16]) -> Result<Vec<u64>, LogError>;
     /// Where an artefact's record stands.
@@ -105,6 +107,14 @@ pub(crate) trait Index: std::fmt::Debug + Send + Sync {
 impl Index for MemoryIndex {
     fn leaf(&self, index: u64) -> Result<Option<LeafEntry>, LogError> {
         Ok(Self::leaf(self, index))
+    }
+
+    fn leaves_near(&self, index: u64) -> Result<(u64, Vec<LeafEntry>), LogError> {
+        const NEAR: u64 = 64;
+        let from = index.saturating_sub(self.first) / NEAR * NEAR;
+        let at = usize::try_from(from).unwrap_or(usize::MAX);
+        let near = self.leaves.iter().skip(at).take(NEAR as usize).copied().collect();
+        Ok((self.first + from, near))
     }
 
     fn of_exchange(&self, exchange: &[u8; 16]) -> Result<Vec<u64>, LogError> {

@@ -1,10 +1,12 @@
-//! What is done behind the committer's back, so that no exchange waits for it: writing the index of a closed segment, and
-//! preparing the next segment's file.
+//! What is done behind the committer's back, so that no exchange waits for it: writing the index of a closed segment,
+//! preparing the next segment's file, and looking how much space is left.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use trave_proto::digest::Digest;
 
@@ -18,6 +20,9 @@ use crate::shared::{Closed, Shared};
 fn spare_name(number: u64) -> String {
     format!("spare-{number}.tmp")
 }
+
+/// How often free space is looked at.
+const SPACE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The thread that keeps house.
 #[derive(Debug)]
@@ -33,14 +38,15 @@ enum Job {
 }
 
 impl Keeper {
-    /// Starts the thread. Spare files have `segment_size` bytes.
-    pub(crate) fn start(shared: Arc<Shared>, segment_size: u64) -> std::io::Result<Self> {
+    /// Starts the thread. Spare files have `segment_size` bytes; with fewer than `reserve` bytes free, the disk is full.
+    pub(crate) fn start(shared: Arc<Shared>, segment_size: u64, reserve: u64) -> std::io::Result<Self> {
+        look_at_space(&shared, reserve);
         let (jobs, todo) = channel();
         let spare = Arc::new(Mutex::new(None));
         let made = spare.clone();
-        let thread = std::thread::Builder::new()
-            .name("log-keeper".into())
-            .spawn(move || work(&shared, segment_size, &todo, &made))?;
+        let thread = std::thread::Builder::new().name("log-keeper".into()).spawn(move || {
+            work(&shared, (segment_size, reserve), &todo, &made);
+        })?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread), spare })
     }
 
@@ -81,9 +87,21 @@ impl Drop for Keeper {
     }
 }
 
-fn work(shared: &Shared, segment_size: u64, todo: &Receiver<Job>, spare: &Mutex<Option<(PathBuf, u64)>>) {
+fn work(
+    shared: &Shared,
+    (segment_size, reserve): (u64, u64),
+    todo: &Receiver<Job>,
+    spare: &Mutex<Option<(PathBuf, u64)>>,
+) {
     let mut made = 0_u64;
-    while let Ok(job) = todo.recv() {
+    loop {
+        let job = match todo.recv_timeout(SPACE_INTERVAL) {
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => None,
+            Ok(job) => Some(job),
+        };
+        look_at_space(shared, reserve);
+        let Some(job) = job else { continue };
         match job {
             Job::Closed(segment, index, chain) => keep_index(shared, &segment, &index, chain),
             Job::Spare => {
@@ -99,6 +117,14 @@ fn work(shared: &Shared, segment_size: u64, todo: &Receiver<Job>, spare: &Mutex<
                 }
             }
         }
+    }
+}
+
+/// Says whether the disk is full: then exchanges are refused, and what is left is for the log's own small records.
+fn look_at_space(shared: &Shared, reserve: u64) {
+    match shared.disk.free_bytes(&shared.dir) {
+        Ok(free) => shared.disk_full.store(free < reserve, Ordering::Relaxed),
+        Err(error) => tracing::warn!(%error, "free space of the log's disk is unknown"),
     }
 }
 

@@ -103,10 +103,10 @@ impl Log {
             recovery::open(&disk, &dir, &options.signer.verifier(), options.segment_size)?;
         recovered.erasures_redone = erasure::redo(&shared)?;
         let thread = LogError::disk("start a thread for", &dir);
-        let keeper = Keeper::start(shared.clone(), options.segment_size).map_err(thread)?;
+        let keeper = Keeper::start(shared.clone(), options.segment_size, options.reserve).map_err(thread)?;
         keeper.prepare_spare();
-        let sizes = (options.segment_size, options.reserve);
-        let mut committer = Committer::new(shared.clone(), segment, options.signer.clone(), sizes, keeper);
+        let mut committer =
+            Committer::new(shared.clone(), segment, options.signer.clone(), options.segment_size, keeper);
         let origin = options.signer.name();
         committer.commit(&[started(origin, &options.release, recovered.records, options.clock.now())])?;
         // A group should leave room for others in its segment.

@@ -92,12 +92,15 @@ pub(crate) fn read_record(
     kind: Kind,
 ) -> Result<Vec<u8>, LogError> {
     let mut bytes = [0; HEADER];
+    // An attachment says where a content lies: a place that no file has must not overflow.
+    let after = offset.checked_add(HEADER as u64);
+    let after = after.ok_or_else(|| LogError::damaged(path, offset, "no file has such a place"))?;
     file.read_exact_at(&mut bytes, offset).map_err(LogError::disk("read", path))?;
     let header = Header::read(&bytes).filter(|header| header.kind == kind);
     let header =
         header.ok_or_else(|| LogError::damaged(path, offset, format!("no record of kind {kind:?}")))?;
     let mut payload = vec![0; header.len];
-    file.read_exact_at(&mut payload, offset + HEADER as u64).map_err(LogError::disk("read", path))?;
+    file.read_exact_at(&mut payload, after).map_err(LogError::disk("read", path))?;
     let erased = kind == Kind::Content && record::is_overwritten(&payload);
     if !erased && !header.covers(&payload) {
         return Err(LogError::damaged(path, offset, "the record's checksum is wrong"));
@@ -241,29 +244,40 @@ pub(crate) fn notes(shared: &Shared) -> Result<Vec<(PathBuf, NoteEntry)>, LogErr
 pub(crate) struct Entries {
     shared: Arc<Shared>,
     range: std::ops::Range<u64>,
-    /// The closed segment that was last looked at: its range and its index.
-    last: Option<(std::ops::Range<u64>, Arc<dyn Index>)>,
+    /// What was read last: the index of the first, and the entries.
+    near: (u64, Vec<LeafEntry>),
 }
 
 impl Entries {
     pub(crate) fn new(shared: Arc<Shared>, range: std::ops::Range<u64>) -> Self {
-        Self { shared, range, last: None }
+        Self { shared, range, near: (0, Vec::new()) }
     }
 
     fn entry(&mut self, index: u64) -> Result<(u64, LeafEntry), LogError> {
-        if !self.last.as_ref().is_some_and(|(range, _)| range.contains(&index)) {
-            let catalogue = self.shared.catalogue();
-            if let Some(entry) = catalogue.open.leaf(index) {
-                return Ok((index, entry));
+        if self.cached(index).is_none() {
+            let segment = {
+                let catalogue = self.shared.catalogue();
+                let after = catalogue.closed.partition_point(|segment| segment.first <= index);
+                let closed = after.checked_sub(1).map(|at| catalogue.closed[at].clone());
+                match closed.filter(|segment| index < segment.first + segment.count) {
+                    Some(segment) => Some(segment),
+                    None => {
+                        self.near = catalogue.open.leaves_near(index)?;
+                        None
+                    }
+                }
+            };
+            if let Some(segment) = segment {
+                self.near = segment.index().leaves_near(index)?;
             }
-            let after = catalogue.closed.partition_point(|segment| segment.first <= index);
-            let segment = after.checked_sub(1).map(|at| &catalogue.closed[at]);
-            self.last =
-                segment.map(|segment| (segment.first..segment.first + segment.count, segment.index()));
         }
-        let found = self.last.as_ref().map(|(_, segment)| segment.leaf(index)).transpose()?.flatten();
         let size = self.range.end;
-        found.map(|entry| (index, entry)).ok_or(LogError::OutOfRange { asked: index, size })
+        self.cached(index).map(|entry| (index, entry)).ok_or(LogError::OutOfRange { asked: index, size })
+    }
+
+    fn cached(&self, index: u64) -> Option<LeafEntry> {
+        let (first, entries) = &self.near;
+        entries.get(usize::try_from(index.checked_sub(*first)?).ok()?).copied()
     }
 }
 

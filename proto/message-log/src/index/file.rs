@@ -118,6 +118,16 @@ fn leaf_row(leaf: &LeafEntry) -> Vec<u8> {
     [&offset[..], &time, &[leaf.kind], &leaf.exchange, leaf.hash.as_ref()].concat()
 }
 
+fn read_leaf(row: &[u8]) -> Option<LeafEntry> {
+    Some(LeafEntry {
+        offset: number(row),
+        time: number(row.get(8..)?).cast_signed(),
+        kind: *row.get(16)?,
+        exchange: row.get(17..33)?.try_into().ok()?,
+        hash: Digest::from_slice(row.get(33..)?)?,
+    })
+}
+
 impl IndexHead {
     fn to_bytes(&self) -> Vec<u8> {
         let (min, max) = self.times.unwrap_or((i64::MAX, i64::MIN));
@@ -251,17 +261,17 @@ impl Index for IndexFile {
         let Some(row) = index.checked_sub(self.head.first).filter(|row| *row < self.head.count) else {
             return Ok(None);
         };
-        let row = self.row(&*self.file()?, self.tables()[0], row)?;
-        let mut exchange = [0; 16];
-        exchange.copy_from_slice(&row[17..33]);
-        let hash = Digest::from_slice(&row[33..]);
-        Ok(hash.map(|hash| LeafEntry {
-            offset: number(&row),
-            time: number(&row[8..]).cast_signed(),
-            kind: row[16],
-            exchange,
-            hash,
-        }))
+        Ok(read_leaf(&self.row(&*self.file()?, self.tables()[0], row)?))
+    }
+
+    fn leaves_near(&self, index: u64) -> Result<(u64, Vec<LeafEntry>), LogError> {
+        let per_page = (BODY / LEAF) as u64;
+        let page = index.saturating_sub(self.head.first) / per_page;
+        let from = page * per_page;
+        let body = read_page(&*self.file()?, &self.path, self.tables()[0].page + page)?;
+        let rows = usize::try_from(self.head.count.saturating_sub(from).min(per_page)).unwrap_or(0);
+        let near = body.chunks_exact(LEAF).take(rows).filter_map(read_leaf).collect();
+        Ok((self.head.first + from, near))
     }
 
     fn of_exchange(&self, exchange: &[u8; 16]) -> Result<Vec<u64>, LogError> {

@@ -97,12 +97,17 @@ fn a_full_disk_refuses_exchanges_but_still_logs() {
     let (log, _) = Log::open_on(Arc::new(disk.clone()), options).unwrap();
     append_each(&log, 0..2);
     disk.set_full(true);
-    std::thread::sleep(std::time::Duration::from_millis(250));
-    block_on(log.append(refusal(1), ()).unwrap()).unwrap();
-    assert!(matches!(log.append(message(2), ()), Err(LogError::DiskFull { reserve: 1_048_576 })));
+    eventually(|| matches!(log.append(message(2), ()), Err(LogError::DiskFull { reserve: 1_048_576 })));
     block_on(log.append(refusal(2), ()).unwrap()).unwrap();
     disk.set_full(false);
-    std::thread::sleep(std::time::Duration::from_millis(250));
-    block_on(log.append(refusal(3), ()).unwrap()).unwrap();
-    append_each(&log, 2..3);
+    eventually(|| log.append(message(3), ()).is_ok());
+}
+
+/// Waits for what another thread does within moments.
+fn eventually(mut happens: impl FnMut() -> bool) {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !happens() {
+        assert!(std::time::Instant::now() < end, "it did not happen in 20 s");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
 }
