@@ -4,7 +4,7 @@
 //! What an administrator and an operator would do is done here directly: keys and certificates lie where enrolment puts
 //! them, the global configuration is signed by both configuration keys. Nothing else is different from a real instance.
 
-#![allow(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at what it did not expect")]
 
 mod instance;
 mod server;
@@ -13,6 +13,7 @@ mod configuration;
 mod keys;
 mod caller;
 mod register;
+mod told;
 
 pub use caller::{Answer, Caller, Open, Question, binary, frame};
 pub use configuration::{ConfigurationKeys, grant};
@@ -20,6 +21,7 @@ pub use instance::{Instance, Plan};
 pub use keys::{Identities, Keys, PASSPHRASE};
 pub use register::{Ended, Register, RegisterCall, Script};
 pub use server::{Record, Server};
+pub use told::{exchange_of, manifest_of, told};
 pub use trust_services::Authorities;
 
 /// The time at which every instance begins: 2026-11-21, 10:00 UTC.

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use prost::Message;
 use tokio::net::TcpSocket;
@@ -15,10 +16,12 @@ use trave_host::files;
 use trave_host::keys::Sign;
 use trave_message_log::{Entry, Log, Options, StoredRecord};
 use trave_proto::clock::Clock;
+use trave_proto::identifier::ExchangeId;
 use trave_proto::schema::configuration::SignedConfiguration;
 use trave_proto::schema::log::{GrantChange, Leaf, leaf::Entry as LeafEntry};
 
 use super::keys::{Identities, PASSPHRASE};
+use super::told::{exchange_of, told};
 use super::trust_services::Authorities;
 use super::{Instance, LUEBECK};
 
@@ -40,7 +43,7 @@ pub struct Server {
 }
 
 /// Two years, as certificates have.
-pub(super) const LONG: std::time::Duration = std::time::Duration::from_secs(2 * 365 * 24 * 60 * 60);
+pub(super) const LONG: Duration = Duration::from_secs(2 * 365 * 24 * 60 * 60);
 
 impl Server {
     /// Reserves its address; nothing is there yet.
@@ -81,7 +84,7 @@ impl Server {
         &self,
         authorities: &Authorities,
         key: &dyn Sign,
-        validity: std::time::Duration,
+        validity: Duration,
     ) -> trave_certs::authority::Issued {
         let issued = authorities.signing(self.id, key, validity);
         write_chain(&self.layout().signing_certificate(), &issued.chain);
@@ -155,6 +158,26 @@ impl Server {
     /// The records of its log from `from` on, while it runs.
     pub fn records(&self, from: u64) -> Vec<Record> {
         self.running().records(from).map(Result::unwrap).collect()
+    }
+
+    /// What its log tells of an exchange, in order, while it runs.
+    pub fn tells(&self, exchange: ExchangeId) -> Vec<String> {
+        let records = self.records(0);
+        records.iter().filter(|record| exchange_of(record) == Some(exchange)).map(told).collect()
+    }
+
+    /// Waits until its log tells something; nothing announces a record that nobody waits for.
+    pub async fn until(&self, what: impl Fn(&[String]) -> bool, exchange: ExchangeId) -> Vec<String> {
+        let found = tokio::time::timeout(Duration::from_secs(20), async {
+            loop {
+                let tells = self.tells(exchange);
+                if what(&tells) {
+                    return tells;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        found.await.unwrap_or_else(|_| panic!("{} tells only {:?}", self.id, self.tells(exchange)))
     }
 
     /// How many records its log has, while it runs.

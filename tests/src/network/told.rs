@@ -1,0 +1,66 @@
+//! What a record of a message log says, in one line: what tests compare.
+
+use trave_proto::identifier::ExchangeId;
+use trave_proto::message::Manifest;
+use trave_proto::schema::log::leaf::Entry;
+use trave_proto::schema::message::{Direction, Ending};
+
+use super::server::Record;
+
+/// One line about a record: "sent request 0 end", "refused access_denied by provider_server", "ended failed …".
+pub fn told(record: &Record) -> String {
+    match record.leaf.entry.as_ref().expect("a leaf has an entry") {
+        Entry::Message(message) => {
+            let manifest = Manifest::parse(message.manifest.clone()).unwrap();
+            let way = if message.sent { "sent" } else { "received" };
+            let direction = match manifest.direction {
+                Direction::Request => "request",
+                Direction::Response => "response",
+                Direction::Unspecified => "nothing",
+            };
+            let ending = match manifest.ending {
+                Ending::Continue => "continue",
+                Ending::End => "end",
+                Ending::Abort => "abort",
+                Ending::Unspecified => "?",
+            };
+            format!("{way} {direction} {} {ending}", manifest.index)
+        }
+        Entry::Ended(ended) => {
+            let outcome = ended.outcome().as_str_name().trim_start_matches("OUTCOME_").to_lowercase();
+            let reached =
+                ended.register_reached().as_str_name().trim_start_matches("REGISTER_REACHED_").to_lowercase();
+            let (reason, side) = (&ended.reason, &ended.side);
+            format!("ended {outcome} {reason} by {side}, register {reached}")
+        }
+        Entry::Refusal(refusal) => format!("refused {} by {}", refusal.reason, refusal.side),
+        Entry::Grant(grant) => format!("grant {}", grant.id),
+        Entry::Erasure(_) => "erasure".into(),
+        Entry::Configuration(adopted) => {
+            format!("configuration {} from {}", adopted.number, adopted.source)
+        }
+        Entry::Degradation(degradation) => format!("degradation {}", degradation.kind),
+        Entry::Read(_) => "read".into(),
+        Entry::Act(_) => "act".into(),
+        Entry::Started(_) => "started".into(),
+    }
+}
+
+/// The exchange that a record is about.
+pub fn exchange_of(record: &Record) -> Option<ExchangeId> {
+    match record.leaf.entry.as_ref()? {
+        Entry::Message(message) => Some(Manifest::parse(message.manifest.clone()).unwrap().exchange),
+        Entry::Ended(ended) => ExchangeId::from_slice(&ended.exchange_id).ok(),
+        Entry::Refusal(refusal) => ExchangeId::from_slice(&refusal.exchange_id).ok(),
+        Entry::Erasure(erasure) => ExchangeId::from_slice(&erasure.exchange_id).ok(),
+        _ => None,
+    }
+}
+
+/// The manifest of a record of a message.
+pub fn manifest_of(record: &Record) -> Option<Manifest> {
+    match record.leaf.entry.as_ref()? {
+        Entry::Message(message) => Some(Manifest::parse(message.manifest.clone()).unwrap()),
+        _ => None,
+    }
+}
