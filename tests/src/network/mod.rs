@@ -21,7 +21,7 @@ pub use instance::{Instance, Plan};
 pub use keys::{Identities, Keys, PASSPHRASE};
 pub use register::{Ended, Register, RegisterCall, Script};
 pub use server::{Record, Server};
-pub use told::{exchange_of, manifest_of, told};
+pub use told::{exchange_of, manifest_of, summary, told};
 pub use trust_services::Authorities;
 
 /// The time at which every instance begins: 2026-11-21, 10:00 UTC.

@@ -21,7 +21,7 @@ use trave_proto::schema::configuration::SignedConfiguration;
 use trave_proto::schema::log::{GrantChange, Leaf, leaf::Entry as LeafEntry};
 
 use super::keys::{Identities, PASSPHRASE};
-use super::told::{exchange_of, told};
+use super::told::summary;
 use super::trust_services::Authorities;
 use super::{Instance, LUEBECK};
 
@@ -162,8 +162,7 @@ impl Server {
 
     /// What its log tells of an exchange, in order, while it runs.
     pub fn tells(&self, exchange: ExchangeId) -> Vec<String> {
-        let records = self.records(0);
-        records.iter().filter(|record| exchange_of(record) == Some(exchange)).map(told).collect()
+        summary(&self.records(0), exchange)
     }
 
     /// Waits until its log tells something; nothing announces a record that nobody waits for.

@@ -46,6 +46,24 @@ pub fn told(record: &Record) -> String {
     }
 }
 
+/// What records tell of an exchange, in order, each direction's messages taken together: "sent request end". How many
+/// messages a direction has depends on what was there within a millisecond, and says nothing.
+pub fn summary(records: &[Record], exchange: ExchangeId) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for record in records.iter().filter(|record| exchange_of(record) == Some(exchange)) {
+        let line = told(record);
+        let words: Vec<&str> = line.split(' ').collect();
+        let [way @ ("sent" | "received"), direction, _, ending] = words[..] else {
+            lines.push(line);
+            continue;
+        };
+        let continued = format!("{way} {direction} continue");
+        lines.retain(|line| *line != continued);
+        lines.push(format!("{way} {direction} {ending}"));
+    }
+    lines
+}
+
 /// The exchange that a record is about.
 pub fn exchange_of(record: &Record) -> Option<ExchangeId> {
     match record.leaf.entry.as_ref()? {
