@@ -13,7 +13,7 @@ use crate::global_configuration::Configuration;
 use crate::identifier::ExchangeId;
 use crate::message::{Content, Manifest, Salt};
 use crate::schema::configuration::{SignedAnchor, SignedConfiguration};
-use crate::schema::log::leaf::Entry;
+use crate::schema::log::{Leaf, leaf::Entry};
 use crate::schema::message as message_schema;
 use crate::schema::proof::{self as schema, ContentState, Record};
 
@@ -105,7 +105,13 @@ impl ProofBuilder {
         }
     }
 
-    /// Adds a record: each message, and the records of the exchange's end and of its erasure, if there are any.
+    /// Whether a record of the exchange is part of its proof: its messages, and the records of its end and of its erasure.
+    /// A refusal is none: there is no message to prove.
+    pub fn takes(leaf: &Leaf) -> bool {
+        matches!(leaf.entry, Some(Entry::Message(_) | Entry::Ended(_) | Entry::Erasure(_)))
+    }
+
+    /// Adds a record that the builder [takes](Self::takes).
     pub fn record(&mut self, record: Exported) -> Result<(), BuildError> {
         let index = record.index;
         let refused = |why: String| BuildError::Leaf { index, why };

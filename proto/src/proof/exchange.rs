@@ -119,10 +119,12 @@ pub(super) fn completeness(reading: &Reading<'_>) -> Found<Completeness> {
     let detail = format!("{requests} messages of the request, {responses} of the response");
     if let Some(noted) = &reading.ended {
         if (noted.entry.requests, noted.entry.responses) != (requests, responses) {
+            // What was withheld, and what was lost when the log itself failed, look the same from here.
             let (requests, responses) = (noted.entry.requests, noted.entry.responses);
-            let why =
-                format!("the log holds {requests} and {responses} messages of it, the file others: {detail}");
-            return Err(Failure::Fails(why));
+            let why = format!(
+                "its end was recorded after {requests} and {responses} messages, the file has {detail}"
+            );
+            return Err(Failure::CannotTell(why));
         }
         if !matches!(noted.entry.outcome(), Outcome::Failed | Outcome::Aborted | Outcome::Unknown) {
             return Err(Failure::fails("the record of its end says nothing"));
