@@ -106,7 +106,9 @@ impl Committer {
             }
             Command::Erase(exchange, before, done) => {
                 let erased = healthy.and_then(|()| erasure::overwrite(&self.shared, &exchange, before));
-                let _ = done.send(erased.map_err(|error| self.poison(error)));
+                let failed =
+                    |error: LogError| if error.is_failed_write() { self.poison(error) } else { error };
+                let _ = done.send(erased.map_err(failed));
             }
         }
     }

@@ -10,17 +10,18 @@ use crate::entry::kind;
 use crate::error::LogError;
 use crate::reading;
 use crate::record::{CONTENT_PREFIX, HEADER};
-use crate::shared::Shared;
+use crate::shared::{Recovered, Shared};
 
 /// Makes unreadable the contents of `exchange` in the leaves before index `before`, where the erasure is logged. Returns
-/// how many there are. Done twice, it changes nothing more.
+/// how many there are. Done twice, it changes nothing more. A record that cannot be read does not keep the others from
+/// being erased; the error is told afterwards.
 pub(crate) fn overwrite(shared: &Shared, exchange: &[u8; 16], before: u64) -> Result<u64, LogError> {
-    let mut contents = Vec::new();
+    let (mut contents, mut unreadable) = (Vec::new(), None);
     for index in reading::of_exchange(shared, exchange)?.into_iter().take_while(|index| *index < before) {
-        let located = reading::locate(shared, index)?;
-        let raw = located.read()?;
-        if let Some(content) = raw.attachment.content {
-            contents.push((located, content));
+        let read = reading::locate(shared, index).and_then(|located| Ok((located.read()?, located)));
+        match read {
+            Ok((raw, located)) => contents.extend(raw.attachment.content.map(|content| (located, content))),
+            Err(error) => unreadable = Some(error),
         }
     }
     let slots: Vec<_> = contents.iter().map(|(_, content)| content.key_slot).collect();
@@ -31,7 +32,9 @@ pub(crate) fn overwrite(shared: &Shared, exchange: &[u8; 16], before: u64) -> Re
         let from = content.offset.saturating_add((HEADER + CONTENT_PREFIX) as u64);
         // The attachment says where the content is; it must be where contents are, before its own leaf.
         if from.saturating_add(ciphertext as u64) > located.entry.offset {
-            return Err(LogError::damaged(&located.path, located.entry.offset, "its content lies elsewhere"));
+            unreadable =
+                Some(LogError::damaged(&located.path, located.entry.offset, "its content lies elsewhere"));
+            continue;
         }
         let zeros = vec![0; ciphertext];
         located.file.write_all_at(&zeros, from).map_err(LogError::disk("overwrite", &located.path))?;
@@ -40,24 +43,27 @@ pub(crate) fn overwrite(shared: &Shared, exchange: &[u8; 16], before: u64) -> Re
     for (path, file) in &written {
         file.sync().map_err(LogError::disk("sync", path))?;
     }
-    Ok(contents.len() as u64)
+    unreadable.map_or(Ok(contents.len() as u64), Err)
 }
 
 /// Does again the erasures of the last run, that is, since the log was last opened: a crash may have come between the act
 /// and its effect.
-pub(crate) fn redo(shared: &Arc<Shared>) -> Result<u64, LogError> {
-    let mut redone = 0;
+pub(crate) fn redo(shared: &Arc<Shared>, recovered: &mut Recovered) -> Result<(), LogError> {
     let size = shared.catalogue().open.next();
     for entry in reading::Entries::new(shared.clone(), 0..size).rev() {
         let (index, entry) = entry?;
         match entry.kind {
             kind::STARTED => break,
             kind::ERASURE => {
-                overwrite(shared, &entry.exchange, index)?;
-                redone += 1;
+                recovered.erasures_redone += 1;
+                match overwrite(shared, &entry.exchange, index) {
+                    Err(error) if error.is_failed_write() => return Err(error),
+                    Err(error) => recovered.warnings.push(error.in_full()),
+                    Ok(_) => {}
+                }
             }
             _ => {}
         }
     }
-    Ok(redone)
+    Ok(())
 }

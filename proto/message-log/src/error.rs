@@ -99,6 +99,11 @@ impl LogError {
         Self::Damaged { path: path.to_owned(), offset, what: what.into() }
     }
 
+    /// Whether something could not be written or made durable: then what the disk holds is unknown.
+    pub(crate) fn is_failed_write(&self) -> bool {
+        matches!(self, Self::Disk { what, .. } if !matches!(*what, "read" | "open" | "list"))
+    }
+
     /// The error with its causes, in one line.
     pub(crate) fn in_full(&self) -> String {
         let mut text = self.to_string();

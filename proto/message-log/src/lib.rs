@@ -42,8 +42,7 @@ pub use error::LogError;
 pub use log::{Log, Options};
 pub use pending::{Logged, Pending};
 pub use reading::{ContentState, StoredRecord};
-pub use recovery::Recovered;
-pub use shared::{Counters, SignedCheckpoint};
+pub use shared::{Counters, Recovered, SignedCheckpoint};
 
 #[cfg(test)]
 mod tests;

@@ -29,8 +29,8 @@ use crate::keeper::Keeper;
 use crate::pending::Pending;
 use crate::prepare::{check_size, prepare, started};
 use crate::reading::{self, StoredRecord};
-use crate::recovery::{self, Opened, Recovered};
-use crate::shared::{Counters, Shared, SignedCheckpoint, TREE_DIR};
+use crate::recovery::{self, Opened};
+use crate::shared::{Counters, Recovered, Shared, SignedCheckpoint, TREE_DIR};
 
 /// How a log is opened.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl Log {
         let lock = lock.ok_or(LogError::Locked { path: lock_path })?;
         let Opened { shared, segment, mut recovered } =
             recovery::open(&disk, &dir, &options.signer.verifier(), options.segment_size)?;
-        recovered.erasures_redone = erasure::redo(&shared)?;
+        erasure::redo(&shared, &mut recovered)?;
         let thread = LogError::disk("start a thread for", &dir);
         let keeper = Keeper::start(shared.clone(), options.segment_size, options.reserve).map_err(thread)?;
         keeper.prepare_spare();
@@ -109,19 +109,8 @@ impl Log {
             Committer::new(shared.clone(), segment, options.signer.clone(), options.segment_size, keeper);
         let origin = options.signer.name();
         committer.commit(&[started(origin, &options.release, recovered.records, options.clock.now())])?;
-        // A group should leave room for others in its segment.
-        let batch_bytes = usize::try_from(options.segment_size / 4).unwrap_or(LIMITS.batch_bytes);
-        let limits = Limits { batch_bytes: batch_bytes.min(LIMITS.batch_bytes), ..LIMITS };
-        let queue = Arc::new(Queue::new(options.gauge, limits));
-        let served = queue.clone();
-        let thread = std::thread::Builder::new()
-            .name("log-committer".into())
-            .spawn(move || {
-                // Whatever ends the committer, nobody may wait for it any longer.
-                let _close = CloseOnExit(served.clone());
-                committer.run(&served);
-            })
-            .map_err(LogError::disk("start a thread for", &dir))?;
+        let queue = Arc::new(Queue::new(options.gauge, limits(options.segment_size)));
+        let thread = serve(committer, queue.clone()).map_err(LogError::disk("start a thread for", &dir))?;
         let inner = Inner {
             shared,
             queue,
@@ -305,6 +294,21 @@ impl Log {
             NotQueued::Closed(_) => self.0.shared.healthy().err().unwrap_or(LogError::Closed),
         })
     }
+}
+
+/// A group should leave room for others in its segment.
+fn limits(segment_size: u64) -> Limits {
+    let batch_bytes = usize::try_from(segment_size / 4).unwrap_or(LIMITS.batch_bytes);
+    Limits { batch_bytes: batch_bytes.min(LIMITS.batch_bytes), ..LIMITS }
+}
+
+/// Starts the committer's thread.
+fn serve(committer: Committer, queue: Arc<Queue<Command>>) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("log-committer".into()).spawn(move || {
+        // Whatever ends the committer, nobody may wait for it any longer.
+        let _close = CloseOnExit(queue.clone());
+        committer.run(&queue);
+    })
 }
 
 impl Inner {

@@ -18,23 +18,8 @@ use crate::keys::KeyFiles;
 use crate::open_segment::{self, OpenSegment};
 use crate::scan::{Extent, Scanner, Tail};
 use crate::segment::{self, SegmentHeader};
-use crate::shared::{Catalogue, Closed, Shared, TREE_DIR, grow};
+use crate::shared::{Catalogue, Closed, Recovered, Shared, TREE_DIR, grow};
 use crate::tree::Tree;
-
-/// What was found, and done, when the log was opened.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Recovered {
-    /// Leaves in the log, before the one that says that it was opened.
-    pub records: u64,
-    /// Bytes of a write that was never acknowledged, overwritten with zeros.
-    pub cut_bytes: u64,
-    /// Indexes of closed segments that were missing or damaged and were made again.
-    pub indexes_rebuilt: u64,
-    /// Whether the tree was made again from the leaves.
-    pub tree_rebuilt: bool,
-    /// Erasures of the last run that were done again, in case it was interrupted.
-    pub erasures_redone: u64,
-}
 
 /// What the committer begins with.
 pub(crate) struct Opened {

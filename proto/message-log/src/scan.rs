@@ -1,4 +1,8 @@
 //! Reading a segment file from end to end: how far it is whole, and whether what follows is a torn write or damage.
+//!
+//! What rests on assumption: a sector of 512 bytes is written whole or not at all; and the very last group, if it is not
+//! whole, was never acknowledged. A clean end therefore adds an empty group behind the last, and a checkpoint is kept in a
+//! file of its own besides, so that damage in the last group cannot pass for a torn write below what was given away.
 
 use std::path::{Path, PathBuf};
 

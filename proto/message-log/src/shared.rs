@@ -27,6 +27,23 @@ pub struct SignedCheckpoint {
     pub timestamp: Option<Bytes>,
 }
 
+/// What was found, and done, when the log was opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Leaves in the log, before the one that says that it was opened.
+    pub records: u64,
+    /// Bytes of a write that was never acknowledged, overwritten with zeros.
+    pub cut_bytes: u64,
+    /// Indexes of closed segments that were missing or damaged and were made again.
+    pub indexes_rebuilt: u64,
+    /// Whether the tree was made again from the leaves.
+    pub tree_rebuilt: bool,
+    /// Erasures of the last run that were done again, in case it was interrupted.
+    pub erasures_redone: u64,
+    /// What is wrong but does not keep the log from going on, in words.
+    pub warnings: Vec<String>,
+}
+
 /// Counts since the log was opened, for metrics.
 #[derive(Debug, Default)]
 pub struct Counters {

@@ -106,3 +106,24 @@ fn a_record_without_content_says_so() {
     assert!(matches!(log.append(entry, ()), Err(LogError::Refused(_))));
     assert!(!dir.path().join("keys/keys-0000000000.bin").exists());
 }
+
+#[test]
+fn a_damaged_record_does_not_keep_the_others_from_being_erased() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open(options(dir.path())).unwrap();
+    append_each(&log, 0..40);
+    block_on(log.append(message(0), ()).unwrap()).unwrap();
+    let stored = log.exchange(exchange(0)).unwrap()[0].attachment.content.unwrap();
+    let path = dir.path().join("segments").join(format!("segment-{:020}.log", stored.segment));
+    let mut bytes = std::fs::read(&path).unwrap();
+    // In the leaf, which follows its content.
+    bytes[stored.offset as usize + stored.length as usize + 40] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    let told = block_on(log.erase(exchange(0), "operator", "request")).unwrap_err();
+    assert!(matches!(told, LogError::Damaged { .. }), "{told}");
+    assert_eq!(log.record(41).unwrap().content, ContentState::Erased);
+    append_each(&log, 41..42);
+    drop(log);
+    let (_, recovered) = Log::open(options(dir.path())).unwrap();
+    assert_eq!((recovered.erasures_redone, recovered.warnings.len()), (1, 1));
+}
