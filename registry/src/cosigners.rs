@@ -18,7 +18,6 @@ use trave_proto::schema::management::CosignRequest;
 
 use crate::config::Cosigner;
 use crate::cosigner::{LAST_NUMBER, REASON};
-use crate::publication::acts_of;
 use crate::state::Store;
 
 /// How long a cosigner has to answer.
@@ -151,7 +150,7 @@ async fn missed(store: &Store, last: u64, request: &CosignRequest) -> Result<Vec
         let signed = encoded.and_then(|bytes| SignedConfiguration::decode(bytes).ok());
         let signed =
             signed.ok_or_else(|| Unsigned::because(format!("configuration {number} is not kept")))?;
-        let acts = acts_of(&*store.lock().await, &signed.configuration);
+        let acts = store.lock().await.acts_of(&signed.configuration);
         missed.push(CosignRequest { proposed: Some(signed), acts, missed: Vec::new() });
     }
     Ok(missed)

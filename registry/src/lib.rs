@@ -7,7 +7,7 @@
 //!
 //! The modules stand from the door to the cellar: each imports only from those below it.
 
-// pub mod command_line;
+pub mod command_line;
 pub mod ceremony;
 pub mod administrator;
 pub mod central_server;

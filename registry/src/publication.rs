@@ -14,7 +14,6 @@ use trave_host::config::with_causes;
 use trave_host::drain::Drain;
 use trave_host::keys::NoteKey;
 use trave_proto::clock::{Clock, Time};
-use trave_proto::digest::Digest;
 use trave_proto::global_configuration::{Anchor, Configuration, ConfigurationError, sign_configuration};
 use trave_proto::management::{Validity, check_genesis, follow};
 use trave_proto::schema::configuration::{GlobalConfiguration, SignedConfiguration};
@@ -179,7 +178,7 @@ impl Publication {
 
     /// The proposal with the registry's own signature and the acts that lead to it.
     async fn request(&self, proposal: Bytes) -> CosignRequest {
-        let acts = acts_of(&*self.store.lock().await, &proposal);
+        let acts = self.store.lock().await.acts_of(&proposal);
         let sign = |content: &[u8]| self.key.sign(content);
         let own = sign_configuration(&proposal, &self.key_name, sign);
         let proposed = SignedConfiguration { configuration: proposal, signatures: vec![own] };
@@ -213,11 +212,4 @@ impl Publication {
         }
         Ok(())
     }
-}
-
-/// The acts that lead to a configuration, as it names them, in its order.
-pub(crate) fn acts_of(state: &State, configuration: &Bytes) -> Vec<SignedAct> {
-    let configuration = GlobalConfiguration::decode(configuration.clone()).unwrap_or_default();
-    let digests = configuration.acts.iter().filter_map(|digest| Digest::from_slice(digest));
-    digests.filter_map(|digest| state.act_by_digest(&digest).map(|record| record.signed.clone())).collect()
 }

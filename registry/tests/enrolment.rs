@@ -1,5 +1,7 @@
 //! Enrolment of a security server: by one-time token, decided by two administrators, ending with certificates that hold.
 
+#![allow(clippy::unwrap_used, reason = "a failure of the helpers is a failure of the test")]
+
 mod network;
 
 use std::sync::Arc;

@@ -1,6 +1,12 @@
 //! What somebody can do who has taken over the registry's machine, with every key that lies there: nothing that a
 //! security server would adopt.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a failure of the helpers is a failure of the test"
+)]
+
 mod network;
 
 use std::time::Duration;
@@ -118,7 +124,7 @@ async fn root_on_the_registry_alone_cannot_make_a_configuration_nor_have_one_sig
         applicant: by_root(Role::Applicant),
         approver: by_root(Role::Approver),
     };
-    assert!(root.refused(&forged, &[both.clone()]).await.contains("not a listed administrator"));
+    assert!(root.refused(&forged, std::slice::from_ref(&both)).await.contains("not a listed administrator"));
     let applied = frauke.apply(purpose("neugier"), DAY).await.unwrap();
     let applied = frauke.pending(applied).await.unwrap().signed;
     let half = SignedAct { approver: by_root(Role::Approver), ..applied.clone() };

@@ -141,9 +141,12 @@ impl State {
         self.acts.get(id)
     }
 
-    /// The act with this digest.
-    pub(crate) fn act_by_digest(&self, digest: &Digest) -> Option<&ActRecord> {
-        self.by_digest.get(digest).and_then(|id| self.acts.get(id))
+    /// The acts that lead to an encoded configuration, as it names them, in its order.
+    pub(crate) fn acts_of(&self, configuration: &Bytes) -> Vec<SignedAct> {
+        let configuration = GlobalConfiguration::decode(configuration.clone()).unwrap_or_default();
+        let digests = configuration.acts.iter().filter_map(|digest| Digest::from_slice(digest));
+        let ids = digests.filter_map(|digest| self.by_digest.get(&digest));
+        ids.filter_map(|id| self.acts.get(id).map(|record| record.signed.clone())).collect()
     }
 
     /// All acts, oldest first.

@@ -1,0 +1,255 @@
+//! The changes for which an administrator can apply, as commands.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use trave_proto::certificate::Certificate;
+use trave_proto::schema::configuration::{
+    Administrator, CatalogueEntry, GlobalConfiguration, Member, SecurityServer, Service, ServiceKind,
+    Subsystem,
+};
+use trave_proto::schema::management::{RemoveKey, SuspendSecurityServer, act::Change};
+
+use super::Failure;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ChangeCommand {
+    /// Members: organisations of the instance
+    #[command(subcommand)]
+    Member(MemberCommand),
+    /// Subsystems of a member
+    #[command(subcommand)]
+    Subsystem(SubsystemCommand),
+    /// Security servers
+    #[command(subcommand)]
+    Server(ServerCommand),
+    /// Services of the catalogue
+    #[command(subcommand)]
+    Service(ServiceCommand),
+    /// Purposes of the catalogue
+    #[command(subcommand)]
+    Purpose(CatalogueCommand),
+    /// Legal bases of the catalogue
+    #[command(subcommand)]
+    LegalBasis(CatalogueCommand),
+    /// Administrators
+    #[command(subcommand)]
+    Administrator(AdministratorCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum MemberCommand {
+    /// Register a member, or change its name; its subsystems stay
+    Add {
+        /// INSTANCE/CLASS/MEMBER
+        id: String,
+        /// Its name, for people
+        #[arg(long)]
+        name: String,
+    },
+    /// Remove a member without servers and services
+    Remove {
+        /// INSTANCE/CLASS/MEMBER
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SubsystemCommand {
+    /// Register a subsystem of a registered member
+    Add {
+        /// INSTANCE/CLASS/MEMBER/SUBSYSTEM
+        id: String,
+        /// Its name, for people
+        #[arg(long)]
+        name: String,
+    },
+    /// Remove a subsystem that no server hosts
+    Remove {
+        /// INSTANCE/CLASS/MEMBER/SUBSYSTEM
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ServerCommand {
+    /// Register a security server, or change its entry; its keys come by enrolment
+    Add {
+        /// INSTANCE/CLASS/MEMBER/SERVER
+        id: String,
+        /// host:port of its door for other security servers
+        #[arg(long)]
+        address: String,
+        /// A subsystem that is registered on it
+        #[arg(long = "subsystem")]
+        subsystems: Vec<String>,
+    },
+    /// Suspend a security server: nobody talks to it
+    Suspend {
+        /// INSTANCE/CLASS/MEMBER/SERVER
+        id: String,
+    },
+    /// End a suspension
+    Resume {
+        /// INSTANCE/CLASS/MEMBER/SERVER
+        id: String,
+    },
+    /// Remove a security server; its certificates are revoked
+    Remove {
+        /// INSTANCE/CLASS/MEMBER/SERVER
+        id: String,
+    },
+    /// Take one of its keys out of force; its certificate is revoked
+    RemoveKey {
+        /// INSTANCE/CLASS/MEMBER/SERVER
+        id: String,
+        /// SHA-256 of the key's SubjectPublicKeyInfo, or of the log's public key, in hexadecimal
+        key: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ServiceCommand {
+    /// Register a service, or change its entry
+    Add(ServiceArguments),
+    /// Remove a service
+    Remove {
+        /// INSTANCE/CLASS/MEMBER/SUBSYSTEM/SERVICE
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ServiceArguments {
+    /// INSTANCE/CLASS/MEMBER/SUBSYSTEM/SERVICE
+    id: String,
+    /// Its title, for people
+    #[arg(long)]
+    title: String,
+    /// It speaks REST, not gRPC
+    #[arg(long, conflicts_with = "methods")]
+    rest: bool,
+    /// A method: /package.Service/Method, /package.Service/* or /*
+    #[arg(long = "method", required_unless_present = "rest")]
+    methods: Vec<String>,
+    /// Code of a purpose for which it may be called
+    #[arg(long = "purpose", required = true)]
+    purposes: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CatalogueCommand {
+    /// Register an entry, or change it
+    Add {
+        /// 1 to 64 characters of A-Z a-z 0-9 . _ -
+        code: String,
+        /// What it means, in English
+        #[arg(long)]
+        text: String,
+        /// What it means, in German
+        #[arg(long)]
+        text_de: String,
+        /// Where it is laid down
+        #[arg(long)]
+        citation: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AdministratorCommand {
+    /// Register an administrator by the key of a certificate
+    Add {
+        /// The person's name
+        name: String,
+        /// Member class for which the person acts
+        #[arg(long)]
+        class: String,
+        /// The person's certificate, PEM
+        #[arg(long)]
+        certificate: PathBuf,
+    },
+    /// Remove an administrator
+    Remove {
+        /// The person's name
+        name: String,
+    },
+}
+
+/// The change that a command stands for, given the configuration in force.
+pub(super) fn change_of(
+    command: ChangeCommand,
+    configuration: &GlobalConfiguration,
+) -> Result<Change, Failure> {
+    Ok(match command {
+        ChangeCommand::Member(MemberCommand::Add { id, name }) => {
+            let known = configuration.members.iter().find(|member| member.id == id);
+            let subsystems = known.map(|member| member.subsystems.clone()).unwrap_or_default();
+            Change::PutMember(Member { id, name, subsystems })
+        }
+        ChangeCommand::Member(MemberCommand::Remove { id }) => Change::RemoveMember(id),
+        ChangeCommand::Subsystem(command) => subsystem(command, configuration)?,
+        ChangeCommand::Server(command) => server(command)?,
+        ChangeCommand::Service(ServiceCommand::Add(arguments)) => service(arguments),
+        ChangeCommand::Service(ServiceCommand::Remove { id }) => Change::RemoveService(id),
+        ChangeCommand::Purpose(command) => Change::PutPurpose(catalogue_entry(command)),
+        ChangeCommand::LegalBasis(command) => Change::PutLegalBasis(catalogue_entry(command)),
+        ChangeCommand::Administrator(AdministratorCommand::Add { name, class, certificate }) => {
+            let certificate = Certificate::from_der(&CertificateDer::from_pem_file(&certificate)?)?;
+            let key = certificate.spki_digest().to_bytes();
+            let public_key = certificate.spki().to_vec().into();
+            Change::PutAdministrator(Administrator { name, class, key, public_key })
+        }
+        ChangeCommand::Administrator(AdministratorCommand::Remove { name }) => {
+            Change::RemoveAdministrator(name)
+        }
+    })
+}
+
+fn subsystem(command: SubsystemCommand, configuration: &GlobalConfiguration) -> Result<Change, Failure> {
+    let (SubsystemCommand::Add { id, .. } | SubsystemCommand::Remove { id }) = &command;
+    let owner = id.rsplit_once('/').map_or("", |(member, _)| member);
+    let member = configuration.members.iter().find(|member| member.id == owner);
+    let mut member = member.cloned().ok_or_else(|| format!("{owner:?} is no registered member"))?;
+    let before = member.subsystems.len();
+    member.subsystems.retain(|subsystem| subsystem.id != *id);
+    match command {
+        SubsystemCommand::Add { id, name } => member.subsystems.push(Subsystem { id, name }),
+        SubsystemCommand::Remove { id } if member.subsystems.len() == before => {
+            return Err(format!("{id:?} is no registered subsystem").into());
+        }
+        SubsystemCommand::Remove { .. } => {}
+    }
+    Ok(Change::PutMember(member))
+}
+
+fn server(command: ServerCommand) -> Result<Change, Failure> {
+    Ok(match command {
+        ServerCommand::Add { id, address, subsystems } => {
+            Change::PutSecurityServer(SecurityServer { id, address, subsystems, ..Default::default() })
+        }
+        ServerCommand::Suspend { id } => {
+            Change::SuspendSecurityServer(SuspendSecurityServer { id, suspended: true })
+        }
+        ServerCommand::Resume { id } => {
+            Change::SuspendSecurityServer(SuspendSecurityServer { id, suspended: false })
+        }
+        ServerCommand::Remove { id } => Change::RemoveSecurityServer(id),
+        ServerCommand::RemoveKey { id, key } => {
+            let key = hex::decode(key).map_err(|_| "the key is not in hexadecimal")?.into();
+            Change::RemoveKey(RemoveKey { security_server: id, key })
+        }
+    })
+}
+
+fn service(arguments: ServiceArguments) -> Change {
+    let ServiceArguments { id, title, rest, methods, purposes } = arguments;
+    let kind = if rest { ServiceKind::Rest } else { ServiceKind::Grpc };
+    Change::PutService(Service { id, title, kind: kind.into(), methods, purposes })
+}
+
+fn catalogue_entry(command: CatalogueCommand) -> CatalogueEntry {
+    let CatalogueCommand::Add { code, text, text_de, citation } = command;
+    CatalogueEntry { code, text, text_de, citation }
+}

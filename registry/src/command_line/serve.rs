@@ -1,0 +1,52 @@
+//! Running a registry or a cosigner until the process is told to stop.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use trave_host::logging::{Format, begin};
+use trave_proto::clock::Clock;
+
+use super::Failure;
+use crate::config::{CosignerSettings, RegistrySettings};
+use crate::{Cosigner, Registry};
+
+#[derive(Debug, Args)]
+pub(super) struct ServeArguments {
+    /// The configuration file
+    #[arg(long, env = "TRAVE_CONFIG")]
+    config: PathBuf,
+    /// What is logged: error, warn, info, debug, or a filter
+    #[arg(long, default_value = "info")]
+    log: String,
+    /// Log in JSON also at a terminal, one object per line
+    #[arg(long)]
+    log_json: bool,
+}
+
+impl ServeArguments {
+    fn begin_log(&self) -> Result<(), Failure> {
+        let format = if self.log_json { Format::Json } else { Format::Automatic };
+        Ok(begin(&self.log, format)?)
+    }
+}
+
+pub(super) async fn registry(arguments: ServeArguments, clock: Arc<dyn Clock>) -> Result<(), Failure> {
+    arguments.begin_log()?;
+    let settings = RegistrySettings::load(&arguments.config)?;
+    let registry = Registry::start(settings, clock).await?;
+    registry.drain().on_signals()?;
+    registry.drain().begun().await;
+    registry.stop().await;
+    Ok(())
+}
+
+pub(super) async fn cosigner(arguments: ServeArguments, clock: Arc<dyn Clock>) -> Result<(), Failure> {
+    arguments.begin_log()?;
+    let settings = CosignerSettings::load(&arguments.config)?;
+    let cosigner = Cosigner::start(settings, clock).await?;
+    cosigner.drain().on_signals()?;
+    cosigner.drain().begun().await;
+    cosigner.stop().await;
+    Ok(())
+}
