@@ -1,6 +1,7 @@
 //! The central registry as a whole: its state, its doors, and the publication of configurations.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,9 @@ use trave_certs::service::TrustServices;
 use trave_host::drain::Drain;
 use trave_host::listen::{Limits, ListenError, Listener, TowerToHyperService};
 use trave_host::tls::{self, Clients, Http, TlsError};
+use trave_proto::checkpoint::{CheckpointError, NoteSigner};
 use trave_proto::clock::Clock;
+use trave_proto::global_configuration::Anchor;
 
 use crate::config::{RegistrySettings, TrustServicesSettings};
 use crate::cosigners::Cosigners;
@@ -30,9 +33,12 @@ pub enum RegistryError {
     /// Its state.
     #[error("the registry's state cannot be opened")]
     Store(#[source] StoreError),
+    /// Opening the state was broken off.
+    #[error("opening the registry's state was broken off")]
+    Task(#[source] tokio::task::JoinError),
     /// The name of its log.
     #[error("the registry's log cannot be named after the instance")]
-    Log(#[source] trave_proto::checkpoint::CheckpointError),
+    Log(#[source] CheckpointError),
     /// A door.
     #[error("the registry cannot listen")]
     Listen(#[source] ListenError),
@@ -68,8 +74,7 @@ impl Registry {
         let cosigners = cosigners.map_err(RegistryError::Tls)?;
         let signer = settings.log_key.into_signer(&format!("{}/registry", settings.anchor.instance()));
         let signer = signer.map_err(RegistryError::Log)?;
-        let store = Store::open(&settings.data, signer, &settings.anchor, clock.clone());
-        let store = Arc::new(store.map_err(RegistryError::Store)?);
+        let store = open_store(settings.data, signer, settings.anchor.clone(), clock.clone()).await?;
         let wake = Arc::new(Notify::new());
         let registration = Arc::new(Registration {
             store: store.clone(),
@@ -166,6 +171,17 @@ impl Doors {
         };
         Ok(Self { public: public.map_err(RegistryError::Listen)?, trust_services })
     }
+}
+
+async fn open_store(
+    data: PathBuf,
+    signer: NoteSigner,
+    anchor: Anchor,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<Store>, RegistryError> {
+    // It reads the whole log.
+    let opened = tokio::task::spawn_blocking(move || Store::open(&data, signer, &anchor, clock)).await;
+    opened.map_err(RegistryError::Task)?.map(Arc::new).map_err(RegistryError::Store)
 }
 
 async fn admin_door(

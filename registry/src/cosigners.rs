@@ -10,7 +10,7 @@ use trave_host::client::Channel;
 use trave_host::config::with_causes;
 use trave_host::stubs::management::cosigner_service_client::CosignerServiceClient;
 use trave_host::tls::{self, Http, Identity, Pinned, TlsError};
-use trave_proto::clock::Clock;
+use trave_proto::clock::{Clock, Time};
 use trave_proto::digest::Digest;
 use trave_proto::global_configuration::{Anchor, MAX_CONFIGURATION};
 use trave_proto::schema::configuration::{GlobalConfiguration, KeySignature, SignedConfiguration};
@@ -31,7 +31,7 @@ pub(crate) enum Asked {
     /// Enough have signed.
     Signed(SignedConfiguration),
     /// All cosigners say that the proposal is too old and that they signed none of its number.
-    Stale { digest: Digest },
+    Stale { digest: Digest, issued: Time },
     /// Signatures are missing.
     Missing { number: u64, missing: String },
 }
@@ -58,7 +58,7 @@ impl Cosigners {
     /// Asks one after another until enough have signed. Each sees the signatures before its own.
     pub(crate) async fn ask(&self, mut request: CosignRequest, anchor: &Anchor, store: &Store) -> Asked {
         let mut signed = request.proposed.clone().unwrap_or_default();
-        let number = number_of(&signed.configuration);
+        let proposed = GlobalConfiguration::decode(signed.configuration.clone()).unwrap_or_default();
         let mut missing = Vec::new();
         let mut stale = 0;
         for (cosigner, client) in &self.0 {
@@ -78,9 +78,10 @@ impl Cosigners {
             return Asked::Signed(signed);
         }
         if stale > 0 && stale == self.0.len() {
-            return Asked::Stale { digest: Digest::of(&signed.configuration) };
+            let issued = Time::from_millis(proposed.issued_ms);
+            return Asked::Stale { digest: Digest::of(&signed.configuration), issued };
         }
-        Asked::Missing { number, missing: missing.join("; ") }
+        Asked::Missing { number: proposed.number, missing: missing.join("; ") }
     }
 }
 

@@ -26,6 +26,8 @@ use crate::trust_services::{certify, revoke_unlisted};
 /// After this time a failed attempt is made again, then after twice as long, up to [`LAST_RETRY`].
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(60);
+/// A proposal of this age may be abandoned, if the cosigners find it too old.
+const OLD: Duration = Duration::from_secs(5 * 60);
 
 /// Why nothing could be published.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +35,9 @@ pub(crate) enum PublicationError {
     /// Signatures are missing.
     #[error("configuration {number} awaits signatures: {missing}")]
     Unsigned { number: u64, missing: String },
+    /// This clock and the cosigners' differ too much.
+    #[error("the cosigners hold a new proposal for an old one: the registry's clock is behind theirs")]
+    Clocks,
     /// Signed, but not as security servers demand.
     #[error("the signed configuration would be refused by every security server")]
     Unacceptable(#[source] ConfigurationError),
@@ -156,7 +161,11 @@ impl Publication {
         let asked = self.cosigners.ask(request, &self.anchor, &self.store).await;
         let signed = match asked {
             Asked::Signed(signed) => signed,
-            Asked::Stale { digest } => {
+            Asked::Stale { digest, issued } => {
+                // A proposal that is new by this clock and old by theirs would be so again and again.
+                if self.clock.now().since(issued) < OLD {
+                    return Err(PublicationError::Clocks);
+                }
                 let mut state = self.store.lock().await;
                 let abandoned = Event::Abandoned(digest.to_bytes());
                 return self.store.record(&mut state, abandoned).await.map_err(PublicationError::Journal);

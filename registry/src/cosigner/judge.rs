@@ -235,3 +235,7 @@ fn last_configuration(memory: &Memory) -> Result<Option<GlobalConfiguration>, Re
 fn decode(bytes: &[u8]) -> Result<GlobalConfiguration, Refusal> {
     decode_canonical("global configuration", bytes).map_err(|source| Refusal::Encoding { source })
 }
+
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;

@@ -64,6 +64,11 @@ impl Journal {
         pending.await.map(|_| ()).map_err(JournalError::Log)
     }
 
+    /// Signs a checkpoint over all that is durable: from then on the log cannot take it back unseen.
+    pub(super) async fn checkpoint(&self) -> Result<(), JournalError> {
+        self.log.checkpoint().await.map(drop).map_err(JournalError::Log)
+    }
+
     /// Ends the log in order.
     pub(super) fn close(&self) {
         self.log.close();

@@ -110,6 +110,10 @@ impl Store {
             keep_file(&self.configurations, latest, true);
             self.latest.store(Some(latest.clone()));
             self.changed.send_replace(latest.configuration.number());
+            if let Err(error) = self.journal.checkpoint().await {
+                let error = trave_host::config::with_causes(&error);
+                tracing::warn!(error, "the registry's log could not be checkpointed");
+            }
         }
         Ok(())
     }
