@@ -6,6 +6,8 @@
 pub mod cli;
 pub mod security_server;
 mod listener;
+mod proof;
+mod journal;
 pub mod upkeep;
 mod exchange;
 mod services;

@@ -3,3 +3,4 @@
 pub(crate) mod agency;
 pub(crate) mod peer;
 pub(crate) mod operations;
+pub(crate) mod operator;

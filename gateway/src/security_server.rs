@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::custody::{BatchSigner, Custody, CustodyError, Layout};
 use crate::exchange::{Admission, Exchanges, ReplayGuard, Route, Routes, VerifiedRecently};
 use crate::listener::agency::{AgencyDoor, AgencyDoorError, pin};
-use crate::listener::{operations, peer};
+use crate::listener::{operations, operator, peer};
 use crate::metrics::Metrics;
 use crate::recorder::Recorder;
 use crate::services::Services;
@@ -112,10 +112,12 @@ impl SecurityServer {
         let agency = doors.iter().map(AgencyDoor::local_addr).collect();
         let told = operations::open(&config).await.map_err(StartError::Listen)?;
         let operations = told.as_ref().and_then(Listener::local_addr);
+        let operator_socket = Listener::unix(&config.operator_socket()).map_err(StartError::Listen)?;
         let upkeep = Upkeep::start(&config, &exchanges, identity, begun, &drain);
         if let Some(told) = told {
             drain.spawn(operations::serve(told, figures, Arc::clone(&upkeep), drain.clone()));
         }
+        drain.spawn(operator::serve(operator_socket, Arc::clone(&exchanges), upkeep, drain.clone()));
         drain.spawn(peer::serve(listener, Arc::clone(&exchanges), drain.clone()));
         for door in doors {
             drain.spawn(door.serve(Arc::clone(&exchanges), drain.clone()));

@@ -133,6 +133,28 @@ impl Trust {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
     }
 
+    /// A configuration that was ever adopted here, also one that is no longer held in memory. Reads the disk.
+    pub(crate) fn find(&self, digest: &Digest) -> Result<Option<Arc<Configuration>>, TrustError> {
+        if let Some(known) = self.known(digest) {
+            return Ok(Some(known));
+        }
+        for (_, path) in stored(&self.directory)? {
+            let bytes =
+                std::fs::read(&path).map_err(|source| TrustError::Read { path: path.clone(), source })?;
+            if let Ok(found) = Configuration::verify_encoded(bytes.into(), &self.anchor)
+                && found.digest() == *digest
+            {
+                return Ok(Some(Arc::new(found)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The anchor that everything here leads back to.
+    pub(crate) fn anchor(&self) -> &Anchor {
+        &self.anchor
+    }
+
     /// Adopts `signed` if it is newer: verified, current, durable, then in use. `None` if it is already.
     pub fn adopt(&self, signed: &SignedConfiguration) -> Result<Option<Arc<Snapshot>>, TrustError> {
         let configuration = Configuration::verify(signed, &self.anchor).map_err(TrustError::Refused)?;

@@ -23,7 +23,7 @@ use crate::custody::Layout;
 use crate::exchange::Exchanges;
 use conditions::Conditions;
 
-pub(crate) use checkpoints::{SealError, Sealed};
+pub(crate) use checkpoints::SealError;
 pub use status::StatusError;
 pub(crate) use status::own_signer;
 
@@ -99,13 +99,19 @@ impl Upkeep {
         self.begun
     }
 
-    /// What an operator should look at, in words.
-    pub(crate) fn warnings(&self) -> Vec<String> {
-        self.conditions.warnings()
+    /// What an operator should look at, in words: first what keeps the server from its work, then what may.
+    pub(crate) fn concerns(&self) -> Vec<String> {
+        [self.failures(), self.conditions.warnings()].concat()
     }
 
     /// Whether the server can do its work.
     pub(crate) fn health(&self) -> Health {
+        let concerns = self.concerns();
+        if self.failures().is_empty() { Health::Serving(concerns) } else { Health::Failing(concerns) }
+    }
+
+    /// What keeps the server from its work.
+    fn failures(&self) -> Vec<String> {
         let (exchanges, now) = (&self.exchanges, self.exchanges.clock.now());
         let configuration = &exchanges.trust.snapshot().configuration;
         let mut reasons = Vec::new();
@@ -121,12 +127,7 @@ impl Upkeep {
         if let Err(error) = exchanges.own.signer.load().check_current(configuration, now) {
             reasons.push(format!("the signing certificate: {error}"));
         }
-        if reasons.is_empty() {
-            Health::Serving(self.warnings())
-        } else {
-            reasons.extend(self.warnings());
-            Health::Failing(reasons)
-        }
+        reasons
     }
 }
 

@@ -1,6 +1,7 @@
 //! Checkpoints with their timestamps: from then on the log cannot take back what it holds, nor say that it was otherwise
 //! at that time.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -57,12 +58,20 @@ pub(crate) struct Sealed {
 pub(super) struct Sealing {
     turn: tokio::sync::Mutex<()>,
     last: Mutex<Option<Sealed>>,
+    /// When the last checkpoint was signed here: milliseconds since 1970; 0 for never.
+    signed: AtomicI64,
 }
 
 impl Upkeep {
     /// The last checkpoint that has a timestamp.
     pub(crate) fn sealed(&self) -> Option<Sealed> {
         *self.sealing.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When the last checkpoint was signed in this run of the server.
+    pub(crate) fn checkpointed(&self) -> Option<Time> {
+        let millis = self.sealing.signed.load(Ordering::Relaxed);
+        (millis != 0).then(|| Time::from_millis(millis))
     }
 
     /// A checkpoint over everything durable now, with a timestamp.
@@ -73,6 +82,7 @@ impl Upkeep {
         if checkpoint.timestamp.is_some() {
             return Ok(checkpoint);
         }
+        self.sealing.signed.store(self.exchanges.clock.now().as_millis(), Ordering::Relaxed);
         let stamped = self.stamp(&Digest::of(&checkpoint.note)).await;
         let problem = stamped.as_ref().err().map(|error| {
             format!(

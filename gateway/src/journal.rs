@@ -1,0 +1,207 @@
+//! What the message log tells whoever may ask: which exchanges there were, about what, and how they ended.
+
+use std::fmt;
+
+use trave_message_log::{Log, LogError, StoredRecord, kind};
+use trave_proto::clock::Time;
+use trave_proto::identifier::ExchangeId;
+use trave_proto::message::{Direction, Ending, Manifest};
+use trave_proto::schema::log::leaf::Entry as LeafEntry;
+use trave_proto::schema::log::{ExchangeEnded, Outcome, Refusal};
+use trave_proto::schema::operator::{ListLogRequest, ListLogResponse};
+
+/// How an exchange can stand.
+const OUTCOMES: [&str; 6] = ["answered", "failed", "aborted", "refused", "unknown", "in_flight"];
+/// The most that one query shows.
+const MOST: usize = 1_000_000;
+
+/// What is asked for. An empty text asks for everything.
+#[derive(Debug, Default)]
+pub(crate) struct Query {
+    from: i64,
+    /// Not included.
+    to: Option<i64>,
+    client: String,
+    service: String,
+    purpose: String,
+    outcome: String,
+    /// The latest so many.
+    limit: usize,
+}
+
+impl Query {
+    /// Reads a request; an error in words if it asks for what there cannot be.
+    pub(crate) fn read(request: &ListLogRequest) -> Result<Self, String> {
+        if !request.outcome.is_empty() && !OUTCOMES.contains(&request.outcome.as_str()) {
+            return Err(format!(
+                "{:?} is no outcome\nhint: there are {}",
+                request.outcome,
+                OUTCOMES.join(", ")
+            ));
+        }
+        let limit = usize::try_from(request.limit).unwrap_or(MOST);
+        Ok(Self {
+            from: request.from_ms,
+            to: (request.to_ms != 0).then_some(request.to_ms),
+            client: request.client.clone(),
+            service: request.service.clone(),
+            purpose: request.purpose.clone(),
+            outcome: request.outcome.clone(),
+            limit: if limit == 0 { MOST } else { limit.min(MOST) },
+        })
+    }
+
+    fn matches(&self, entry: &ListLogResponse) -> bool {
+        let is = |asked: &str, found: &str| asked.is_empty() || asked == found;
+        entry.time_ms >= self.from
+            && self.to.is_none_or(|to| entry.time_ms < to)
+            && is(&self.client, &entry.client)
+            && is(&self.service, &entry.service)
+            && is(&self.purpose, &entry.purpose)
+            && is(&self.outcome, &entry.outcome)
+    }
+}
+
+/// As the record of the reading keeps it.
+impl fmt::Display for Query {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("log list")?;
+        if self.from != 0 {
+            write!(f, " from={}", Time::from_millis(self.from))?;
+        }
+        if let Some(to) = self.to {
+            write!(f, " to={}", Time::from_millis(to))?;
+        }
+        let texts = [&self.client, &self.service, &self.purpose, &self.outcome];
+        for (name, text) in ["client", "service", "purpose", "outcome"].into_iter().zip(texts) {
+            if !text.is_empty() {
+                write!(f, " {name}={text:?}")?;
+            }
+        }
+        if self.limit < MOST { write!(f, " limit={}", self.limit) } else { Ok(()) }
+    }
+}
+
+/// What an entry of a listing is about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Found {
+    /// An exchange.
+    Exchange(ExchangeId),
+    /// The refusal at this place in the log, of a call that had not become an exchange.
+    Refusal(u64),
+}
+
+/// What matches, the earliest first. `begun` is the place in the log where this run of the server begins. Reads the disk;
+/// holds no more than 24 bytes for each exchange of the time asked for.
+pub(crate) fn find(log: &Log, query: &Query, begun: u64) -> Result<Vec<Found>, LogError> {
+    let mut candidates: Vec<(i64, Found)> = log
+        .tail_ids(Time::from_millis(query.from))?
+        .into_iter()
+        .map(|id| (id.time().as_millis(), Found::Exchange(id)))
+        .collect();
+    for record in log.scan_kind(kind::REFUSAL, 0) {
+        let record = record?;
+        if matches!(&record.leaf.entry, Some(LeafEntry::Refusal(refusal)) if refusal.exchange_id.is_empty()) {
+            candidates.push((record.leaf.logged_ms, Found::Refusal(record.index)));
+        }
+    }
+    candidates.sort_by_key(|(time, _)| *time);
+    let mut found = Vec::new();
+    for (_, one) in candidates.into_iter().rev() {
+        if found.len() == query.limit {
+            break;
+        }
+        if entry(log, one, begun)?.is_some_and(|entry| query.matches(&entry)) {
+            found.push(one);
+        }
+    }
+    found.reverse();
+    Ok(found)
+}
+
+/// The entry; none if the log says of an exchange only that it was erased or looked at. Reads the disk.
+pub(crate) fn entry(log: &Log, found: Found, begun: u64) -> Result<Option<ListLogResponse>, LogError> {
+    match found {
+        Found::Exchange(id) => Ok(of_exchange(id, &log.exchange(id)?, begun)),
+        Found::Refusal(index) => {
+            let record = log.record(index)?;
+            let Some(LeafEntry::Refusal(refusal)) = &record.leaf.entry else { return Ok(None) };
+            Ok(Some(of_refusal(refusal, record.leaf.logged_ms)))
+        }
+    }
+}
+
+fn of_exchange(id: ExchangeId, records: &[StoredRecord], begun: u64) -> Option<ListLogResponse> {
+    let mut entry: Option<ListLogResponse> = None;
+    let (mut answered, mut ended) = (None, None::<&ExchangeEnded>);
+    for record in records {
+        match &record.leaf.entry {
+            Some(LeafEntry::Message(message)) => {
+                let Ok(manifest) = Manifest::parse(message.manifest.clone()) else { continue };
+                let response = manifest.direction == Direction::Response;
+                let side = if message.sent == response { "provider" } else { "client" };
+                let entry = entry.get_or_insert_with(|| about(&manifest, record.leaf.logged_ms, side));
+                *(if response { &mut entry.responses } else { &mut entry.requests }) += 1;
+                match manifest.ending {
+                    Ending::End if response => answered = Some("answered"),
+                    Ending::Abort => answered = Some("aborted"),
+                    _ => {}
+                }
+            }
+            Some(LeafEntry::Ended(end)) => ended = ended.or(Some(end)),
+            Some(LeafEntry::Refusal(refusal)) if entry.is_none() => {
+                entry = Some(of_refusal(refusal, record.leaf.logged_ms));
+            }
+            _ => {}
+        }
+    }
+    let mut entry = entry?;
+    entry.exchange_id = bytes::Bytes::copy_from_slice(id.as_bytes());
+    if !entry.outcome.is_empty() {
+        return Some(entry);
+    }
+    let cut_off = records.last().is_some_and(|last| last.index < begun);
+    let open = if cut_off { "unknown" } else { "in_flight" };
+    entry.outcome = ended.map_or(answered.unwrap_or(open), outcome).into();
+    entry.reason = ended.map(|end| end.reason.clone()).unwrap_or_default();
+    Some(entry)
+}
+
+fn outcome(end: &ExchangeEnded) -> &'static str {
+    match end.outcome() {
+        Outcome::Failed => "failed",
+        Outcome::Aborted => "aborted",
+        Outcome::Unknown | Outcome::Unspecified => "unknown",
+    }
+}
+
+fn about(manifest: &Manifest, time_ms: i64, side: &str) -> ListLogResponse {
+    ListLogResponse {
+        time_ms,
+        client: manifest.client.to_string(),
+        service: manifest.service.to_string(),
+        method: manifest.method.as_ref().map(ToString::to_string).unwrap_or_default(),
+        purpose: manifest.purpose.to_string(),
+        legal_basis: manifest.legal_basis.to_string(),
+        side: side.into(),
+        ..ListLogResponse::default()
+    }
+}
+
+fn of_refusal(refusal: &Refusal, time_ms: i64) -> ListLogResponse {
+    let provider = !refusal.peer.is_empty();
+    ListLogResponse {
+        exchange_id: refusal.exchange_id.clone(),
+        time_ms,
+        client: refusal.client.clone(),
+        service: refusal.service.clone(),
+        method: refusal.method.clone(),
+        purpose: refusal.purpose.clone(),
+        legal_basis: refusal.legal_basis.clone(),
+        outcome: "refused".into(),
+        reason: refusal.reason.clone(),
+        side: if provider { "provider" } else { "client" }.into(),
+        requests: 0,
+        responses: 0,
+    }
+}

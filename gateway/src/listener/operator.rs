@@ -1,0 +1,270 @@
+//! The door for the operator of this security server: a Unix socket that its owner alone can open. Whatever is read or
+//! changed here is logged first, with the user's number as the system tells it.
+
+mod grants;
+
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Response, Status};
+use trave_host::config::with_causes;
+use trave_host::drain::Drain;
+use trave_host::listen::{Connection, Limits, Listener, TowerToHyperService};
+use trave_host::stubs::operator::operator_service_server::{OperatorService, OperatorServiceServer};
+use trave_message_log::LogError;
+use trave_proto::identifier::ExchangeId;
+use trave_proto::schema::log::LogRead;
+use trave_proto::schema::log::leaf::Entry as LeafEntry;
+use trave_proto::schema::operator::{
+    CheckLogRequest, CheckLogResponse, EraseRequest, EraseResponse, GrantEntry, GrantRequest, GrantResponse,
+    ListGrantsRequest, ListGrantsResponse, ListLogRequest, ListLogResponse, ProveRequest, ProveResponse,
+    RevokeGrantRequest, RevokeGrantResponse, StatusRequest, StatusResponse,
+};
+
+use crate::exchange::Exchanges;
+use crate::journal::{self, Query};
+use crate::proof::{self, ExportError};
+use crate::upkeep::Upkeep;
+
+/// The operator's programs at a time.
+const CONNECTIONS: usize = 16;
+/// Longest request, in bytes.
+const MAX_REQUEST: usize = 64 * 1024;
+/// Entries and pieces that wait for a slow reader.
+const WAITING: usize = 16;
+/// Bytes of a proof in one answer.
+const PIECE: usize = 256 * 1024;
+/// Longest name or reason that is logged, in characters.
+const MAX_WORDS: usize = 500;
+
+/// Serves until the server drains.
+pub(crate) async fn serve(listener: Listener, exchanges: Arc<Exchanges>, upkeep: Arc<Upkeep>, drain: Drain) {
+    let desk = Desk { exchanges, upkeep, changes: Arc::default(), tasks: drain.clone() };
+    let service = OperatorServiceServer::new(desk).max_decoding_message_size(MAX_REQUEST);
+    let router = tonic::service::Routes::new(service).into_axum_router();
+    let limits = Limits { connections: CONNECTIONS, ..Limits::default() };
+    let listener = listener.with_limits(limits);
+    listener.serve(drain, move |_: &mut Connection| TowerToHyperService::new(router.clone())).await;
+}
+
+#[derive(Debug, Clone)]
+struct Desk {
+    exchanges: Arc<Exchanges>,
+    upkeep: Arc<Upkeep>,
+    /// Grants change one at a time: logged, then in force, in the same order.
+    changes: Arc<Mutex<()>>,
+    tasks: Drain,
+}
+
+impl Desk {
+    /// Runs `act` to its end, also if the operator's program goes away meanwhile.
+    async fn whole<T: Send + 'static>(
+        &self,
+        act: impl Future<Output = Result<T, Status>> + Send + 'static,
+    ) -> Result<Response<T>, Status> {
+        let done = self.tasks.spawn(act).await.ok().flatten();
+        done.unwrap_or_else(|| Err(Status::unavailable("this security server is stopping")))
+            .map(Response::new)
+    }
+
+    /// Logs that somebody reads, before anything is shown.
+    async fn log_read(&self, read: LogRead) -> Result<(), Status> {
+        let logged = self.exchanges.recorder.event(LeafEntry::Read(read), Vec::new()).await;
+        logged.map(|_| ()).map_err(|error| log_failed(&error))
+    }
+}
+
+/// Who is at the other end: the number that the system tells, and the name that the program gives, if it gives one.
+fn who<T>(request: &Request<T>, declared: &str) -> Result<String, Status> {
+    let connection = request.extensions().get::<Connection>();
+    let peer = connection
+        .map(|connection| connection.peer)
+        .ok_or_else(|| Status::internal("who asks is not known"))?;
+    Ok(if declared.is_empty() {
+        peer.to_string()
+    } else {
+        format!("{peer} ({})", words("the name", declared)?)
+    })
+}
+
+/// Text that is logged: of one line, not empty, not endless.
+fn words(what: &str, text: &str) -> Result<String, Status> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(Status::invalid_argument(format!("{what} is missing")));
+    }
+    if text.chars().count() > MAX_WORDS || text.chars().any(char::is_control) {
+        return Err(Status::invalid_argument(format!(
+            "{what} is not one line of at most {MAX_WORDS} characters"
+        )));
+    }
+    Ok(text.to_owned())
+}
+
+fn exchange_id(bytes: &[u8]) -> Result<ExchangeId, Status> {
+    ExchangeId::from_slice(bytes).map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
+fn log_failed(error: &LogError) -> Status {
+    Status::unavailable(format!("the message log failed: {}", with_causes(error)))
+}
+
+/// Runs what reads the disk where nobody waits for it.
+async fn reading<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, LogError> + Send + 'static,
+) -> Result<T, Status> {
+    let read = tokio::task::spawn_blocking(read).await;
+    read.map_err(|_| Status::internal("reading the message log failed"))?.map_err(|error| log_failed(&error))
+}
+
+fn export_failed(error: &ExportError) -> Status {
+    let code = match error {
+        ExportError::Unknown(_) => Code::NotFound,
+        ExportError::NoMessages(_) => Code::FailedPrecondition,
+        ExportError::Seal(_) => Code::Unavailable,
+        ExportError::Mismatch { .. } | ExportError::DoesNotHold(_) => Code::DataLoss,
+        _ => Code::Internal,
+    };
+    Status::new(code, with_causes(error))
+}
+
+#[tonic::async_trait]
+impl OperatorService for Desk {
+    async fn grant(&self, request: Request<GrantRequest>) -> Result<Response<GrantResponse>, Status> {
+        let operator = who(&request, &request.get_ref().operator)?;
+        let (desk, request) = (self.clone(), request.into_inner());
+        self.whole(async move { desk.make_grant(request, operator).await }).await
+    }
+
+    async fn revoke_grant(
+        &self,
+        request: Request<RevokeGrantRequest>,
+    ) -> Result<Response<RevokeGrantResponse>, Status> {
+        let operator = who(&request, &request.get_ref().operator)?;
+        let (desk, request) = (self.clone(), request.into_inner());
+        self.whole(async move { desk.withdraw_grant(&request.id, operator).await }).await
+    }
+
+    async fn list_grants(
+        &self,
+        _: Request<ListGrantsRequest>,
+    ) -> Result<Response<ListGrantsResponse>, Status> {
+        let grants = self.exchanges.access.list().into_iter().map(|grant| GrantEntry {
+            id: grant.id.clone(),
+            client: grant.client.to_string(),
+            service: grant.service.to_string(),
+            method: grant.method.clone(),
+            purposes: grant.purposes.iter().map(ToString::to_string).collect(),
+            legal_bases: grant.legal_bases.iter().map(ToString::to_string).collect(),
+        });
+        Ok(Response::new(ListGrantsResponse { grants: grants.collect() }))
+    }
+
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        let (exchanges, log) = (&self.exchanges, self.exchanges.recorder.log());
+        let configuration = Arc::clone(&exchanges.trust.snapshot().configuration);
+        let (checkpoint, sealed) = (log.latest_checkpoint(), self.upkeep.sealed());
+        Ok(Response::new(StatusResponse {
+            server: exchanges.own.server.to_string(),
+            release: env!("CARGO_PKG_VERSION").into(),
+            configuration_number: configuration.number(),
+            configuration_valid_until_ms: configuration.valid_until().as_millis(),
+            registry_seen_ms: self.upkeep.registry_seen().map_or(0, |at| at.as_millis()),
+            log_size: log.size(),
+            checkpoint_size: checkpoint.map_or(0, |checkpoint| checkpoint.checkpoint.size),
+            checkpoint_ms: self.upkeep.checkpointed().map_or(0, |at| at.as_millis()),
+            timestamp_ms: sealed.map_or(0, |sealed| sealed.at.as_millis()),
+            exchanges_in_flight: exchanges.gauge.count() as u64,
+            warnings: self.upkeep.concerns(),
+            log_origin: exchanges.own.log_origin.clone(),
+        }))
+    }
+
+    type ListLogStream = ReceiverStream<Result<ListLogResponse, Status>>;
+
+    async fn list_log(
+        &self,
+        request: Request<ListLogRequest>,
+    ) -> Result<Response<Self::ListLogStream>, Status> {
+        let reader = who(&request, &request.get_ref().reader)?;
+        let request = request.into_inner();
+        let reason = words("the reason for reading the log", &request.reason)?;
+        let query = Query::read(&request).map_err(Status::invalid_argument)?;
+        let (log, begun, asked) =
+            (self.exchanges.recorder.log().clone(), self.upkeep.begun(), query.to_string());
+        let found = reading({
+            let log = log.clone();
+            move || journal::find(&log, &query, begun)
+        });
+        let found = found.await?;
+        self.log_read(LogRead { reader, reason, query: asked, results: found.len() as u64 }).await?;
+        let (sender, entries) = mpsc::channel(WAITING);
+        tokio::task::spawn_blocking(move || {
+            for one in found {
+                let entry = journal::entry(&log, one, begun).map_err(|error| log_failed(&error));
+                let Some(entry) = entry.transpose() else { continue };
+                // A reader who has gone needs no more.
+                if sender.blocking_send(entry).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(entries)))
+    }
+
+    type ProveStream = ReceiverStream<Result<ProveResponse, Status>>;
+
+    async fn prove(&self, request: Request<ProveRequest>) -> Result<Response<Self::ProveStream>, Status> {
+        let reader = who(&request, &request.get_ref().reader)?;
+        let request = request.into_inner();
+        let reason = words("the reason for exporting a proof", &request.reason)?;
+        let id = exchange_id(&request.exchange_id)?;
+        let log = self.exchanges.recorder.log().clone();
+        let records = reading(move || log.exchange(id)).await?;
+        let kind = if request.without_content { "proof without contents of" } else { "proof of" };
+        let (query, results) = (format!("{kind} {id}"), records.len() as u64);
+        self.log_read(LogRead { reader, reason, query, results }).await?;
+        let export = proof::export(&self.exchanges, &self.upkeep, id, !request.without_content);
+        let file = export.await.map_err(|error| export_failed(&error))?;
+        let (sender, pieces) = mpsc::channel(WAITING);
+        tokio::spawn(async move {
+            let mut rest = file;
+            while !rest.is_empty() {
+                let chunk = rest.split_to(rest.len().min(PIECE));
+                if sender.send(Ok(ProveResponse { chunk })).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(pieces)))
+    }
+
+    async fn erase(&self, request: Request<EraseRequest>) -> Result<Response<EraseResponse>, Status> {
+        let operator = who(&request, &request.get_ref().operator)?;
+        let request = request.into_inner();
+        let reason = words("the reason for erasing", &request.reason)?;
+        let id = exchange_id(&request.exchange_id)?;
+        let log = self.exchanges.recorder.log().clone();
+        self.whole(async move {
+            let known = log.clone();
+            if reading(move || known.exchange(id)).await?.is_empty() {
+                return Err(Status::not_found(ExportError::Unknown(id).to_string()));
+            }
+            let erased = log.erase(id, &operator, &reason).await;
+            erased.map(|contents| EraseResponse { contents }).map_err(|error| log_failed(&error))
+        })
+        .await
+    }
+
+    async fn check_log(&self, _: Request<CheckLogRequest>) -> Result<Response<CheckLogResponse>, Status> {
+        let log = self.exchanges.recorder.log().clone();
+        let report = reading(move || Ok(log.check())).await?;
+        Ok(Response::new(CheckLogResponse {
+            records: report.records,
+            contents: report.contents,
+            erased: report.erased,
+            problems: report.problems,
+        }))
+    }
+}
