@@ -2,12 +2,21 @@
 //! everything else to standard error.
 
 mod serve;
+mod enrol;
+mod operate;
+mod log;
+mod call;
+mod moment;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use trave_proto::identifier::{ExchangeId, Method, ServiceId, SubsystemId};
+use trave_proto::message::Code;
+
+use moment::Moment;
 
 /// The security server of a Trave instance
 ///
@@ -17,21 +26,18 @@ use clap::{Parser, Subcommand};
 #[command(
     name = "trave-gateway",
     version,
-    after_help = "A new security server: write gateway.toml, `check-config`, `enrol` with the token that the registry's \
-                  administrator hands over, `run`, `grant`.\n\
+    after_help = "A new security server: write gateway.toml, `check-config`, `enrol` with the token that an administrator \
+                  of the registry hands over, `run`, `grant`.\n\
                   Exit status: 0 done, 1 failed, 2 not understood. Data goes to standard output, all else to standard error."
 )]
 struct Cli {
     /// The configuration file; paths in it begin where it stands
-    #[arg(
-        long,
-        short,
-        global = true,
-        value_name = "FILE",
-        default_value = "gateway.toml",
-        env = "TRAVE_GATEWAY_CONFIG"
-    )]
+    #[arg(long, short, global = true, value_name = "FILE", default_value = "gateway.toml")]
+    #[arg(env = "TRAVE_GATEWAY_CONFIG")]
     config: PathBuf,
+    /// The running server's socket for its operator, instead of the configuration's
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -42,6 +48,144 @@ enum Command {
     Run,
     /// Tell everything that is wrong with the configuration file, in one run
     CheckConfig,
+    /// Make keys, and have them certified with a one-time token; run again, it goes on where it was interrupted
+    Enrol(Enrol),
+    /// Let a client call a service here for named purposes; prints the grant's id
+    Grant(Grant),
+    /// Withdraw a grant, at once
+    Revoke {
+        /// The grant's id, as `grants` shows it
+        id: String,
+    },
+    /// Show the grants in force: id, client, service, method, purposes, legal bases, separated by tabs
+    Grants,
+    /// Show how the running server is
+    Status,
+    /// Read the message log; that is logged itself, with the reason
+    #[command(subcommand)]
+    Log(Log),
+    /// Export the proof of an exchange, for anybody who has `trave-verify` and the anchor
+    Proof(Proof),
+    /// Make the contents of an exchange unreadable for good; that it took place stays provable
+    Erase {
+        /// The exchange's id
+        exchange: ExchangeId,
+        /// Why; it is logged
+        #[arg(long)]
+        reason: String,
+    },
+    /// Read the whole message log, and tell what is not as it was written; exit status 1 if anything
+    CheckLog,
+    /// Make a test call as an agency system does, through the running server's door for agency systems
+    Call(Call),
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Enrol {
+    /// The token; others on this machine may see it among the processes
+    #[arg(long)]
+    token: Option<String>,
+    /// A file that holds the token, readable by its owner alone
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Grant {
+    /// Who may call, INSTANCE/CLASS/MEMBER/SUBSYSTEM
+    #[arg(long)]
+    client: SubsystemId,
+    /// What may be called, INSTANCE/CLASS/MEMBER/SUBSYSTEM/SERVICE
+    #[arg(long)]
+    service: ServiceId,
+    /// Which methods: /package.Service/Method, /package.Service/* or /*
+    #[arg(long)]
+    method: String,
+    /// A purpose of the catalogue; may be repeated
+    #[arg(long = "purpose", required = true)]
+    purposes: Vec<Code>,
+    /// A legal basis of the catalogue; may be repeated
+    #[arg(long = "legal-basis", required = true)]
+    legal_bases: Vec<Code>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Log {
+    /// List exchanges and refusals, the earliest first: time, exchange, outcome, side, client, service, method, purpose,
+    /// legal basis, messages of request and response, reason, separated by tabs
+    List(List),
+}
+
+#[derive(Debug, Args)]
+struct List {
+    /// Begun at or after this time, 2026-11-21 or 2026-11-21T10:30:00Z
+    #[arg(long)]
+    from: Option<Moment>,
+    /// Begun before this time
+    #[arg(long)]
+    to: Option<Moment>,
+    /// Asked by this subsystem
+    #[arg(long)]
+    client: Option<SubsystemId>,
+    /// Of this service
+    #[arg(long)]
+    service: Option<ServiceId>,
+    /// For this purpose
+    #[arg(long)]
+    purpose: Option<Code>,
+    /// Ended so: answered, failed, aborted, refused, unknown, in_flight
+    #[arg(long)]
+    outcome: Option<String>,
+    /// The latest so many; 0 for all
+    #[arg(long, default_value_t = 1000)]
+    limit: u32,
+    /// Why the log is read; it is logged
+    #[arg(long)]
+    reason: String,
+}
+
+#[derive(Debug, Args)]
+struct Proof {
+    /// The exchange's id
+    exchange: ExchangeId,
+    /// The new file; "-" is standard output
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Leave out contents and caller context
+    #[arg(long)]
+    without_content: bool,
+    /// Why; it is logged
+    #[arg(long)]
+    reason: String,
+}
+
+#[derive(Debug, Args)]
+struct Call {
+    /// The service, INSTANCE/CLASS/MEMBER/SUBSYSTEM/SERVICE
+    #[arg(long)]
+    service: ServiceId,
+    /// The gRPC method, /package.Service/Method
+    #[arg(long)]
+    method: Method,
+    /// The purpose
+    #[arg(long)]
+    purpose: Code,
+    /// The legal basis
+    #[arg(long)]
+    legal_basis: Code,
+    /// The encoded message: hexadecimal, or @FILE
+    #[arg(long, value_name = "HEX|@FILE", default_value = "")]
+    data: String,
+    /// The subsystem that asks, where there are doors for several
+    #[arg(long)]
+    client: Option<SubsystemId>,
+    /// Who asks, for the record
+    #[arg(long)]
+    user: Option<String>,
+    /// Print the answer's bytes as they are, instead of hexadecimal
+    #[arg(long)]
+    raw: bool,
 }
 
 /// Runs the program: `args` as the system gives them, the program's name first.
@@ -55,7 +199,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     match execute(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -63,9 +207,21 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn execute(cli: Cli) -> anyhow::Result<()> {
+fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
+    let door = operate::Door { config: &cli.config, socket: cli.socket.as_deref() };
     match cli.command {
         Command::Run => serve::run(&cli.config),
         Command::CheckConfig => serve::check_config(&cli.config),
+        Command::Enrol(enrol) => enrol::run(&cli.config, &enrol),
+        Command::Grant(grant) => operate::grant(&door, grant),
+        Command::Revoke { id } => operate::revoke(&door, id),
+        Command::Grants => operate::grants(&door),
+        Command::Status => operate::status(&door),
+        Command::Log(Log::List(list)) => log::list(&door, list),
+        Command::Proof(proof) => log::proof(&door, &proof),
+        Command::Erase { exchange, reason } => log::erase(&door, exchange, reason),
+        Command::CheckLog => return log::check(&door),
+        Command::Call(call) => return call::run(&cli.config, &call),
     }
+    .map(|()| ExitCode::SUCCESS)
 }

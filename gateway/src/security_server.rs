@@ -113,7 +113,7 @@ impl SecurityServer {
         let told = operations::open(&config).await.map_err(StartError::Listen)?;
         let operations = told.as_ref().and_then(Listener::local_addr);
         let operator_socket = Listener::unix(&config.operator_socket()).map_err(StartError::Listen)?;
-        let upkeep = Upkeep::start(&config, &exchanges, identity, begun, &drain);
+        let upkeep = Upkeep::start(&config, &exchanges, identity, begun, &drain).await;
         if let Some(told) = told {
             drain.spawn(operations::serve(told, figures, Arc::clone(&upkeep), drain.clone()));
         }

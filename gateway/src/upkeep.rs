@@ -48,7 +48,7 @@ pub(crate) struct Upkeep {
 
 impl Upkeep {
     /// Starts all of it. `begun` is the place in the log where this run of the server begins.
-    pub(crate) fn start(
+    pub(crate) async fn start(
         config: &Config,
         exchanges: &Arc<Exchanges>,
         identity: Arc<Identity>,
@@ -69,6 +69,7 @@ impl Upkeep {
         });
         upkeep.remember_last_seal();
         let follow = registry::Following::new(config);
+        upkeep.check_pin(&follow).await;
         let spawn = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
             let ends = drain.clone();
             drain.spawn(async move {

@@ -59,6 +59,13 @@ impl Following {
 }
 
 impl Upkeep {
+    /// Whether the registry can be spoken to at all: told before the doors open, as nothing but enrolment changes it.
+    pub(super) async fn check_pin(&self, following: &Following) {
+        if let Err(error) = fetch(&self.layout, &self.exchanges.clock) {
+            self.judge(Err(error), &following.address).await;
+        }
+    }
+
     /// Looks for a newer configuration again and again.
     pub(super) async fn follow_registry(self: Arc<Self>, following: Following) {
         let clock = Arc::clone(&self.exchanges.clock);

@@ -2,6 +2,7 @@
 //! running server in this process.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,7 +65,8 @@ impl Server {
     ) {
         let layout = self.layout();
         for below in ["keys", "certificates", "configurations"] {
-            std::fs::create_dir_all(self.data().join(below)).unwrap();
+            // Of its owner alone: the operator's socket stands in it.
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(self.data().join(below)).unwrap();
         }
         let keys = Identities::get().of(self.id);
         files::create(&self.directory.join("passphrase"), PASSPHRASE.as_bytes()).unwrap();

@@ -1,0 +1,120 @@
+//! Verbs about the message log: list, prove, erase, check.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use bytes::Bytes;
+use trave_host::files;
+use trave_proto::clock::Time;
+use trave_proto::identifier::ExchangeId;
+use trave_proto::schema::operator::{
+    CheckLogRequest, EraseRequest, ListLogRequest, ListLogResponse, ProveRequest,
+};
+
+use super::operate::{Door, said, user};
+use super::{List, Proof};
+
+pub(super) fn list(door: &Door<'_>, list: List) -> anyhow::Result<()> {
+    let text = |value: Option<String>| value.unwrap_or_default();
+    let limit = list.limit;
+    let request = ListLogRequest {
+        from_ms: list.from.map_or(0, |from| from.0.as_millis()),
+        to_ms: list.to.map_or(0, |to| to.0.as_millis()),
+        client: text(list.client.map(|client| client.to_string())),
+        service: text(list.service.map(|service| service.to_string())),
+        purpose: text(list.purpose.map(|purpose| purpose.to_string())),
+        outcome: text(list.outcome),
+        reader: user(),
+        reason: list.reason,
+        limit,
+    };
+    let count = door.with(async |client| {
+        let mut entries = client.list_log(request).await.map_err(said)?.into_inner();
+        let (mut out, mut count) = (std::io::stdout().lock(), 0_u32);
+        while let Some(entry) = entries.message().await.map_err(said)? {
+            writeln!(out, "{}", line(&entry)).context("cannot write")?;
+            count += 1;
+        }
+        Ok(count)
+    })?;
+    if limit != 0 && count == limit {
+        eprintln!("these are the latest {count}\nhint: --limit 0 shows all, --from and --to a part");
+    }
+    Ok(())
+}
+
+fn line(entry: &ListLogResponse) -> String {
+    let exchange =
+        ExchangeId::from_slice(&entry.exchange_id).map_or_else(|_| "-".into(), |id| id.to_string());
+    let time = Time::from_millis(entry.time_ms).to_string();
+    let messages = format!("{}/{}", entry.requests, entry.responses);
+    let columns = [
+        &time,
+        &exchange,
+        &entry.outcome,
+        &entry.side,
+        &entry.client,
+        &entry.service,
+        &entry.method,
+        &entry.purpose,
+        &entry.legal_basis,
+        &messages,
+        &entry.reason,
+    ];
+    columns.map(|column| if column.is_empty() { "-" } else { column.as_str() }).join("\t")
+}
+
+pub(super) fn proof(door: &Door<'_>, proof: &Proof) -> anyhow::Result<()> {
+    let request = ProveRequest {
+        exchange_id: Bytes::copy_from_slice(proof.exchange.as_bytes()),
+        without_content: proof.without_content,
+        reader: user(),
+        reason: proof.reason.clone(),
+    };
+    let file = door.with(async |client| {
+        let mut pieces = client.prove(request).await.map_err(said)?.into_inner();
+        let mut file = Vec::new();
+        while let Some(piece) = pieces.message().await.map_err(said)? {
+            file.extend_from_slice(&piece.chunk);
+        }
+        Ok(file)
+    })?;
+    if proof.out == Path::new("-") {
+        return std::io::stdout().write_all(&file).context("cannot write the proof");
+    }
+    files::create(&proof.out, &file).context("the proof cannot be stored")?;
+    let path = proof.out.display();
+    eprintln!("wrote the proof to {path}, {} bytes", file.len());
+    if !proof.without_content {
+        eprintln!("it holds the contents that are kept: give it only to whoever may read them");
+    }
+    eprintln!("hint: trave-verify {path} --anchor data/anchor");
+    Ok(())
+}
+
+pub(super) fn erase(door: &Door<'_>, exchange: ExchangeId, reason: String) -> anyhow::Result<()> {
+    let exchange_id = Bytes::copy_from_slice(exchange.as_bytes());
+    let request = EraseRequest { exchange_id, operator: user(), reason };
+    let erased = door.with(async |client| client.erase(request).await.map_err(said))?.into_inner();
+    println!(
+        "{} contents of exchange {exchange} are erased; that it took place stays provable",
+        erased.contents
+    );
+    Ok(())
+}
+
+pub(super) fn check(door: &Door<'_>) -> anyhow::Result<ExitCode> {
+    let report = door.with(async |client| client.check_log(CheckLogRequest {}).await.map_err(said))?;
+    let report = report.into_inner();
+    println!(
+        "{} records read, {} contents decrypted, {} contents erased, {} problems",
+        report.records,
+        report.contents,
+        report.erased,
+        report.problems.len()
+    );
+    report.problems.iter().for_each(|problem| println!("problem: {problem}"));
+    Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

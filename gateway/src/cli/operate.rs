@@ -1,0 +1,126 @@
+//! Verbs that speak to the running server through its operator's socket: grants and status.
+
+use std::path::Path;
+
+use anyhow::Context;
+use tonic::Status;
+use trave_host::client::Channel;
+use trave_host::stubs::operator::operator_service_client::OperatorServiceClient;
+use trave_proto::clock::Time;
+use trave_proto::schema::operator::{
+    GrantRequest, ListGrantsRequest, RevokeGrantRequest, StatusRequest, StatusResponse,
+};
+
+use super::Grant;
+use crate::config::Config;
+
+/// How the running server is found.
+#[derive(Debug)]
+pub(super) struct Door<'a> {
+    pub(super) config: &'a Path,
+    pub(super) socket: Option<&'a Path>,
+}
+
+/// A client of the running server.
+pub(super) type Client = OperatorServiceClient<Channel>;
+
+impl Door<'_> {
+    /// Connects, and runs `act` to its end.
+    pub(super) fn with<T>(
+        &self,
+        act: impl AsyncFnOnce(&mut Client) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let socket = match self.socket {
+            Some(socket) => socket.to_owned(),
+            None => Config::read(self.config)?.operator_socket(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.context("the system gives no runtime")?.block_on(async {
+            let channel = Channel::unix(&socket).await.with_context(
+                || "the security server is not reached\nhint: is it running, and is this its user?",
+            )?;
+            act(&mut OperatorServiceClient::new(channel)).await
+        })
+    }
+}
+
+/// What the server says no with, for a person.
+pub(super) fn said(status: Status) -> anyhow::Error {
+    anyhow::Error::msg(status.message().to_owned())
+}
+
+/// The name of the user who works here, for the record; the server notes the number of the user beside it.
+pub(super) fn user() -> String {
+    let names = ["SUDO_USER", "USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok());
+    names.into_iter().find(|name| !name.is_empty()).unwrap_or_default()
+}
+
+pub(super) fn grant(door: &Door<'_>, grant: Grant) -> anyhow::Result<()> {
+    let text = |codes: Vec<trave_proto::message::Code>| codes.iter().map(ToString::to_string).collect();
+    let request = GrantRequest {
+        client: grant.client.to_string(),
+        service: grant.service.to_string(),
+        method: grant.method,
+        purposes: text(grant.purposes),
+        legal_bases: text(grant.legal_bases),
+        operator: user(),
+    };
+    let granted = door.with(async |client| client.grant(request).await.map_err(said))?.into_inner();
+    eprintln!("granted, and in force");
+    println!("{}", granted.id);
+    Ok(())
+}
+
+pub(super) fn revoke(door: &Door<'_>, id: String) -> anyhow::Result<()> {
+    let request = RevokeGrantRequest { id: id.clone(), operator: user() };
+    door.with(async |client| client.revoke_grant(request).await.map_err(said))?;
+    eprintln!("withdrawn: {id} allows nothing any more");
+    Ok(())
+}
+
+pub(super) fn grants(door: &Door<'_>) -> anyhow::Result<()> {
+    let listed = door.with(async |client| client.list_grants(ListGrantsRequest {}).await.map_err(said))?;
+    let grants = listed.into_inner().grants;
+    for grant in &grants {
+        let (purposes, legal_bases) = (grant.purposes.join(","), grant.legal_bases.join(","));
+        let columns = [&grant.id, &grant.client, &grant.service, &grant.method, &purposes, &legal_bases];
+        println!("{}", columns.map(String::as_str).join("\t"));
+    }
+    if grants.is_empty() {
+        eprintln!(
+            "no grant is in force: nobody may call anything here\nhint: `grant` lets a client call a service"
+        );
+    }
+    Ok(())
+}
+
+pub(super) fn status(door: &Door<'_>) -> anyhow::Result<()> {
+    let status = door.with(async |client| client.status(StatusRequest {}).await.map_err(said))?.into_inner();
+    for (name, value) in lines(&status) {
+        println!("{name:<22}{value}");
+    }
+    Ok(())
+}
+
+fn lines(status: &StatusResponse) -> Vec<(&'static str, String)> {
+    let at = |millis: i64, never: &str| match millis {
+        0 => never.to_owned(),
+        millis => Time::from_millis(millis).to_string(),
+    };
+    let until = Time::from_millis(status.configuration_valid_until_ms);
+    let mut lines = vec![
+        ("server", status.server.clone()),
+        ("release", status.release.clone()),
+        ("global configuration", format!("{}, valid until {until}", status.configuration_number)),
+        ("registry seen", at(status.registry_seen_ms, "not since start")),
+        ("message log", format!("{}, {} records", status.log_origin, status.log_size)),
+        (
+            "checkpoint",
+            format!("{} records, {}", status.checkpoint_size, at(status.checkpoint_ms, "before start")),
+        ),
+        ("timestamp", at(status.timestamp_ms, "none yet")),
+        ("exchanges in flight", status.exchanges_in_flight.to_string()),
+    ];
+    lines.extend(status.warnings.iter().map(|warning| ("warning", warning.clone())));
+    lines
+}
