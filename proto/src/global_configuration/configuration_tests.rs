@@ -183,3 +183,25 @@ fn expired_older_and_forked_configurations_are_not_used() {
     assert_eq!(later.check_current(now, Some(&first)), Ok(()), "numbers in between may have been missed");
     assert_eq!(later.follows(&first), Err(AdoptionError::NotNext { number: 5, previous: 1 }));
 }
+
+/// The bytes stand in `proto/vectors/global_configuration`: what one release signed, every later one must verify.
+#[test]
+fn the_vectors_verify_and_nothing_about_them_has_changed() {
+    let anchor_file = include_bytes!("../../vectors/global_configuration/anchor");
+    let hex_file = include_str!("../../vectors/global_configuration/signed-configuration.hex");
+    let anchor = Anchor::parse(anchor_file).unwrap();
+    assert_eq!(anchor, instance().2);
+    let bytes = Bytes::from(hex::decode(hex_file.split_whitespace().collect::<String>()).unwrap());
+    assert_eq!(bytes, signed(&example()).encode_to_vec(), "the encoding or the signature has changed");
+    let configuration = Configuration::verify_encoded(bytes.clone(), &anchor).unwrap();
+    assert_eq!(configuration.number(), 1);
+    assert!(configuration.legal_basis("GewO-14").is_some());
+    // Whatever byte is altered: never another configuration. (Names of keys may change to unknown ones: then the
+    // threshold is not met.)
+    for at in 0..bytes.len() {
+        let mut altered = bytes.to_vec();
+        altered[at] ^= 1;
+        let verified = Configuration::verify_encoded(altered.into(), &anchor);
+        assert!(verified.is_err(), "byte {at}");
+    }
+}
