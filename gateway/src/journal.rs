@@ -92,7 +92,7 @@ pub(crate) enum Found {
 }
 
 /// What matches, the earliest first. `begun` is the place in the log where this run of the server begins. Reads the disk;
-/// holds no more than 24 bytes for each exchange of the time asked for.
+/// holds no more than 32 bytes for each exchange of the time asked for.
 pub(crate) fn find(log: &Log, query: &Query, begun: u64) -> Result<Vec<Found>, LogError> {
     let mut candidates: Vec<(i64, Found)> = log
         .tail_ids(Time::from_millis(query.from))?
@@ -111,22 +111,34 @@ pub(crate) fn find(log: &Log, query: &Query, begun: u64) -> Result<Vec<Found>, L
         if found.len() == query.limit {
             break;
         }
-        if entry(log, one, begun)?.is_some_and(|entry| query.matches(&entry)) {
-            found.push(one);
+        if let Some((index, entry)) = look(log, one, begun)?
+            && query.matches(&entry)
+        {
+            found.push((index, one));
         }
     }
-    found.reverse();
-    Ok(found)
+    // In the log's own order, which tells more than clocks do.
+    found.sort_by_key(|(index, _)| *index);
+    Ok(found.into_iter().map(|(_, one)| one).collect())
 }
 
 /// The entry; none if the log says of an exchange only that it was erased or looked at. Reads the disk.
 pub(crate) fn entry(log: &Log, found: Found, begun: u64) -> Result<Option<ListLogResponse>, LogError> {
+    Ok(look(log, found, begun)?.map(|(_, entry)| entry))
+}
+
+/// The entry, and the place of its first record.
+fn look(log: &Log, found: Found, begun: u64) -> Result<Option<(u64, ListLogResponse)>, LogError> {
     match found {
-        Found::Exchange(id) => Ok(of_exchange(id, &log.exchange(id)?, begun)),
+        Found::Exchange(id) => {
+            let records = log.exchange(id)?;
+            let first = records.first().map(|record| record.index);
+            Ok(first.zip(of_exchange(id, &records, begun)))
+        }
         Found::Refusal(index) => {
             let record = log.record(index)?;
             let Some(LeafEntry::Refusal(refusal)) = &record.leaf.entry else { return Ok(None) };
-            Ok(Some(of_refusal(refusal, record.leaf.logged_ms)))
+            Ok(Some((index, of_refusal(refusal, record.leaf.logged_ms))))
         }
     }
 }
