@@ -20,8 +20,8 @@ use trave_proto::schema::operator::{
     ProveRequest, RevokeGrantRequest, StatusRequest,
 };
 use trave_tests::network::{
-    CLIENT, EMPTY_SERVICE, Instance, LEGAL_BASIS, METHOD, OTHER_CLIENT, OTHER_PURPOSE, PURPOSE, Plan, Question,
-    SERVICE, Server,
+    CLIENT, EMPTY_SERVICE, Instance, LEGAL_BASIS, METHOD, OTHER_CLIENT, OTHER_PURPOSE, PURPOSE, Plan,
+    Question, SERVICE, Server,
 };
 
 type Operator = OperatorServiceClient<Channel>;
@@ -154,7 +154,8 @@ async fn reading_the_log_is_logged_before_anything_is_shown() {
     let mut sh = operator(&instance.sh).await;
     let mut mv = operator(&instance.mv).await;
 
-    let seen: Vec<_> = list(&mut sh, all()).await.into_iter().map(|e| (e.exchange_id, e.outcome, e.reason)).collect();
+    let seen: Vec<_> =
+        list(&mut sh, all()).await.into_iter().map(|e| (e.exchange_id, e.outcome, e.reason)).collect();
     let expected = [
         (id(answered.exchange()), "answered".to_owned(), String::new()),
         (id(refused.exchange()), "refused".to_owned(), "unknown_purpose".to_owned()),
@@ -162,7 +163,8 @@ async fn reading_the_log_is_logged_before_anything_is_shown() {
     ];
     assert_eq!(seen, expected);
     let at_mv = list(&mut mv, all()).await;
-    let outcomes: Vec<_> = at_mv.iter().map(|e| (e.outcome.as_str(), e.side.as_str(), e.purpose.as_str())).collect();
+    let outcomes: Vec<_> =
+        at_mv.iter().map(|e| (e.outcome.as_str(), e.side.as_str(), e.purpose.as_str())).collect();
     assert_eq!(outcomes, [("answered", "provider", PURPOSE), ("refused", "provider", OTHER_PURPOSE)]);
 
     for (request, count) in [
@@ -204,7 +206,11 @@ async fn both_sides_prove_the_same_exchange_and_erasing_leaves_the_proof() {
     let (at_sh, at_mv) =
         (prove(&mut sh, exchange, false).await.unwrap(), prove(&mut mv, exchange, false).await.unwrap());
     let (told_sh, told_mv) = (verify(&at_sh, &anchor), verify(&at_mv, &anchor));
-    assert_eq!((told_sh.conclusion, told_mv.conclusion), (Conclusion::Holds, Conclusion::Holds), "{told_sh:?}");
+    assert_eq!(
+        (told_sh.conclusion, told_mv.conclusion),
+        (Conclusion::Holds, Conclusion::Holds),
+        "{told_sh:?}"
+    );
     let (sh_story, mv_story) = (told_sh.story.unwrap(), told_mv.story.unwrap());
     assert_eq!((sh_story.side, mv_story.side), (Side::Client, Side::Provider));
     assert_eq!(manifests(&at_sh), manifests(&at_mv), "the same messages, byte for byte");
@@ -213,7 +219,9 @@ async fn both_sides_prove_the_same_exchange_and_erasing_leaves_the_proof() {
     for story in [&sh_story, &mv_story] {
         assert_eq!((story.exchange, story.purpose.code.as_str()), (exchange, PURPOSE));
         assert_eq!(story.method.as_ref().unwrap().as_str(), METHOD);
-        assert!(matches!(body(story), ContentStory::Included(bytes) if bytes == framed || bytes == framed[5..]));
+        assert!(
+            matches!(body(story), ContentStory::Included(bytes) if bytes == framed || bytes == framed[5..])
+        );
     }
     assert_eq!(mv_story.grant.unwrap().id, "g1");
 
@@ -283,7 +291,8 @@ async fn the_operators_door_opens_to_its_owner_alone() {
     instance.sh.stop().await;
     assert!(!socket.exists());
     // Where others could reach the socket, the server does not start.
-    std::fs::set_permissions(instance.sh.data(), std::os::unix::fs::PermissionsExt::from_mode(0o750)).unwrap();
+    std::fs::set_permissions(instance.sh.data(), std::os::unix::fs::PermissionsExt::from_mode(0o750))
+        .unwrap();
     let refused = instance.sh.start().await.unwrap_err();
     assert!(trave_host::config::with_causes(&refused).contains("mode 0700"), "{refused:?}");
     instance.stop().await;
