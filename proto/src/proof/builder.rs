@@ -1,13 +1,13 @@
 //! How a security server makes a proof of what its log holds. What is put together here is checked by nobody until it is
 //! verified: whoever exports should call [`verify`](super::verify) before giving the file away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 use super::reading::read_leaf;
 use super::report::Failure;
-use super::{Proof, VERSION};
+use super::{FIRST_LINE, MAX_PROOF, Proof, VERSION, limits};
 use crate::digest::Digest;
 use crate::global_configuration::Configuration;
 use crate::identifier::ExchangeId;
@@ -39,6 +39,9 @@ pub enum BuildError {
         /// Its SHA-256.
         digest: Digest,
     },
+    /// More than a proof may hold.
+    #[error("the exchange is too large for a proof: leave out its contents")]
+    TooLarge,
 }
 
 /// A record of the exchange, as the log holds it.
@@ -86,8 +89,8 @@ pub struct ProofBuilder {
     configurations: BTreeMap<(u64, Digest), SignedConfiguration>,
     artefacts: BTreeMap<Digest, Bytes>,
     records: BTreeMap<u64, Record>,
-    needed_configurations: BTreeMap<Digest, ()>,
-    needed_artefacts: BTreeMap<Digest, ()>,
+    needed_configurations: BTreeSet<Digest>,
+    needed_artefacts: BTreeSet<Digest>,
 }
 
 impl ProofBuilder {
@@ -100,8 +103,8 @@ impl ProofBuilder {
             configurations: BTreeMap::new(),
             artefacts: BTreeMap::new(),
             records: BTreeMap::new(),
-            needed_configurations: BTreeMap::new(),
-            needed_artefacts: BTreeMap::new(),
+            needed_configurations: BTreeSet::new(),
+            needed_artefacts: BTreeSet::new(),
         }
     }
 
@@ -132,10 +135,9 @@ impl ProofBuilder {
             let digest = |bytes: &Bytes| Digest::from_slice(bytes);
             let artefacts =
                 [&entry.chain_digest, &entry.ocsp_digest, &entry.tls_certificate_digest, &entry.grant_digest];
-            self.needed_artefacts.extend(artefacts.into_iter().filter_map(digest).map(|digest| (digest, ())));
+            self.needed_artefacts.extend(artefacts.into_iter().filter_map(digest));
             let configurations = [digest(&entry.configuration_digest), Some(manifest.configuration_digest)];
-            self.needed_configurations
-                .extend(configurations.into_iter().flatten().map(|digest| (digest, ())));
+            self.needed_configurations.extend(configurations.into_iter().flatten());
         }
         raw.leaf = record.leaf;
         raw.index = index;
@@ -147,12 +149,12 @@ impl ProofBuilder {
     /// SHA-256 of each artefact that the records name: encoded chains, OCSP responses, TLS certificates (DER), encoded
     /// leaves of grants.
     pub fn needed_artefacts(&self) -> impl Iterator<Item = Digest> {
-        self.needed_artefacts.keys().copied()
+        self.needed_artefacts.iter().copied()
     }
 
     /// SHA-256 of each configuration that the records and their manifests name.
     pub fn needed_configurations(&self) -> impl Iterator<Item = Digest> {
-        self.needed_configurations.keys().copied()
+        self.needed_configurations.iter().copied()
     }
 
     /// Adds an artefact; what no record names is left out of the file.
@@ -169,15 +171,15 @@ impl ProofBuilder {
     /// The proof, under a checkpoint: its note (C2SP) and its token (RFC 3161, DER; empty while there is none, and then
     /// the proof cannot be told yet).
     pub fn build(mut self, note: Bytes, timestamp_token: Bytes) -> Result<Proof, BuildError> {
-        self.artefacts.retain(|digest, _| self.needed_artefacts.contains_key(digest));
-        self.configurations.retain(|(_, digest), _| self.needed_configurations.contains_key(digest));
+        self.artefacts.retain(|digest, _| self.needed_artefacts.contains(digest));
+        self.configurations.retain(|(_, digest), _| self.needed_configurations.contains(digest));
         let missing = |what| move |digest: &Digest| BuildError::Missing { what, digest: *digest };
-        if let Some(digest) = self.needed_artefacts.keys().find(|digest| !self.artefacts.contains_key(digest))
+        if let Some(digest) = self.needed_artefacts.iter().find(|digest| !self.artefacts.contains_key(digest))
         {
             return Err(missing("artefact")(digest));
         }
         let given = |digest: &&Digest| self.configurations.keys().any(|(_, given)| given == *digest);
-        if let Some(digest) = self.needed_configurations.keys().find(|digest| !given(digest)) {
+        if let Some(digest) = self.needed_configurations.iter().find(|digest| !given(digest)) {
             return Err(missing("configuration")(digest));
         }
         let raw = schema::Proof {
@@ -189,7 +191,10 @@ impl ProofBuilder {
             records: self.records.into_values().collect(),
             checkpoint: Some(schema::Checkpoint { note, timestamp_token }),
         };
-        Ok(Proof { raw })
+        let proof = Proof { raw };
+        let file = proof.encode();
+        let fits = file.len() <= MAX_PROOF && limits::check(&file[FIRST_LINE.len()..]).is_ok();
+        if fits { Ok(proof) } else { Err(BuildError::TooLarge) }
     }
 }
 

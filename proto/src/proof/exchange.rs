@@ -133,6 +133,10 @@ pub(super) fn completeness(reading: &Reading<'_>) -> Found<Completeness> {
     if endings == [Some(Ending::End), Some(Ending::End)] {
         return Ok((Completeness::Whole, detail));
     }
+    if endings[1] == Some(Ending::End) {
+        // A register may answer before it has heard everything; then nobody records the rest of the request.
+        return Ok((Completeness::AnsweredEarly { requests, responses }, detail));
+    }
     if reading.ended.is_some() || endings.contains(&Some(Ending::Abort)) {
         return Ok((Completeness::BrokenOff { requests, responses }, detail));
     }

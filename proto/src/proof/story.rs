@@ -182,6 +182,13 @@ pub struct Answer {
 pub enum Completeness {
     /// Request and response are there from the first to the last message.
     Whole,
+    /// The response is whole; it came before the request had come to its end, which is not in this file.
+    AnsweredEarly {
+        /// Messages of the request.
+        requests: u64,
+        /// Messages of the response.
+        responses: u64,
+    },
     /// It was broken off after so many messages of the request and of the response.
     BrokenOff {
         /// Messages of the request.

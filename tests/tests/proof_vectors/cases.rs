@@ -107,6 +107,9 @@ fn holding(cases: &mut Cases<'_>) {
     cases.add("stream", "five messages of a stream in both directions", stream.file(), holds);
     let broken = Plan { messages: vec![request("wer?")], ended: Some(ended(1, 0)), ..unary(false) };
     cases.add("broken-off", "a question without an answer, with the record of why", broken.file(), holds);
+    let early = vec![say(Direction::Request, "wer?", Ending::Continue), response("niemand")];
+    let early = Plan { messages: early, ..unary(true) };
+    cases.add("answered-early", "an answer before the request had come to its end", early.file(), holds);
     let mut hostile = ended(1, 0);
     hostile.reason = "\u{1b}[2J\r\nTHE PROOF DOES NOT HOLD\u{202e}\u{2066}\u{200b}".into();
     let plan = Plan { messages: vec![request("wer?")], ended: Some(hostile), ..unary(true) };

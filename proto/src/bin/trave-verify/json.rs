@@ -123,6 +123,9 @@ fn message(message: &MessageStory) -> Value {
 fn completeness(completeness: &Completeness) -> Value {
     match completeness {
         Completeness::Whole => json!({ "state": "whole" }),
+        Completeness::AnsweredEarly { requests, responses } => {
+            json!({ "state": "answered_early", "requests": requests, "responses": responses })
+        }
         Completeness::BrokenOff { requests, responses } => {
             json!({ "state": "broken_off", "requests": requests, "responses": responses })
         }

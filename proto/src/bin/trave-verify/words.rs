@@ -84,6 +84,13 @@ pub(crate) fn completeness(lang: Language, completeness: &Completeness) -> Strin
                 "vollständig, von der ersten bis zur letzten Nachricht",
             )
             .to_owned(),
+        Completeness::AnsweredEarly { requests, responses } => {
+            let what = lang.of(
+                "the answer is whole; it came before the end of the request, which is NOT here",
+                "die Antwort ist vollständig; sie kam vor dem Ende der Anfrage, das hier FEHLT",
+            );
+            counted(what, requests, responses)
+        }
         Completeness::BrokenOff { requests, responses } => {
             counted(lang.of("INCOMPLETE, broken off", "UNVOLLSTÄNDIG, abgebrochen"), requests, responses)
         }
