@@ -20,7 +20,7 @@ pub(super) fn checkpoint(proof: &Proof, reading: &Reading<'_>, trust: &Trust) ->
     let log = log_of(&claimed.origin, reading, trust)?;
     let key = NoteVerifier::new(&log.origin, log.public_key).map_err(refused)?;
     let checkpoint = Checkpoint::verify(note, &[key]).map_err(refused)?;
-    let detail = format!("{}, {} records, root {}", checkpoint.origin, checkpoint.size, checkpoint.root);
+    let detail = format!("{}, {}, {}", checkpoint.origin, checkpoint.size, checkpoint.root);
     Ok((checkpoint, detail))
 }
 
@@ -58,7 +58,7 @@ pub(super) fn inclusion(proof: &Proof, checkpoint: &Checkpoint) -> Found<()> {
     }
     let places: Vec<_> = proof.records.iter().take(8).map(|record| record.index.to_string()).collect();
     let more = if proof.records.len() > places.len() { ", …" } else { "" };
-    Ok(((), format!("record {}{more} of {}", places.join(", "), checkpoint.size)))
+    Ok(((), format!("{}{more} / {}", places.join(", "), checkpoint.size)))
 }
 
 /// A timestamp, and the name of the authority that gave it.
@@ -115,6 +115,6 @@ fn check_now(stamped: Stamped, now: Option<Time>) -> Found<Stamped> {
         let why = format!("the timestamp {time} lies in the future of this computer's clock");
         return Err(Failure::CannotTell(why));
     }
-    let detail = format!("{time} by {}", stamped.authority);
+    let detail = format!("{time}, {}", stamped.authority);
     Ok((stamped, detail))
 }

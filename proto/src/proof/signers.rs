@@ -45,7 +45,7 @@ pub(super) fn signatures(reading: &Reading<'_>, trust: &Trust) -> Found<()> {
             .verify_manifest((&message.manifest, &message.signature), configuration, message.at(), &NoMemory)
             .map_err(|error| Failure::because(&message.label(), &error))?;
         let subject = signer.chain().subject();
-        let name = format!("{} on {} ({})", subject.member, subject.server, subject.public_key.algorithm());
+        let name = format!("{}, {} ({})", subject.member, subject.server, subject.public_key.algorithm());
         if !names.contains(&name) {
             names.push(name);
         }

@@ -2,6 +2,7 @@
 
 mod refused;
 mod unreadable;
+mod untrue;
 
 use bytes::Bytes;
 use trave_proto::global_configuration::Anchor;
@@ -78,6 +79,7 @@ pub(crate) fn all(world: &World) -> Vec<Case> {
     holding(&mut cases);
     anchors(&mut cases);
     refused::add(&mut cases);
+    untrue::add(&mut cases);
     unreadable::add(&mut cases);
     cases.list
 }

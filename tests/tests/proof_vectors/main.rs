@@ -61,8 +61,10 @@ fn every_proof_is_judged_for_its_own_reason() {
 #[test]
 fn openssl_agrees_with_what_was_extracted() {
     let world = World::new();
-    for case in cases::all(&world).iter().filter(|case| matches!(case.expected, Expected::Holds)) {
-        openssl::check(case);
+    let names = ["unary-provider", "unary-client", "stream", "content-erased", "broken-off", "anchor-chain"];
+    let cases = cases::all(&world);
+    for name in names {
+        openssl::check(cases.iter().find(|case| case.name == name).unwrap());
     }
 }
 

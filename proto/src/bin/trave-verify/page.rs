@@ -4,7 +4,8 @@ use trave_proto::digest::Digest;
 use trave_proto::global_configuration::Anchor;
 use trave_proto::message::Direction;
 use trave_proto::proof::{
-    Answer, CallerContextStory, Check, ContentStory, MessageStory, Named, Outcome, Proof, Report, Story, Term,
+    Answer, CallerContextStory, Check, CheckName, ContentStory, MessageStory, Named, Outcome, Proof, Report,
+    Story, Term,
 };
 
 use crate::{Language, safe, words};
@@ -146,13 +147,13 @@ impl Page {
         let lang = self.lang;
         if let Some(ended) = &story.ended {
             let at = words::time(lang, ended.at);
-            let text = format!("{at}: {}, {} ({})", ended.outcome, ended.reason, ended.side);
+            let outcome = words::plain(lang, ended.outcome);
+            let text = format!("{at}: {outcome}, {} ({})", ended.reason, ended.side);
             self.row(lang.of("Ended", "Beendet"), &text);
-            let reached = ended.register_reached.as_str_name().trim_start_matches("REGISTER_REACHED_");
-            self.row(
-                "",
-                &format!("{} {}", lang.of("register reached:", "Register erreicht:"), reached.to_lowercase()),
-            );
+            let reached =
+                ended.register_reached.as_str_name().trim_start_matches("REGISTER_REACHED_").to_lowercase();
+            let label = lang.of("register reached", "Register erreicht");
+            self.row("", &format!("{label}: {}", words::plain(lang, &reached)));
         }
         if let Some(erased) = &story.erased {
             let text = format!("{}: {} ({})", words::time(lang, erased.at), erased.reason, erased.operator);
@@ -184,12 +185,13 @@ impl Page {
             _ => lang.of("asked", "gefragt"),
         };
         format!(
-            "{} {verb} {}, {} {}, {} bytes, {content}; {}",
+            "{} {verb} {}, {} {}, {} {}, {content}; {}",
             message.index,
             words::time(lang, message.created),
             lang.of("recorded", "protokolliert"),
             words::time(lang, message.logged),
             message.length,
+            lang.of("bytes", "Bytes"),
             words::ending(lang, message.ending),
         )
     }
@@ -199,6 +201,10 @@ impl Page {
         if let Some(grant) = &story.grant {
             let text = format!("{} ({}, {})", grant.id, grant.operator, words::time(lang, grant.at));
             self.row(lang.of("Permitted by", "Gestattet durch"), &text);
+        }
+        for (number, digest) in &story.configurations {
+            let label = lang.of("Configuration", "Konfiguration");
+            self.row(label, &format!("{number}, SHA-256 {digest}"));
         }
         self.row(lang.of("Recorded by", "Protokolliert von"), words::side(lang, story.side));
         if let Some(sealed) = &story.sealed {
@@ -216,10 +222,18 @@ impl Page {
             Outcome::CannotTell(why) => (lang.of("  CANNOT TELL  ", "  UNGEWISS      "), Some(why)),
         };
         self.line(mark, words::check(lang, check.name));
-        if let Some(why) = why {
-            self.line("                ", why);
-        } else if !check.detail.is_empty() {
-            self.line("                ", &check.detail);
+        let indented = "                ";
+        match why {
+            Some(why) => self.line(indented, &words::reason(lang, why)),
+            // In German only what reads the same in every language.
+            None if lang == Language::En || is_bare(check.name) => self.line(indented, &check.detail),
+            None => {}
         }
     }
+}
+
+/// Whether what a check found is names, numbers and digests alone.
+fn is_bare(name: CheckName) -> bool {
+    use CheckName::{Catalogue, Checkpoint, Connections, Inclusion, Permission, Signatures, Timestamp};
+    matches!(name, Checkpoint | Timestamp | Inclusion | Signatures | Connections | Permission | Catalogue)
 }

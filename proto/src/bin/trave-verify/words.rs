@@ -237,6 +237,26 @@ pub(crate) fn not_proved(lang: Language, open: NotProved) -> &'static str {
     }
 }
 
+/// Why a check does not hold: the reasons are technical, and in English alone.
+pub(crate) fn reason(lang: Language, why: &str) -> String {
+    match lang {
+        Language::En => why.to_owned(),
+        Language::De => format!("technische Begründung (englisch): {why}"),
+    }
+}
+
+/// How an exchange ended, and whether the register was reached, in words.
+pub(crate) fn plain(lang: Language, word: &str) -> &str {
+    match (lang, word) {
+        (Language::De, "failed") => "gescheitert",
+        (Language::De, "aborted") => "abgebrochen",
+        (Language::De, "yes") => "ja",
+        (Language::De, "no") => "nein",
+        (Language::De, "unknown") => "unbekannt",
+        _ => word,
+    }
+}
+
 /// The name of a gRPC status code.
 pub(crate) fn grpc_status(code: u32) -> &'static str {
     const NAMES: [&str; 17] = [
