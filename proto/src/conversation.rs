@@ -16,6 +16,9 @@ use crate::verification::Authentic;
 /// How far the times of exchange ids and manifests may lie from the receiver's.
 pub const TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
+/// How many messages one side may leave unacknowledged before the other breaks off: a bound on what is remembered.
+pub const MAX_UNACKNOWLEDGED: usize = 1 << 20;
+
 /// What an exchange is about: the same in each of its messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields are those of the manifest")]
@@ -185,6 +188,11 @@ impl Conversation {
         }
     }
 
+    /// Whether this side must wait: the other has left too many messages unacknowledged, and says nothing.
+    pub fn is_choked(&self) -> bool {
+        self.unacknowledged.len() >= MAX_UNACKNOWLEDGED
+    }
+
     /// What the exchange is about.
     pub fn topic(&self) -> &Topic {
         &self.topic
@@ -234,7 +242,9 @@ impl Conversation {
     pub fn sent(&mut self, manifest: Digest, ending: Ending) {
         self.sent += 1;
         self.last_sent = Some(manifest);
-        self.unacknowledged.push_back(manifest);
+        if !self.peer_ended {
+            self.unacknowledged.push_back(manifest);
+        }
         self.own_ended = ending != Ending::Continue;
     }
 
@@ -265,6 +275,10 @@ impl Conversation {
         self.received += 1;
         self.last_received = Some(manifest.digest());
         self.peer_ended = manifest.ending != Ending::Continue;
+        if self.peer_ended {
+            // Nothing comes from there any more that could name one of these.
+            self.unacknowledged = VecDeque::new();
+        }
         Ok(())
     }
 

@@ -196,17 +196,18 @@ impl Fault {
         }
     }
 
-    /// A fault that the peer reports. It is not signed, so it is believed in its words only: an unknown reason or a
-    /// message without bound becomes an internal error of the peer's.
+    /// A fault that the peer reports. It is not signed, so it is believed in its words only: an unknown reason becomes an
+    /// internal error of the peer's, and its message is made [`plain`].
     pub fn from_wire(wire: WireFault) -> Self {
         let reached = wire.register_reached();
         let known = Reason::parse(&wire.reason).zip(Side::parse(&wire.side));
-        let printable = wire.message.len() <= 1024 && !wire.message.chars().any(char::is_control);
+        // A peer speaks for its own side and for the register behind it, never for ours.
+        let side_of = |side| if side == Side::Register { side } else { Side::ProviderServer };
         match known {
-            Some((reason, side)) if printable => {
-                Self { reason, side, message: wire.message, register_reached: reached }
+            Some((reason, side)) => {
+                Self { reason, side: side_of(side), message: plain(&wire.message), register_reached: reached }
             }
-            _ => Self {
+            None => Self {
                 reason: Reason::InternalError,
                 side: Side::ProviderServer,
                 message: "the provider's security server reported an error that is not in the table".into(),
@@ -214,6 +215,13 @@ impl Fault {
             },
         }
     }
+}
+
+/// What another side says, made fit for logs, headers and terminals: at most 512 characters, letters, digits and the
+/// punctuation of ASCII; anything else, such as line ends and marks of direction, becomes a question mark.
+pub fn plain(text: &str) -> String {
+    let fit = |c: char| if c.is_alphanumeric() || (' '..='~').contains(&c) { c } else { '?' };
+    text.chars().take(512).map(fit).collect()
 }
 
 #[cfg(test)]
@@ -238,9 +246,11 @@ mod tests {
 
     #[test]
     fn a_peer_cannot_make_us_print_what_it_likes() {
-        let mut wire = Fault::before_call(Reason::AccessDenied, Side::ProviderServer, "a\nb").to_wire();
-        assert_eq!(Fault::from_wire(wire.clone()).reason, Reason::InternalError);
-        wire.message = "x".repeat(2000);
-        assert_eq!(Fault::from_wire(wire).reason, Reason::InternalError);
+        let wire = |message: &str| Fault::before_call(Reason::AccessDenied, Side::Client, message).to_wire();
+        let fault = Fault::from_wire(wire("a\nb\u{202e}ü"));
+        assert_eq!((fault.message.as_str(), fault.side), ("a?b?ü", Side::ProviderServer));
+        assert_eq!(Fault::from_wire(wire(&"x".repeat(2000))).message.len(), 512);
+        let unknown = WireFault { reason: "other".into(), ..wire("") };
+        assert_eq!(Fault::from_wire(unknown).reason, Reason::InternalError);
     }
 }

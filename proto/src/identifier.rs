@@ -241,12 +241,17 @@ impl FromStr for Method {
     type Err = IdentifierError;
 
     fn from_str(text: &str) -> Result<Self, IdentifierError> {
+        // Names as protobuf has them: no part is empty or made of dots, so no path means something else to a proxy.
         let named = |part: &str| {
-            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.')
+            !part.is_empty()
+                && !part.as_bytes()[0].is_ascii_digit()
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
         };
         let parts = text.strip_prefix('/').and_then(|rest| rest.split_once('/'));
         match parts {
-            Some((service, method)) if text.len() <= 256 && named(service) && named(method) => {
+            Some((service, method))
+                if text.len() <= 256 && service.split('.').all(named) && named(method) =>
+            {
                 Ok(Self(text.into()))
             }
             _ => Err(IdentifierError::Method),
@@ -304,7 +309,10 @@ mod tests {
         {
             assert!(!method.matches(no), "{no}");
         }
-        for text in ["", "/", "//x", "/a/", "/a/b/c", "a/b", "/a/b%2f", "/a b/c"] {
+        for text in [
+            "", "/", "//x", "/a/", "/a/b/c", "a/b", "/a/b%2f", "/a b/c", "/../..", "/a.B/..", "/a..B/c",
+            "/.a/b",
+        ] {
             assert!(text.parse::<Method>().is_err(), "{text}");
         }
     }

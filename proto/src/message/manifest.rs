@@ -220,6 +220,10 @@ fn from_schema(raw: schema::Manifest) -> Result<ManifestFields, ManifestError> {
     if caller_context_commitment.is_some() && (raw.index > 0 || direction == Direction::Response) {
         return Err(ManifestError::Field("caller_context_commitment"));
     }
+    if direction == Direction::Response && raw.last_received.is_empty() {
+        // An answer names what it answers, always: else it could be paired with another question later.
+        return Err(ManifestError::Field("last_received"));
+    }
     Ok(ManifestFields {
         exchange: identifier("exchange_id", ExchangeId::from_slice(&raw.exchange_id))?,
         direction,
@@ -347,7 +351,12 @@ pub(crate) mod tests {
 
     #[test]
     fn a_response_has_no_caller_context() {
-        let fields = ManifestFields { direction: Direction::Response, ..sample() };
-        assert!(Manifest::parse(Manifest::new(fields).encoded().clone()).is_err());
+        let last_received = Some(Digest::of(b"request"));
+        let fields = ManifestFields { direction: Direction::Response, last_received, ..sample() };
+        let parsed = |fields| Manifest::parse(Manifest::new(fields).encoded().clone());
+        assert!(parsed(fields.clone()).is_err());
+        let fields = ManifestFields { caller_context_commitment: None, ..fields };
+        assert!(parsed(fields.clone()).is_ok());
+        assert!(parsed(ManifestFields { last_received: None, ..fields }).is_err(), "it answers nothing");
     }
 }
