@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 use trave_host::config::{self, ConfigError, Directory, FilePath, Problems};
-use trave_proto::identifier::{ServerId, ServiceId, SubsystemId};
+use trave_proto::identifier::{Method, ServerId, ServiceId, SubsystemId};
 use trave_proto::message::Code;
 
 /// Why a configuration is not usable.
@@ -223,6 +223,9 @@ fn here() -> Directory {
     Directory::of(Path::new("."))
 }
 
+/// More of anything than anybody means.
+const MOST: u64 = 1_000_000_000;
+
 const fn thirty() -> u64 {
     30
 }
@@ -264,8 +267,8 @@ impl Config {
             ("log.checkpoint_seconds", self.log.checkpoint_seconds),
             ("registry.poll_seconds", self.registry.poll_seconds),
         ] {
-            if value == 0 {
-                problems.add(key, "is 0, with which nothing would ever happen").hint("leave the key out");
+            if value == 0 || value > MOST {
+                problems.add(key, format!("is not between 1 and {MOST}")).hint("leave the key out");
             }
         }
     }
@@ -365,8 +368,9 @@ impl Route {
         if self.name.is_empty() || self.name.len() > 64 || !self.name.bytes().all(printable) {
             problems.add(format!("{key}.name"), "is not 1 to 64 printable characters without spaces");
         }
-        if !self.path.starts_with('/') {
-            problems.add(format!("{key}.path"), "does not begin with a slash");
+        let whole = self.path.parse::<Method>().is_ok();
+        if !self.path.starts_with('/') || !(whole || self.path.ends_with('/')) {
+            problems.add(format!("{key}.path"), "is neither /package.Service/ nor /package.Service/Method");
         }
     }
 }
@@ -413,8 +417,8 @@ impl Service {
             }
             Ok(_) => {}
         }
-        if self.time_out_seconds == 0 {
-            problems.add(format!("{key}.time_out_seconds"), "is 0: every call would fail");
+        if self.time_out_seconds == 0 || self.time_out_seconds > MOST {
+            problems.add(format!("{key}.time_out_seconds"), format!("is not between 1 and {MOST}"));
         }
     }
 }

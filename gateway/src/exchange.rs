@@ -8,21 +8,22 @@ mod provider;
 mod incoming;
 mod outgoing;
 mod asked;
+mod progress;
 mod reply;
 mod replay;
+mod admission;
 mod framing;
 mod head;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use trave_message_log::batching::Gauge;
 use trave_proto::clock::Clock;
-use trave_proto::conversation::Conversation;
 use trave_proto::digest::Digest;
 use trave_proto::fault::{Fault, Reason, Side};
+use trave_proto::identifier::ExchangeId;
 use trave_proto::schema::configuration::SignedConfiguration;
 use trave_proto::verification::VerifiedBatches;
 
@@ -34,6 +35,7 @@ use crate::signer::SigningThread;
 use crate::transport::{Own, Peers};
 use crate::trust::{Trust, TrustError};
 
+pub(crate) use admission::Admission;
 pub(crate) use asked::{Caller, Route, Routes};
 pub(crate) use client::{Call, run as ask};
 pub(crate) use provider::run as answer;
@@ -68,6 +70,11 @@ impl Exchanges {
     }
 }
 
+/// The id of a new exchange.
+pub(crate) fn new_id(exchanges: &Exchanges) -> Result<ExchangeId, Fault> {
+    Ok(ExchangeId::new(exchanges.clock.now(), &random(Side::ClientServer)?))
+}
+
 /// Batches that verified lately. It forgets the oldest when it is full: then a batch is verified once more.
 #[derive(Debug)]
 pub(crate) struct VerifiedRecently(moka::sync::Cache<Digest, ()>);
@@ -86,34 +93,6 @@ impl VerifiedBatches for VerifiedRecently {
     fn insert(&self, batch: Digest) {
         self.0.insert(batch, ());
     }
-}
-
-/// How many exchanges of one role may be under way; one more is refused at once.
-#[derive(Debug)]
-pub(crate) struct Admission {
-    places: Arc<Semaphore>,
-    side: Side,
-}
-
-impl Admission {
-    pub(crate) fn new(places: usize, side: Side) -> Self {
-        Self { places: Arc::new(Semaphore::new(places)), side }
-    }
-
-    /// A place, until it is dropped.
-    fn enter(&self) -> Result<OwnedSemaphorePermit, Fault> {
-        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
-            let why = "as many exchanges as this security server admits are under way; try again shortly";
-            Fault::before_call(Reason::Overloaded, self.side, why)
-        })
-    }
-}
-
-/// A conversation that both directions of an exchange use.
-type Shared = Arc<Mutex<Conversation>>;
-
-fn lock(conversation: &Shared) -> std::sync::MutexGuard<'_, Conversation> {
-    conversation.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Fresh random bytes; without them nothing is signed.

@@ -1,10 +1,11 @@
 //! What this server writes into its message log: messages, refusals, ends of exchanges, and what its operator did.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use prost::Message;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use trave_message_log::{Artefact, ContentParts, Entry, Log, LogError, Logged};
 use trave_proto::clock::Clock;
 use trave_proto::conversation::{Topic, Verified};
@@ -14,18 +15,24 @@ use trave_proto::identifier::{ExchangeId, ServerId};
 use trave_proto::message::Direction;
 use trave_proto::schema::configuration::SignedConfiguration;
 use trave_proto::schema::log::leaf::Entry as LeafEntry;
-use trave_proto::schema::log::{ConfigurationAdopted, ExchangeEnded, Leaf, MessageEntry, Outcome, Refusal};
+use trave_proto::schema::log::{
+    ConfigurationAdopted, Degradation, ExchangeEnded, Leaf, MessageEntry, Outcome, Refusal,
+};
+use trave_proto::schema::transport::RegisterReached;
 use trave_proto::signature::{Parts, Signed, Way};
 use trave_proto::verification::TrustedSigner;
 
 use crate::config::KeepContent;
 use crate::trust::{Trust, TrustError};
 
-/// Records of authenticated refusals in one second; more are counted together with the next.
-const REFUSALS_PER_SECOND: u64 = 100;
+/// Records of refusals of one peer for one reason in one second; more are counted together with the next.
+const REFUSALS_PER_SECOND: u64 = 20;
 
-/// Makes the record of a message that was signed.
-pub(crate) type Recording<W> = Box<dyn FnOnce(&Signed<W>) -> Entry + Send>;
+/// The room that a message takes in memory from before it is signed or logged until its record is durable.
+pub(crate) type Room = OwnedSemaphorePermit;
+
+/// Room for messages on their way to the disk, in KiB: more wait, and are not refused once they are admitted.
+const ROOM: usize = 64 << 10;
 
 /// What is needed to verify a message years later, beside the message.
 #[derive(Debug, Clone)]
@@ -83,19 +90,24 @@ pub(crate) struct Recorder {
     log: Log,
     clock: Arc<dyn Clock>,
     budget: Arc<Budget>,
+    room: Arc<Semaphore>,
 }
 
-/// So that a peer cannot fill the log with refusals.
+/// So that no peer can fill the log with refusals: each has so many a second for each reason.
 #[derive(Debug, Default)]
-struct Budget {
-    second: AtomicI64,
-    used: AtomicU64,
-    suppressed: AtomicU64,
+struct Budget(Mutex<HashMap<(Option<ServerId>, Reason), Spent>>);
+
+/// What a peer had of its budget.
+#[derive(Debug, Default)]
+struct Spent {
+    second: i64,
+    used: u64,
+    suppressed: u64,
 }
 
 impl Recorder {
     pub(crate) fn new(log: Log, clock: Arc<dyn Clock>) -> Self {
-        Self { log, clock, budget: Arc::default() }
+        Self { log, clock, budget: Arc::default(), room: Arc::new(Semaphore::new(ROOM)) }
     }
 
     /// The log itself.
@@ -103,29 +115,48 @@ impl Recorder {
         &self.log
     }
 
+    /// Waits for the room that a message of `parts` takes.
+    pub(crate) async fn room(&self, parts: &Parts, side: Side) -> Result<Room, Fault> {
+        let content = &parts.content;
+        let heads =
+            content.head.as_ref().map_or(0, Bytes::len) + content.trailers.as_ref().map_or(0, Bytes::len);
+        let kib = u32::try_from((content.body.len() + heads) / 1024 + 4).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).acquire_many_owned(kib).await;
+        room.map_err(|_| {
+            Fault::before_call(Reason::MaintenanceMode, side, "this security server is stopping")
+        })
+    }
+
     /// How the record of a message that this server signs is made.
-    pub(crate) fn sent<W: Way>(&self, evidence: Evidence, keep: KeepContent) -> Recording<W> {
+    pub(crate) fn sent<W: Way>(
+        &self,
+        evidence: Evidence,
+        keep: KeepContent,
+    ) -> Box<dyn FnOnce(&Signed<W>) -> Entry + Send> {
         let clock = Arc::clone(&self.clock);
         Box::new(move |signed| message_entry(clock.as_ref(), signed, &evidence, true, keep))
     }
 
-    /// Logs a verified message; it comes back when the record is durable.
+    /// Hands a verified message to the log; it comes back when its record is durable. Told by `enqueued` when the record
+    /// stands in the log's queue.
     pub(crate) async fn received<W: Way>(
         &self,
         verified: Verified<W>,
-        evidence: &Evidence,
-        keep: KeepContent,
+        (evidence, keep): (&Evidence, KeepContent),
         side: Side,
+        enqueued: impl FnOnce(),
     ) -> Result<Logged<Verified<W>>, Fault> {
+        let _room = self.room(verified.parts(), side).await?;
         let entry = message_entry(self.clock.as_ref(), verified.signed(), evidence, false, keep);
         let pending = self.log.append(entry, verified).map_err(|error| log_fault(&error, side))?;
+        enqueued();
         pending.await.map_err(|error| log_fault(&error, side))
     }
 
     /// Logs that a call was refused. What the log itself cannot take is told to the operator.
     pub(crate) async fn refused(&self, refused: Refused<'_>) {
         let now = self.clock.now();
-        let Some(count) = self.budget.take(now.as_secs()) else { return };
+        let Some(count) = self.budget.take(refused.peer, refused.fault.reason, now.as_secs()) else { return };
         let topic = refused.topic;
         let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
         let entry = LeafEntry::Refusal(Refusal {
@@ -145,9 +176,9 @@ impl Recorder {
 
     /// Logs how an exchange ended that did not end with a complete answer.
     pub(crate) async fn ended(&self, exchange: ExchangeId, fault: &Fault, counts: (u64, u64)) {
-        let outcome = match fault.reason {
-            Reason::Aborted => Outcome::Aborted,
-            Reason::LoggingFailed => Outcome::Unknown,
+        let outcome = match (fault.reason, fault.register_reached) {
+            (Reason::Aborted, _) => Outcome::Aborted,
+            (Reason::LoggingFailed, _) | (_, RegisterReached::Unknown) => Outcome::Unknown,
             _ => Outcome::Failed,
         };
         let entry = LeafEntry::Ended(ExchangeEnded {
@@ -169,7 +200,15 @@ impl Recorder {
         signed: &SignedConfiguration,
         source: &str,
     ) -> Result<(), TrustError> {
-        let Some(snapshot) = trust.adopt(signed)? else { return Ok(()) };
+        let adopted = trust.adopt(signed);
+        if let Err(TrustError::NotAdopted(error)) = &adopted
+            && error.is_alarm()
+        {
+            tracing::error!(%error, source, "the registry, or somebody with its keys, contradicts itself: compare the configurations");
+            let kind = "configuration_contradiction".into();
+            self.own(LeafEntry::Degradation(Degradation { kind, begins: true })).await;
+        }
+        let Some(snapshot) = adopted? else { return Ok(()) };
         let configuration = &snapshot.configuration;
         tracing::info!(number = configuration.number(), source, "a global configuration is in use");
         let entry = LeafEntry::Configuration(ConfigurationAdopted {
@@ -214,16 +253,19 @@ pub(crate) struct Refused<'a> {
 
 impl Budget {
     /// How many refusals the next record stands for; none if this second has had its share.
-    fn take(&self, second: i64) -> Option<u64> {
-        if self.second.swap(second, Ordering::Relaxed) != second {
-            self.used.store(0, Ordering::Relaxed);
+    fn take(&self, peer: Option<&ServerId>, reason: Reason, second: i64) -> Option<u64> {
+        // Peers are those of the global configuration, so the map is as small as it is.
+        let mut budgets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let spent = budgets.entry((peer.cloned(), reason)).or_default();
+        if spent.second != second {
+            (spent.second, spent.used) = (second, 0);
         }
-        if self.used.fetch_add(1, Ordering::Relaxed) < REFUSALS_PER_SECOND {
-            Some(1 + self.suppressed.swap(0, Ordering::Relaxed))
-        } else {
-            self.suppressed.fetch_add(1, Ordering::Relaxed);
-            None
+        if spent.used >= REFUSALS_PER_SECOND {
+            spent.suppressed += 1;
+            return None;
         }
+        spent.used += 1;
+        Some(1 + std::mem::take(&mut spent.suppressed))
     }
 }
 
@@ -296,11 +338,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refusals_beyond_the_budget_are_counted_with_the_next() {
+    fn refusals_beyond_the_budget_are_counted_with_the_next_of_their_kind() {
         let budget = Budget::default();
-        let taken = (0..REFUSALS_PER_SECOND + 5).filter(|_| budget.take(1) == Some(1)).count() as u64;
+        let peer: ServerId = "NORD/SH/luebeck/s1".parse().unwrap();
+        let take = |second| budget.take(Some(&peer), Reason::AccessDenied, second);
+        let taken = (0..REFUSALS_PER_SECOND + 5).filter(|_| take(1) == Some(1)).count() as u64;
         assert_eq!(taken, REFUSALS_PER_SECOND);
-        assert_eq!(budget.take(2), Some(6));
-        assert_eq!(budget.take(2), Some(1));
+        assert_eq!(budget.take(Some(&peer), Reason::Replayed, 1), Some(1), "another reason");
+        assert_eq!(budget.take(None, Reason::AccessDenied, 1), Some(1), "another peer");
+        assert_eq!(take(2), Some(6));
+        assert_eq!(take(2), Some(1));
     }
 }

@@ -1,8 +1,11 @@
 //! A body whose pieces come from the other side, one after the other, each verified and logged before.
+//!
+//! It ends well only where its end was verified and logged too: in every other case its reader is told that it was broken
+//! off, and never takes a part for the whole.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -11,14 +14,33 @@ use tokio::sync::mpsc;
 
 /// Pieces that may wait to be taken; with the one in the sender's hand that is two.
 const WAITING: usize = 1;
+/// How long a reader may take for the last piece.
+const LAST: Duration = Duration::from_secs(30);
+
+/// The exchange was broken off before this body was complete.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the exchange was broken off")]
+pub(crate) struct BrokenOff;
+
+/// What the other side puts in.
+#[derive(Debug)]
+pub(crate) enum Item {
+    Frame(Frame<Bytes>),
+    End,
+}
 
 /// The body that an agency system or a register reads.
-#[derive(Debug, Default)]
-pub(crate) struct Relayed(Option<mpsc::Receiver<Frame<Bytes>>>);
+#[derive(Debug)]
+pub(crate) enum Relayed {
+    /// More may come.
+    Open(mpsc::Receiver<Item>),
+    /// It has ended.
+    Ended,
+}
 
-/// Where its pieces are put in. Dropped, the body ends.
+/// Where its pieces are put in.
 #[derive(Debug, Clone)]
-pub(crate) struct Relay(mpsc::Sender<Frame<Bytes>>);
+pub(crate) struct Relay(mpsc::Sender<Item>);
 
 /// Whoever reads the body has gone.
 #[derive(Debug, Clone, Copy)]
@@ -28,12 +50,14 @@ impl Relayed {
     /// A body and where its pieces are put in.
     pub(crate) fn new() -> (Relay, Self) {
         let (sender, receiver) = mpsc::channel(WAITING);
-        (Relay(sender), Self(Some(receiver)))
+        (Relay(sender), Self::Open(receiver))
     }
+}
 
-    /// A body of nothing.
-    pub(crate) fn empty() -> Self {
-        Self(None)
+/// A body of nothing.
+impl Default for Relayed {
+    fn default() -> Self {
+        Self::Ended
     }
 }
 
@@ -43,39 +67,80 @@ impl Relay {
         if bytes.is_empty() {
             return Ok(());
         }
-        self.0.send(Frame::data(bytes)).await.map_err(|_| ReaderGone)
+        self.put(Item::Frame(Frame::data(bytes))).await
     }
 
-    /// Puts in the trailers, which are the last.
+    /// Puts in the trailers, which end the body.
     pub(crate) async fn trailers(&self, trailers: HeaderMap) -> Result<(), ReaderGone> {
-        self.0.send(Frame::trailers(trailers)).await.map_err(|_| ReaderGone)
+        self.put(Item::Frame(Frame::trailers(trailers))).await
+    }
+
+    /// Ends the body without trailers.
+    pub(crate) async fn end(&self) -> Result<(), ReaderGone> {
+        self.put(Item::End).await
+    }
+
+    /// Waits until the last piece was taken, or for long enough: only then has it left, and its place is free.
+    pub(crate) async fn taken(&self) {
+        let _ = tokio::time::timeout(LAST, self.0.reserve()).await;
     }
 
     /// Ends when the reader has gone.
     pub(crate) async fn reader_gone(&self) {
         self.0.closed().await;
     }
+
+    async fn put(&self, item: Item) -> Result<(), ReaderGone> {
+        self.0.send(item).await.map_err(|_| ReaderGone)
+    }
 }
 
 impl Body for Relayed {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = BrokenOff;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match &mut self.0 {
-            None => Poll::Ready(None),
-            Some(receiver) => receiver.poll_recv(context).map(|frame| frame.map(Ok)),
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let Self::Open(receiver) = &mut *self else { return Poll::Ready(None) };
+        let item = std::task::ready!(receiver.poll_recv(context));
+        if !matches!(&item, Some(Item::Frame(frame)) if frame.is_data()) {
+            *self = Self::Ended;
         }
+        Poll::Ready(match item {
+            Some(Item::Frame(frame)) => Some(Ok(frame)),
+            Some(Item::End) => None,
+            None => Some(Err(BrokenOff)),
+        })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_none()
+        matches!(self, Self::Ended)
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.0.is_none() { SizeHint::with_exact(0) } else { SizeHint::default() }
+        if self.is_end_stream() { SizeHint::with_exact(0) } else { SizeHint::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+
+    #[tokio::test]
+    async fn a_body_that_was_not_ended_is_broken_off() {
+        let (relay, body) = Relayed::new();
+        relay.data(Bytes::from_static(b"half")).await.unwrap();
+        drop(relay);
+        assert!(body.collect().await.is_err());
+
+        let (relay, mut body) = Relayed::new();
+        relay.data(Bytes::from_static(b"whole")).await.unwrap();
+        let ending = tokio::spawn(async move { relay.end().await });
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "whole");
+        assert!(body.frame().await.is_none());
+        ending.await.unwrap().unwrap();
     }
 }

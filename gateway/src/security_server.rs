@@ -18,7 +18,7 @@ use trave_proto::clock::Clock;
 use trave_proto::conversation::TOLERANCE;
 use trave_proto::digest::Digest;
 use trave_proto::fault::Side;
-use trave_proto::identifier::ServiceId;
+use trave_proto::identifier::{ServerId, ServiceId};
 
 use crate::access::{Access, GrantError};
 use crate::config::Config;
@@ -45,7 +45,7 @@ pub enum StartError {
     Trust(#[source] TrustError),
     /// The configuration does not list this server's log key.
     #[error("the global configuration does not list the key of this server's message log for {0}")]
-    LogNotListed(trave_proto::identifier::ServerId),
+    LogNotListed(ServerId),
     /// The origin of the log is not one of a note.
     #[error("the origin of the message log is not valid")]
     Origin(#[source] CheckpointError),
@@ -221,11 +221,12 @@ async fn assemble(
     let recorder = Recorder::new(log.clone(), Arc::clone(clock));
     let access = Access::default();
     let replay = ReplayGuard::new(config.limits.replay_ids);
-    replayed(&log, &access, &replay, clock.as_ref())?;
+    replayed(&log, &access, &replay, &own.server, clock.as_ref())?;
     let counters = Arc::new(SigningCounters::default());
     let metrics = Metrics::register(figures, &log, &counters, &gauge);
     let signing = Box::new(BatchSigner(Arc::clone(&custody.signing_key)));
-    let signing = SigningThread::start(signing, log, gauge.clone(), counters).map_err(StartError::Thread)?;
+    let signing = SigningThread::start(signing, recorder.clone(), gauge.clone(), counters)
+        .map_err(StartError::Thread)?;
     let (identity, trusted) = (Arc::clone(&custody.identity), Arc::clone(&trust));
     let peers = Peers::new(Arc::clone(&own), identity, trusted, Arc::clone(clock), recorder.clone());
     Ok(Exchanges {
@@ -249,7 +250,13 @@ async fn assemble(
 }
 
 /// What the log says of the time before this start: the grants in force, and the exchange ids inside the window.
-fn replayed(log: &Log, access: &Access, replay: &ReplayGuard, clock: &dyn Clock) -> Result<(), StartError> {
+fn replayed(
+    log: &Log,
+    access: &Access,
+    replay: &ReplayGuard,
+    server: &ServerId,
+    clock: &dyn Clock,
+) -> Result<(), StartError> {
     for record in log.scan_kind(kind::GRANT, 0) {
         let record = record.map_err(StartError::Log)?;
         access.apply(&record.leaf).map_err(StartError::Grant)?;
@@ -257,7 +264,7 @@ fn replayed(log: &Log, access: &Access, replay: &ReplayGuard, clock: &dyn Clock)
     let now = clock.now();
     for id in log.tail_ids(now.minus(2 * TOLERANCE)).map_err(StartError::Log)? {
         // What lies outside the window is refused by its time, and what stands twice in the log is in the set already.
-        let _ = replay.admit(id, now);
+        let _ = replay.admit(id, server, now);
     }
     Ok(())
 }

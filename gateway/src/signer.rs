@@ -7,25 +7,35 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use trave_message_log::batching::{Gauge, Limits, NotQueued, Queue};
-use trave_message_log::{Log, LogError, Pending};
+use trave_message_log::{Entry, LogError, Pending};
 use trave_proto::fault::{Fault, Reason, Side};
 use trave_proto::message::Manifest;
 use trave_proto::schema::message::Envelope;
 use trave_proto::signature::{self, BatchSignature, Signed, Unsigned, Way};
 
-use crate::recorder::{Recording, log_fault};
+use crate::recorder::{Recorder, Room, log_fault};
 
 /// How long a message waits for others to share its signature.
 const WAIT: Duration = Duration::from_micros(300);
 /// The most manifests in one batch: a path of six hashes.
 const BATCH: usize = 64;
 
+/// What happens to a message between its signature and its place in the log.
+pub(crate) struct Recording<W> {
+    /// Makes the record.
+    pub(crate) entry: Box<dyn FnOnce(&Signed<W>) -> Entry + Send>,
+    /// Told when the record stands in the log's queue; dropped, told or not, when the message is done with.
+    pub(crate) enqueued: Box<dyn FnOnce() + Send>,
+    /// The room that the message takes until its record is durable.
+    pub(crate) room: Room,
+}
+
 /// A message that was signed and stands in the log's queue: whatever happens now, it is recorded before anything later.
 pub(crate) struct Enqueued<W> {
     /// As it travels.
     pub(crate) envelope: Envelope,
     /// The message itself, when its record is durable.
-    pub(crate) durable: Pending<Signed<W>>,
+    pub(crate) durable: Pending<(Signed<W>, Room)>,
 }
 
 /// A handle to the signing thread.
@@ -38,7 +48,7 @@ pub(crate) struct SigningThread {
 trait Job: Send {
     fn manifest(&self) -> &Manifest;
     /// Takes the signature, or the news that there is none.
-    fn finish(self: Box<Self>, signature: Option<BatchSignature>, log: &Log);
+    fn finish(self: Box<Self>, signature: Option<BatchSignature>, recorder: &Recorder);
 }
 
 impl std::fmt::Debug for dyn Job {
@@ -55,7 +65,7 @@ struct MessageJob<W> {
 
 /// Why a message was not signed and enqueued.
 #[derive(Debug)]
-pub(crate) enum SignError {
+enum SignError {
     Key,
     Log(LogError),
 }
@@ -77,15 +87,18 @@ impl<W: Way> Job for MessageJob<W> {
         self.unsigned.manifest()
     }
 
-    fn finish(self: Box<Self>, signature: Option<BatchSignature>, log: &Log) {
+    fn finish(self: Box<Self>, signature: Option<BatchSignature>, recorder: &Recorder) {
         let Self { unsigned, recording, done } = *self;
         let signed = signature.and_then(|signature| unsigned.signed(signature).ok());
         let result = match signed {
             None => Err(SignError::Key),
             Some(signed) => {
-                let (envelope, entry) = (signed.to_envelope(), recording(&signed));
-                let durable = log.append(entry, signed).map_err(SignError::Log);
-                durable.map(|durable| Enqueued { envelope, durable })
+                let (envelope, entry) = (signed.to_envelope(), (recording.entry)(&signed));
+                let durable = recorder.log().append(entry, (signed, recording.room)).map_err(SignError::Log);
+                durable.map(|durable| {
+                    (recording.enqueued)();
+                    Enqueued { envelope, durable }
+                })
             }
         };
         // An exchange that no longer waits has its message in the log all the same.
@@ -94,21 +107,24 @@ impl<W: Way> Job for MessageJob<W> {
 }
 
 impl SigningThread {
-    /// Starts the thread; it ends when the last handle is dropped or [`Self::close`] is called.
+    /// Starts the thread; it ends when [`Self::close`] is called.
     pub(crate) fn start(
         signer: Box<dyn signature::Signer>,
-        log: Log,
+        recorder: Recorder,
         gauge: Gauge,
         counters: Arc<SigningCounters>,
     ) -> std::io::Result<Self> {
-        let limits = Limits { wait: WAIT, items: 4096, queued_bytes: 64 << 20, batch_bytes: usize::MAX };
+        // What waits here is bounded by the exchanges that are admitted and by the room that their messages hold.
+        let limits = Limits { wait: WAIT, items: 1 << 16, queued_bytes: usize::MAX, batch_bytes: usize::MAX };
         let queue = Arc::new(Queue::new(gauge, limits));
         let jobs = Arc::clone(&queue);
         std::thread::Builder::new().name("signer".into()).spawn(move || {
+            // Whatever ends the thread, nobody may wait for it any longer.
+            let _close = CloseOnExit(Arc::clone(&jobs));
             while let Some(mut batch) = jobs.next_batch() {
                 while !batch.is_empty() {
                     let rest = batch.split_off(batch.len().min(BATCH));
-                    sign(signer.as_ref(), std::mem::replace(&mut batch, rest), &log, &counters);
+                    sign(signer.as_ref(), std::mem::replace(&mut batch, rest), &recorder, &counters);
                 }
             }
         })?;
@@ -122,10 +138,9 @@ impl SigningThread {
         recording: Recording<W>,
         side: Side,
     ) -> Result<Enqueued<W>, Fault> {
-        let bytes = usize::try_from(unsigned.manifest().content_length).unwrap_or(usize::MAX);
         let (done, answer) = oneshot::channel();
         let job: Box<dyn Job> = Box::new(MessageJob { unsigned, recording, done });
-        match self.queue.push(job, bytes) {
+        match self.queue.push(job, 1) {
             Ok(()) => {}
             Err(NotQueued::Full(_)) => {
                 let why = "more messages wait to be signed than this server holds";
@@ -148,6 +163,16 @@ impl SigningThread {
     }
 }
 
+/// Closes the queue when the thread ends, and drops what is left in it, which tells those who wait.
+struct CloseOnExit(Arc<Queue<Box<dyn Job>>>);
+
+impl Drop for CloseOnExit {
+    fn drop(&mut self) {
+        self.0.close();
+        while self.0.next_batch().is_some() {}
+    }
+}
+
 /// Counts since start, for metrics.
 #[derive(Debug, Default)]
 pub(crate) struct SigningCounters {
@@ -167,19 +192,24 @@ impl SigningCounters {
     }
 }
 
-fn sign(signer: &dyn signature::Signer, batch: Vec<Box<dyn Job>>, log: &Log, counters: &SigningCounters) {
+fn sign(
+    signer: &dyn signature::Signer,
+    batch: Vec<Box<dyn Job>>,
+    recorder: &Recorder,
+    counters: &SigningCounters,
+) {
     let manifests: Vec<_> = batch.iter().map(|job| job.manifest()).collect();
     match signature::sign_batch(signer, &manifests) {
         Ok(signatures) => {
             counters.messages.fetch_add(batch.len() as u64, Relaxed);
             counters.signatures.fetch_add(1, Relaxed);
             for (job, signature) in batch.into_iter().zip(signatures) {
-                job.finish(Some(signature), log);
+                job.finish(Some(signature), recorder);
             }
         }
         Err(error) => {
             tracing::error!(error = trave_host::config::with_causes(&error), "a batch could not be signed");
-            batch.into_iter().for_each(|job| job.finish(None, log));
+            batch.into_iter().for_each(|job| job.finish(None, recorder));
         }
     }
 }

@@ -68,6 +68,7 @@ pub struct Trust {
     clock: Arc<dyn Clock>,
     current: ArcSwap<Snapshot>,
     known: Mutex<HashMap<Digest, Arc<Configuration>>>,
+    adopting: Mutex<()>,
 }
 
 impl Trust {
@@ -94,7 +95,14 @@ impl Trust {
         }
         let configuration = newest.ok_or_else(|| TrustError::None(directory.to_owned()))?;
         let current = ArcSwap::from_pointee(Snapshot { configuration, generation: 1 });
-        Ok(Self { anchor, directory: directory.to_owned(), clock, current, known: Mutex::new(known) })
+        Ok(Self {
+            anchor,
+            directory: directory.to_owned(),
+            clock,
+            current,
+            known: Mutex::new(known),
+            adopting: Mutex::default(),
+        })
     }
 
     /// Stores the first configuration of a server, which enrolment brought.
@@ -157,8 +165,12 @@ impl Trust {
 
     /// Adopts `signed` if it is newer: verified, current, durable, then in use. `None` if it is already.
     pub fn adopt(&self, signed: &SignedConfiguration) -> Result<Option<Arc<Snapshot>>, TrustError> {
+        if Digest::of(&signed.configuration) == self.snapshot().configuration.digest() {
+            return Ok(None);
+        }
         let configuration = Configuration::verify(signed, &self.anchor).map_err(TrustError::Refused)?;
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // One at a time; messages go on with the snapshot of before while this one is written to the disk.
+        let _adopting = self.adopting.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.snapshot();
         if configuration.digest() == before.configuration.digest() {
             return Ok(None);
@@ -168,8 +180,11 @@ impl Trust {
             .map_err(TrustError::NotAdopted)?;
         store(&self.directory, &configuration)?;
         let configuration = Arc::new(configuration);
-        forget_oldest(&mut known);
-        known.insert(configuration.digest(), Arc::clone(&configuration));
+        {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            forget_oldest(&mut known);
+            known.insert(configuration.digest(), Arc::clone(&configuration));
+        }
         let snapshot = Arc::new(Snapshot { configuration, generation: before.generation + 1 });
         self.current.store(Arc::clone(&snapshot));
         Ok(Some(snapshot))

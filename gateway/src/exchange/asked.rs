@@ -45,7 +45,10 @@ impl Routes {
     }
 
     fn of(&self, path: &str) -> Option<&Route> {
-        self.0.iter().find(|route| path.starts_with(&route.path))
+        let leads = |route: &&Route| {
+            path == route.path || (route.path.ends_with('/') && path.starts_with(&route.path))
+        };
+        self.0.iter().find(leads)
     }
 }
 
@@ -62,6 +65,7 @@ pub(super) fn topic(
         let why = "this door takes gRPC: POST with content type application/grpc";
         return refuse(Reason::InvalidMessage, why.into());
     }
+    head::check_fields(&parts.headers, Side::Client)?;
     let path = parts.uri.path();
     let route = routes.of(path);
     let name = if route.is_some() { "named by the route" } else { "missing" };

@@ -2,7 +2,7 @@
 //! only when it is verified and logged.
 
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming as HyperBody;
@@ -10,9 +10,9 @@ use prost::Message;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
-use trave_message_log::Logged;
+use trave_message_log::{Logged, Pending};
 use trave_proto::conversation::{Conversation, Topic, Verified};
-use trave_proto::fault::{Fault, Reason, Side};
+use trave_proto::fault::{Fault, Reason, Side, plain};
 use trave_proto::identifier::ExchangeId;
 use trave_proto::message::{Content, Ending};
 use trave_proto::schema::transport::{
@@ -20,22 +20,28 @@ use trave_proto::schema::transport::{
 };
 use trave_proto::signature::{Request, Response};
 
+use super::admission::Place;
 use super::asked::{Caller, deadline, in_catalogue, topic};
 use super::framing::{Framing, Pieces};
 use super::head::{self, Declared};
-use super::incoming::Incoming;
+use super::incoming::{Incoming, Other};
 use super::outgoing::{Outgoing, content_of, first_piece};
-use super::{Exchanges, Shared, lock, random, reply};
-use crate::recorder::Refused;
+use super::progress::Progress;
+use super::replay::ReplayError;
+use super::{Exchanges, reply};
+use crate::recorder::{Refused, log_fault};
 use crate::relayed::{Relay, Relayed};
 use crate::transport::PeerConnection;
 
 /// Messages that wait on the wire's stream; with the one in hand that is two.
 const ON_THE_WIRE: usize = 1;
 const SIDE: Side = Side::ClientServer;
+/// How long a caller may take to read why its call failed.
+const LAST_WORD: Duration = Duration::from_secs(10);
 
 /// A call as it came in at a door.
 pub(crate) struct Call {
+    pub(crate) id: ExchangeId,
     pub(crate) caller: Caller,
     pub(crate) parts: http::request::Parts,
     pub(crate) body: HyperBody,
@@ -44,22 +50,22 @@ pub(crate) struct Call {
 
 /// Answers a call. This is the exchange's own task: if the caller goes away, that is an event here.
 pub(crate) async fn run(exchanges: Arc<Exchanges>, mut call: Call) {
-    let begun = Instant::now();
-    let exchange = match random(SIDE) {
-        Ok(random) => ExchangeId::new(exchanges.clock.now(), &random),
-        Err(fault) => return drop(call.reply.send(reply::trailers_only(&fault, None))),
-    };
+    let (begun, exchange) = (Instant::now(), call.id);
     let mut stage = Stage::default();
-    let ended = exchange_with(&exchanges, exchange, &mut call, &mut stage).await;
+    let ended = exchange_with(&exchanges, &mut call, &mut stage).await;
     let outcome = ended.as_ref().map_or_else(|fault| fault.reason.as_str(), |()| "answered");
     exchanges.metrics.ended("client", outcome, begun.elapsed());
-    let Err(fault) = ended else { return };
+    let Err(fault) = ended else { return finish(&exchanges, exchange, stage).await };
     record(&exchanges, exchange, &stage, &fault).await;
     tracing::info!(%exchange, reason = fault.reason.as_str(), side = fault.side.as_str(),
         register_reached = fault.register_reached_str(), message = fault.message, "exchange failed");
     match stage.relay {
         // The head went out before: the error follows as trailers.
-        Some(relay) => drop(relay.trailers(reply::trailers(&fault, Some(exchange))).await),
+        Some(relay) => {
+            let trailers = relay.trailers(reply::trailers(&fault, Some(exchange)));
+            // Whoever reads nothing any more does not hold a place for ever.
+            let _ = tokio::time::timeout(LAST_WORD, trailers).await;
+        }
         None => drop(call.reply.send(reply::trailers_only(&fault, Some(exchange)))),
     }
 }
@@ -68,13 +74,35 @@ pub(crate) async fn run(exchanges: Arc<Exchanges>, mut call: Call) {
 #[derive(Default)]
 struct Stage {
     topic: Option<Topic>,
-    conversation: Option<Shared>,
+    progress: Option<Arc<Progress>>,
     relay: Option<Relay>,
+    /// Held until the last of the answer was taken.
+    place: Option<Place>,
+}
+
+/// After a complete answer: its place is free when the caller has taken it. An answer that was complete before the request
+/// was leaves a request without end, which is recorded.
+async fn finish(exchanges: &Exchanges, exchange: ExchangeId, stage: Stage) {
+    if let Some(progress) = &stage.progress
+        && !progress.conversation().is_complete()
+    {
+        let why = "the answer was complete before the request was";
+        let fault =
+            Fault::before_call(Reason::Aborted, Side::Register, why).with_register(RegisterReached::Yes);
+        exchanges.recorder.ended(exchange, &fault, progress.settled().await).await;
+    }
+    if let Some(relay) = stage.relay {
+        relay.taken().await;
+    }
+    drop(stage.place);
 }
 
 /// Everything refused before the first message was signed is a refusal; after it, an end of the exchange.
 async fn record(exchanges: &Exchanges, exchange: ExchangeId, stage: &Stage, fault: &Fault) {
-    let counts = stage.conversation.as_ref().map_or((0, 0), |conversation| lock(conversation).counts());
+    let counts = match &stage.progress {
+        Some(progress) => progress.settled().await,
+        None => (0, 0),
+    };
     if counts.0 > 0 {
         exchanges.recorder.ended(exchange, fault, counts).await;
     } else {
@@ -83,43 +111,38 @@ async fn record(exchanges: &Exchanges, exchange: ExchangeId, stage: &Stage, faul
     }
 }
 
-async fn exchange_with(
-    exchanges: &Exchanges,
-    id: ExchangeId,
-    call: &mut Call,
-    stage: &mut Stage,
-) -> Result<(), Fault> {
-    let _place = exchanges.asking.enter()?;
-    let _in_flight = exchanges.gauge.enter();
+async fn exchange_with(exchanges: &Exchanges, call: &mut Call, stage: &mut Stage) -> Result<(), Fault> {
+    let id = call.id;
     let declared = Declared::read(&call.parts.headers)?;
     let context = declared.context.clone();
     let topic = topic(&exchanges.routes, id, &call.caller, &call.parts, declared)?;
     let deadline = deadline(exchanges.longest, &call.parts)?;
     in_catalogue(&exchanges.trust.valid(SIDE)?.configuration, &topic, SIDE)?;
     stage.topic = Some(topic.clone());
+    stage.place = Some(exchanges.asking.enter(&[topic.service.as_str()])?);
+    let _in_flight = exchanges.gauge.enter();
+    // An id of our own counts as seen: no peer can bring it back as one of its exchanges.
+    exchanges.replay.admit(id, &exchanges.own.server, exchanges.clock.now()).map_err(id_fault)?;
     let connection = connection(exchanges, &topic, deadline).await?;
     let conversation = Conversation::ask(topic, connection.own.clone(), connection.greeted.party.clone());
-    let conversation: Shared = Arc::new(Mutex::new(conversation));
-    stage.conversation = Some(Arc::clone(&conversation));
+    let progress = Progress::new(conversation);
+    stage.progress = Some(Arc::clone(&progress));
     let timed = deadline.is_some();
     let until = deadline.unwrap_or_else(|| Instant::now() + exchanges.longest);
     let outgoing = Outgoing {
         exchanges,
-        conversation: Arc::clone(&conversation),
+        progress: Arc::clone(&progress),
         side: SIDE,
-        tls: connection.tls.clone(),
+        other: Other::answering(&connection),
         keep: call.caller.keep,
-        grant: None,
+        permitted: None,
     };
     let incoming = Incoming {
         exchanges,
-        conversation: Arc::clone(&conversation),
+        progress: Arc::clone(&progress),
         side: SIDE,
-        signer: &connection.greeted.signer,
-        chain: connection.channel.peer_chain(),
-        tls: connection.tls.clone(),
+        other: Other::answering(&connection),
         keep: call.caller.keep,
-        generation: exchanges.trust.snapshot().generation,
     };
     let (wire, requests) = mpsc::channel(ON_THE_WIRE);
     let head =
@@ -130,7 +153,11 @@ async fn exchange_with(
     let mut answer = Answering { id, reply: &mut call.reply, relay: &mut stage.relay };
     let receiving = pin!(answer.receive(incoming, &connection, requests));
     let ended = both(sending, receiving, until).await;
-    ended.map_err(|fault| with_what_is_known(fault, &conversation))
+    ended.map_err(|fault| with_what_is_known(fault, &progress))
+}
+
+fn id_fault(error: ReplayError) -> Fault {
+    Fault::before_call(Reason::Overloaded, SIDE, error.to_string())
 }
 
 /// Runs both directions until the answer is complete, one of them fails, or time is up.
@@ -156,13 +183,12 @@ async fn both(
     }
 }
 
-/// A fault of this side's that happened after something was sent cannot say that the register was not reached.
-fn with_what_is_known(fault: Fault, conversation: &Shared) -> Fault {
-    let (sent, received) = lock(conversation).counts();
+/// What was seen here outweighs what anybody says: after a signed answer the register was reached, whoever failed then;
+/// and a fault of this side's after something was sent cannot say that it was not.
+fn with_what_is_known(fault: Fault, progress: &Progress) -> Fault {
+    let (sent, received) = progress.counts();
     match (fault.register_reached, fault.side) {
-        (RegisterReached::No, SIDE | Side::Client) if received > 0 => {
-            fault.with_register(RegisterReached::Yes)
-        }
+        _ if received > 0 => fault.with_register(RegisterReached::Yes),
         (RegisterReached::No, SIDE | Side::Client) if sent > 0 => {
             fault.with_register(RegisterReached::Unknown)
         }
@@ -184,11 +210,13 @@ async fn connection(
         return Err(Fault::before_call(Reason::SignerNotAllowed, SIDE, why));
     }
     let until = deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(20));
+    // One that accepts connections and never greets leaves time for the next.
+    let share = || until.min(Instant::now() + Duration::from_secs(8));
     let mut last = None;
     for server in
         snapshot.configuration.servers_of(&topic.service.subsystem()).filter(|server| !server.is_suspended())
     {
-        match tokio::time::timeout_at(until, exchanges.peers.connection(server)).await {
+        match tokio::time::timeout_at(share(), exchanges.peers.connection(server)).await {
             Ok(Ok(connection)) => return Ok(connection),
             Ok(Err(error)) => last = Some(error.fault(SIDE)),
             Err(_) => {
@@ -221,6 +249,7 @@ impl Asking {
     async fn send(self, outgoing: Outgoing<'_>, body: &mut HyperBody) -> Result<(), Fault> {
         let mut pieces = Pieces::new(body, self.framing);
         let mut first = Some(self.first);
+        let mut last = None;
         loop {
             let piece = match &first {
                 Some(_) => first_piece(&mut pieces).await.map(Some),
@@ -231,7 +260,13 @@ impl Asking {
             // Trailers of a request are not part of gRPC.
             let (content, ending) = content_of(piece, head);
             let content = Content { trailers: None, ..content };
+            if let Some(last) = last.take() {
+                // At most two messages of a direction are on their way to the disk.
+                let durable: Pending<_> = last;
+                durable.await.map_err(|error| log_fault(&error, SIDE))?;
+            }
             let enqueued = outgoing.say::<Request>(content, context, ending).await?;
+            last = Some(enqueued.durable);
             let request = ExchangeRequest { envelope: Some(enqueued.envelope) };
             if self.wire.send(request).await.is_err() {
                 // The other side has ended the exchange; its answer says why.
@@ -303,24 +338,19 @@ impl Answering<'_> {
         let verified = logged.into_inner();
         let content = verified.parts().content.clone();
         let ends = verified.manifest().ending == Ending::End;
-        let relay = match (&content.head, self.relay.take()) {
-            (Some(head), None) => {
-                let only_head = ends && content.body.is_empty() && content.trailers.is_none();
-                self.begin(head, only_head)?
-            }
-            (None, Some(relay)) => Some(relay),
-            _ => return Err(malformed("a head must come first, and once")),
-        };
-        let Some(relay) = relay else { return Ok(()) };
+        if let Some(head) = &content.head {
+            let only_head = ends && content.body.is_empty() && content.trailers.is_none();
+            *self.relay = self.begin(head, only_head)?;
+        }
+        // The stage keeps it too: whoever tells a fault while this waits can end the body with it.
+        let Some(relay) = self.relay.clone() else { return Ok(()) };
+        let trailers = content.trailers.as_deref().map(head::read_trailers).transpose().map_err(malformed)?;
         relay.data(content.body).await.map_err(|_| caller_gone())?;
-        if let Some(trailers) = &content.trailers {
-            let trailers = head::read_trailers(trailers).map_err(malformed)?;
-            relay.trailers(trailers).await.map_err(|_| caller_gone())?;
+        match trailers {
+            Some(trailers) => relay.trailers(trailers).await.map_err(|_| caller_gone()),
+            None if ends => relay.end().await.map_err(|_| caller_gone()),
+            None => Ok(()),
         }
-        if !ends {
-            *self.relay = Some(relay);
-        }
-        Ok(())
     }
 
     fn begin(&mut self, head: &[u8], only_head: bool) -> Result<Option<Relay>, Fault> {
@@ -329,7 +359,7 @@ impl Answering<'_> {
             headers.insert(head::EXCHANGE_ID, value);
         }
         let (relay, body) = match only_head {
-            true => (None, Relayed::empty()),
+            true => (None, Relayed::default()),
             false => {
                 let (relay, body) = Relayed::new();
                 (Some(relay), body)
@@ -362,11 +392,14 @@ fn not_opened(status: &tonic::Status) -> Fault {
     if status.code() != tonic::Code::PermissionDenied {
         return broken(status);
     }
-    let why = format!("the provider's security server does not accept this connection: {}", status.message());
+    let why = format!(
+        "the provider's security server does not accept this connection: {}",
+        plain(status.message())
+    );
     Fault::before_call(Reason::SslAuthenticationFailed, Side::ProviderServer, why)
 }
 
 fn broken(status: &tonic::Status) -> Fault {
-    let why = format!("the connection to the provider's security server broke: {}", status.message());
+    let why = format!("the connection to the provider's security server broke: {}", plain(status.message()));
     Fault::before_call(Reason::NetworkError, SIDE, why).with_register(RegisterReached::Unknown)
 }

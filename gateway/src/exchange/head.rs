@@ -33,8 +33,12 @@ const HOP_BY_HOP: [&str; 11] = [
     "host",
     "content-length",
 ];
-/// Ours and X-Road's: taken out of what callers and registers send, set by us.
-const RESERVED: [&str; 2] = ["x-road-", "trave-"];
+/// Ours and X-Road's, taken out of what callers and registers send and set by us; and those in which proxies tell who
+/// comes, because a register that trusts its gateway would believe them.
+const RESERVED: [&str; 7] =
+    ["x-road-", "trave-", "x-forwarded-", "forwarded", "x-real-ip", "x-client-cert", "remote-user"];
+/// The most header fields of a head or of trailers.
+const MAX_FIELDS: usize = 256;
 
 /// What a caller says of itself and of what it wants; nothing of it is believed yet.
 #[derive(Debug, Default)]
@@ -100,7 +104,18 @@ fn invalid(message: String) -> Fault {
 
 /// Whether a header is passed on.
 fn passes(name: &str) -> bool {
-    !HOP_BY_HOP.contains(&name) && !RESERVED.iter().any(|prefix| name.starts_with(prefix))
+    // Some servers take an underscore for a hyphen.
+    let name = name.replace('_', "-");
+    !HOP_BY_HOP.contains(&name.as_str()) && !RESERVED.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Refuses more header fields than pass through to the other side.
+pub(crate) fn check_fields(headers: &HeaderMap, side: Side) -> Result<(), Fault> {
+    if headers.len() > MAX_FIELDS {
+        let why = format!("there are {} header fields, more than {MAX_FIELDS}", headers.len());
+        return Err(Fault::before_call(Reason::TooLarge, side, why));
+    }
+    Ok(())
 }
 
 /// The headers that are signed and passed on, in their order.
@@ -140,7 +155,10 @@ pub(crate) fn trailers(trailers: &HeaderMap) -> bytes::Bytes {
 
 /// Reads signed headers back. What could not have been sent is refused: the other side is not believed either.
 pub(crate) fn to_header_map(headers: &[schema::Header]) -> Result<HeaderMap, &'static str> {
-    let mut map = HeaderMap::with_capacity(headers.len() + 8);
+    if headers.len() > MAX_FIELDS {
+        return Err("it has too many header fields");
+    }
+    let mut map = HeaderMap::with_capacity(headers.len());
     for header in headers {
         let name =
             HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| "a header's name is not valid")?;
@@ -189,6 +207,9 @@ impl GrpcHead {
             return Err("its head is not that of the gRPC method in the manifest");
         }
         let mut headers = to_header_map(&head.headers)?;
+        if !is_grpc_type(&headers) {
+            return Err("its content type is not gRPC's");
+        }
         let timeout = match headers.remove(GRPC_TIMEOUT) {
             None => None,
             Some(value) => Some(parse_grpc_timeout(&value).ok_or("its grpc-timeout is not valid")?),
@@ -199,9 +220,12 @@ impl GrpcHead {
 
 /// Whether a request is gRPC (gRPC over HTTP/2, "Requests").
 pub(crate) fn is_grpc(parts: &http::request::Parts) -> bool {
-    let content_type = parts.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    parts.method == http::Method::POST
-        && content_type.is_some_and(|value| value.starts_with(b"application/grpc"))
+    parts.method == http::Method::POST && is_grpc_type(&parts.headers)
+}
+
+fn is_grpc_type(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    content_type.is_some_and(|value| value.starts_with(b"application/grpc"))
 }
 
 /// A duration in gRPC's form: at most eight digits and a unit.
@@ -260,6 +284,9 @@ mod tests {
             ("x-road-client", "NORD/SH/luebeck/gewerbeamt"),
             ("trave-purpose", "x"),
             ("x-road-anything", "x"),
+            ("x_road_client", "NORD/SH/luebeck/gewerbeamt"),
+            ("x-forwarded-client-cert", "x"),
+            ("forwarded", "for=10.0.0.1"),
             ("connection", "close"),
             ("te", "trailers"),
             ("grpc-timeout", "1S"),
@@ -303,11 +330,23 @@ mod tests {
     }
 
     #[test]
+    fn many_small_headers_are_refused_before_they_are_counted_out() {
+        let many = vec![schema::Header::default(); 25_000];
+        assert!(to_header_map(&many).is_err());
+        let mut headers = HeaderMap::new();
+        for _ in 0..=MAX_FIELDS {
+            headers.append("a", HeaderValue::from_static("b"));
+        }
+        assert_eq!(check_fields(&headers, Side::Client).unwrap_err().reason, Reason::TooLarge);
+    }
+
+    #[test]
     fn only_the_permitted_method_is_forwarded() {
         let method: Method = "/a.B/C".parse().unwrap();
+        let grpc = schema::Header { name: "content-type".into(), value: "application/grpc".into() };
         let head = |path: &str, verb: &str, query: Option<&str>| {
             let (method, path, query) = (verb.into(), path.into(), query.map(str::to_owned));
-            schema::RequestHead { method, path, query, headers: vec![] }.encode_to_vec()
+            schema::RequestHead { method, path, query, headers: vec![grpc.clone()] }.encode_to_vec()
         };
         assert!(GrpcHead::read(&head("/a.B/C", "POST", None), &method).is_ok());
         for other in

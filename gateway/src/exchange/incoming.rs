@@ -1,73 +1,169 @@
 //! What the other side says: taken apart, authenticated, put in its place, logged; and only then handed on.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustls_pki_types::CertificateDer;
 use trave_message_log::{Artefact, Logged};
 use trave_proto::clock::Time;
 use trave_proto::conversation::{OrderError, Verified};
 use trave_proto::fault::{Fault, Reason, Side};
-use trave_proto::message::Manifest;
+use trave_proto::identifier::ServerId;
+use trave_proto::message::{Content, Direction, Ending, Manifest};
 use trave_proto::schema::message::Envelope;
 use trave_proto::signature::{SignatureError, Signed, Way};
-use trave_proto::verification::{Authentic, TrustedSigner, VerificationError};
+use trave_proto::verification::{Authentic, VerificationError};
 
-use super::{Exchanges, Shared, lock};
+use super::Exchanges;
+use super::progress::Progress;
 use crate::config::KeepContent;
 use crate::recorder::{Evidence, KnownSigner};
+use crate::transport::PeerConnection;
 use crate::trust::Snapshot;
 
-/// One direction of an exchange, as its receiver.
-pub(crate) struct Incoming<'a> {
-    pub(crate) exchanges: &'a Exchanges,
-    pub(crate) conversation: Shared,
-    /// Who verifies: the side of this server.
-    pub(crate) side: Side,
+/// The security server on the other side of an exchange, as its connection showed it.
+pub(crate) struct Other<'a> {
+    pub(crate) server: &'a ServerId,
     pub(crate) signer: &'a KnownSigner,
     /// The TLS certificates of the connection: checked again when trust has changed.
     pub(crate) chain: &'a [CertificateDer<'static>],
     pub(crate) tls: Artefact,
+    /// The generation of the snapshot under which they were checked last.
+    generation: AtomicU64,
+    /// At the client: the connection, over which both sides come to one configuration.
+    connection: Option<&'a PeerConnection>,
+}
+
+impl<'a> Other<'a> {
+    /// The client's security server, at the provider.
+    pub(crate) fn asking(
+        server: &'a ServerId,
+        signer: &'a KnownSigner,
+        chain: &'a [CertificateDer<'static>],
+        tls: Artefact,
+        generation: u64,
+    ) -> Self {
+        Self { server, signer, chain, tls, generation: AtomicU64::new(generation), connection: None }
+    }
+
+    /// The provider's security server, at the client.
+    pub(crate) fn answering(connection: &'a PeerConnection) -> Self {
+        Self {
+            server: &connection.greeted.party.server,
+            signer: &connection.greeted.signer,
+            chain: connection.channel.peer_chain(),
+            tls: connection.tls.clone(),
+            generation: AtomicU64::new(connection.generation),
+            connection: Some(connection),
+        }
+    }
+
+    /// After a change of trust: the other side is still who it was, its signer is still listed, and at the client both
+    /// sides use one configuration.
+    pub(crate) async fn still_trusted(
+        &self,
+        exchanges: &Exchanges,
+        snapshot: &Snapshot,
+        side: Side,
+    ) -> Result<(), Fault> {
+        if self.generation.load(Ordering::Relaxed) == snapshot.generation {
+            return Ok(());
+        }
+        let now = exchanges.clock.now();
+        still_trusted(exchanges, self.server, self.chain, now, side)?;
+        let checked = self.signer.check_current(&snapshot.configuration, now);
+        checked.map_err(|error| verification_fault(&error, side))?;
+        if let Some(connection) = self.connection {
+            exchanges.peers.offer(connection, &snapshot.configuration).await;
+        }
+        self.generation.store(snapshot.generation, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// One direction of an exchange, as its receiver.
+pub(crate) struct Incoming<'a> {
+    pub(crate) exchanges: &'a Exchanges,
+    pub(crate) progress: Arc<Progress>,
+    /// Who verifies: the side of this server.
+    pub(crate) side: Side,
+    pub(crate) other: Other<'a>,
     pub(crate) keep: KeepContent,
-    pub(crate) generation: u64,
 }
 
 impl Incoming<'_> {
     /// Verifies the next message, logs it, and gives it out when its record is durable.
     pub(crate) async fn hear<W: Way>(&mut self, envelope: Envelope) -> Result<Logged<Verified<W>>, Fault> {
+        let signed = receive::<W>(envelope, self.side)?;
+        self.catch_up(signed.manifest()).await;
         let snapshot = self.exchanges.trust.valid(self.side)?;
         let now = self.exchanges.clock.now();
-        if snapshot.generation != self.generation {
-            still_trusted(self.exchanges, self.chain, now, self.side)?;
-            self.generation = snapshot.generation;
+        self.other.still_trusted(self.exchanges, &snapshot, self.side).await?;
+        let authentic = authenticate(self.exchanges, self.other.signer, &snapshot, signed, self.side)?;
+        let accepted = self.progress.conversation().accept(authentic, now);
+        let verified = accepted.map_err(|error| order_fault(error, self.side))?;
+        check_shape(verified.manifest(), &verified.parts().content, self.side)?;
+        let evidence =
+            Evidence::of(self.other.signer, snapshot.configuration.digest(), self.other.tls.clone());
+        let progress = Arc::clone(&self.progress);
+        let recording = (&evidence, self.keep);
+        self.exchanges
+            .recorder
+            .received(verified, recording, self.side, move || progress.logged_received())
+            .await
+    }
+
+    /// At the client: a message that names a newer configuration than this server has brings it here, before it is judged.
+    async fn catch_up(&self, manifest: &Manifest) {
+        let ours = self.exchanges.trust.snapshot().configuration.number();
+        if let Some(connection) = self.other.connection.filter(|_| manifest.configuration_number > ours) {
+            self.exchanges.peers.fetch(connection).await;
         }
-        let authentic = authenticate::<W>(self.exchanges, self.signer, &snapshot, envelope, self.side)?;
-        let verified =
-            lock(&self.conversation).accept(authentic, now).map_err(|error| order_fault(error, self.side))?;
-        let evidence = Evidence::of(self.signer, snapshot.configuration.digest(), self.tls.clone());
-        self.exchanges.recorder.received(verified, &evidence, self.keep, self.side).await
     }
 }
 
-/// Checks a connection's certificates against the snapshot in use.
+/// Takes an envelope apart: strict, bounded, and with the content that its manifest commits to.
+pub(crate) fn receive<W: Way>(envelope: Envelope, side: Side) -> Result<Signed<W>, Fault> {
+    Signed::<W>::receive(envelope).map_err(|error| signature_fault(&error, side))
+}
+
+/// A head stands in the first message alone, trailers in the last of an answer alone: nothing is logged and proved that
+/// nobody was given.
+pub(crate) fn check_shape(manifest: &Manifest, content: &Content, side: Side) -> Result<(), Fault> {
+    let first = manifest.index == 0;
+    let may_trail = manifest.direction == Direction::Response && manifest.ending == Ending::End;
+    let breaks_off = manifest.ending == Ending::Abort;
+    if (content.head.is_some() != first && !breaks_off) || (content.trailers.is_some() && !may_trail) {
+        let why = "the message has a head or trailers where none belong, or none where one belongs";
+        return Err(Fault::before_call(Reason::InvalidMessage, side, why));
+    }
+    Ok(())
+}
+
+/// Checks a connection's certificates against the snapshot in use: they are still those of `server`.
 pub(crate) fn still_trusted(
     exchanges: &Exchanges,
+    server: &ServerId,
     chain: &[CertificateDer<'static>],
     now: Time,
     side: Side,
 ) -> Result<(), Fault> {
-    let checked = exchanges.trust.authenticate(chain, now);
-    checked.map(|_| ()).map_err(|why| Fault::before_call(Reason::SslAuthenticationFailed, side, why))
+    let why = match exchanges.trust.authenticate(chain, now) {
+        Ok(found) if found == *server => return Ok(()),
+        Ok(found) => format!("the connection's certificate is now {found}'s"),
+        Err(why) => why,
+    };
+    Err(Fault::before_call(Reason::SslAuthenticationFailed, side, why))
 }
 
-/// From an envelope to an authentic message.
+/// From a received message to an authentic one.
 pub(crate) fn authenticate<W: Way>(
     exchanges: &Exchanges,
-    signer: &TrustedSigner,
-    snapshot: &Arc<Snapshot>,
-    envelope: Envelope,
+    signer: &KnownSigner,
+    snapshot: &Snapshot,
+    signed: Signed<W>,
     side: Side,
 ) -> Result<Authentic<W>, Fault> {
-    let signed = Signed::<W>::receive(envelope).map_err(|error| signature_fault(&error, side))?;
     check_configuration(exchanges, signed.manifest(), side)?;
     let (configuration, now) = (&snapshot.configuration, exchanges.clock.now());
     signer

@@ -1,29 +1,33 @@
 //! What this side says: made into a message, signed, and in the log's queue before anybody sends it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use hyper::body::Body;
-use trave_message_log::{Artefact, Logged};
+use trave_message_log::Logged;
 use trave_proto::conversation::InUse;
 use trave_proto::fault::{Fault, Reason, Side};
 use trave_proto::message::{Content, Ending, Salt};
 use trave_proto::signature::{Parts, Signed, Unsigned, Way};
 
 use super::framing::{Piece, Pieces};
-use super::{Exchanges, Shared, head, lock, random};
+use super::incoming::Other;
+use super::progress::Progress;
+use super::{Exchanges, head, random};
+use crate::access::Permitted;
 use crate::config::KeepContent;
-use crate::recorder::{Evidence, log_fault};
-use crate::signer::Enqueued;
+use crate::recorder::{Evidence, Room, log_fault};
+use crate::signer::{Enqueued, Recording};
 
 /// One direction of an exchange, as its sender.
 pub(crate) struct Outgoing<'a> {
     pub(crate) exchanges: &'a Exchanges,
-    pub(crate) conversation: Shared,
+    pub(crate) progress: Arc<Progress>,
     pub(crate) side: Side,
-    /// TLS certificate of the other side.
-    pub(crate) tls: Artefact,
+    pub(crate) other: Other<'a>,
     pub(crate) keep: KeepContent,
-    /// The grant that permitted the exchange, at its provider.
-    pub(crate) grant: Option<Artefact>,
+    /// What permitted the exchange, at its provider: a grant that is withdrawn ends a long answer too.
+    pub(crate) permitted: Option<&'a Permitted>,
 }
 
 impl Outgoing<'_> {
@@ -36,29 +40,32 @@ impl Outgoing<'_> {
     ) -> Result<Enqueued<W>, Fault> {
         let snapshot = self.exchanges.trust.valid(self.side)?;
         let (configuration, now) = (&snapshot.configuration, self.exchanges.clock.now());
+        self.other.still_trusted(self.exchanges, &snapshot, self.side).await?;
+        self.still_permitted()?;
         let signer = self.exchanges.own.signer.load_full();
         signer.check_current(configuration, now).map_err(|error| {
             let why = format!("this security server's own signing certificate: {error}");
             Fault::before_call(Reason::CertValidation, self.side, why)
         })?;
-        let parts = Parts {
-            content,
-            content_salt: Salt::new(random(self.side)?),
-            caller_context: match caller_context {
-                None => None,
-                Some(encoded) => Some((encoded, Salt::new(random(self.side)?))),
-            },
-        };
+        let parts = self.parts(content, caller_context)?;
+        let room = self.exchanges.recorder.room(&parts, self.side).await?;
+        let turn = self.progress.turn().await;
         let in_use = InUse { number: configuration.number(), digest: configuration.digest() };
-        let mut evidence = Evidence::of(&signer, configuration.digest(), self.tls.clone());
-        evidence.grant.clone_from(&self.grant);
-        let fields = lock(&self.conversation).next(now, in_use, ending);
+        let evidence = Evidence::of(&signer, configuration.digest(), self.other.tls.clone());
+        let fields = self.progress.conversation().next(now, in_use, ending);
         let unsigned = Unsigned::<W>::new(fields, parts).map_err(|error| self.too_large(&error))?;
         let digest = unsigned.manifest().digest();
-        let recording = self.exchanges.recorder.sent(evidence, self.keep);
-        let enqueued = self.exchanges.signing.sign(unsigned, recording, self.side).await?;
-        lock(&self.conversation).sent(digest, ending);
-        Ok(enqueued)
+        let progress = Arc::clone(&self.progress);
+        let recording = Recording {
+            entry: self.exchanges.recorder.sent(evidence, self.keep),
+            enqueued: Box::new(move || {
+                progress.conversation().sent(digest, ending);
+                progress.logged_sent();
+                drop(turn);
+            }),
+            room,
+        };
+        self.exchanges.signing.sign(unsigned, recording, self.side).await
     }
 
     /// Signs one message and waits until its record is durable: only then may an answer leave.
@@ -66,9 +73,32 @@ impl Outgoing<'_> {
         &self,
         content: Content,
         ending: Ending,
-    ) -> Result<Logged<Signed<W>>, Fault> {
+    ) -> Result<Logged<(Signed<W>, Room)>, Fault> {
         let enqueued = self.say::<W>(content, None, ending).await?;
         enqueued.durable.await.map_err(|error| log_fault(&error, self.side))
+    }
+
+    fn still_permitted(&self) -> Result<(), Fault> {
+        let (sent, _) = self.progress.counts();
+        match self.permitted {
+            Some(_) if sent > 0 => {
+                self.exchanges.access.permit(self.progress.conversation().topic()).map(|_| ())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn parts(&self, content: Content, caller_context: Option<Bytes>) -> Result<Parts, Fault> {
+        if self.progress.conversation().is_choked() {
+            let why = "the other side has acknowledged nothing for too many messages";
+            return Err(Fault::before_call(Reason::Aborted, self.side, why));
+        }
+        let content_salt = Salt::new(random(self.side)?);
+        let caller_context = match caller_context {
+            None => None,
+            Some(encoded) => Some((encoded, Salt::new(random(self.side)?))),
+        };
+        Ok(Parts { content, content_salt, caller_context })
     }
 
     fn too_large(&self, error: &trave_proto::signature::SignatureError) -> Fault {

@@ -1,7 +1,8 @@
 //! The provider's side of an exchange: verify, authorise, log, call. The register hears nothing of what fails before.
 
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 use tonic::Streaming;
 use trave_message_log::Logged;
 use trave_proto::conversation::{Conversation, Topic, Verified};
-use trave_proto::fault::{Fault, Reason, Side};
+use trave_proto::fault::{Fault, Reason, Side, plain};
 use trave_proto::identifier::ExchangeId;
 use trave_proto::message::{CallerContext, Content, Ending};
 use trave_proto::schema::message::Envelope;
@@ -22,22 +23,27 @@ use trave_proto::schema::transport::{
 use trave_proto::signature::{Request, Response};
 use trave_proto::verification::Authentic;
 
+use super::Exchanges;
+use super::admission::Place;
 use super::asked::in_catalogue;
 use super::framing::{Framing, Pieces};
 use super::head::{self, GrpcHead};
-use super::incoming::{Incoming, authenticate, order_fault, still_trusted};
+use super::incoming::{Incoming, Other, authenticate, check_shape, order_fault, receive, still_trusted};
 use super::outgoing::{Outgoing, content_of, first_piece};
+use super::progress::Progress;
 use super::replay::ReplayError;
-use super::{Exchanges, Shared, lock};
 use crate::access::Permitted;
 use crate::recorder::{Evidence, Refused};
 use crate::relayed::{Relay, Relayed};
 use crate::services::{self, Service};
 use crate::transport::{Greeted, Session};
+use crate::trust::Snapshot;
 
 const SIDE: Side = Side::ProviderServer;
 /// How long a peer may take to send the first message of an exchange that it opened.
-const FIRST_MESSAGE: std::time::Duration = std::time::Duration::from_secs(10);
+const FIRST_MESSAGE: Duration = Duration::from_secs(10);
+/// How long a peer may take to take the last of an answer, or why there is none.
+const LAST_WORD: Duration = Duration::from_secs(10);
 
 /// Where the answer's messages are put in.
 pub(crate) type Wire = mpsc::Sender<Result<ExchangeResponse, tonic::Status>>;
@@ -54,14 +60,30 @@ pub(crate) async fn run(
     let ended = exchange_with(&exchanges, &session, &mut requests, &wire, &mut stage).await;
     let outcome = ended.as_ref().map_or_else(|fault| fault.reason.as_str(), |()| "answered");
     exchanges.metrics.ended("provider", outcome, begun.elapsed());
-    let Err(fault) = ended else { return };
+    let Err(fault) = ended else { return finish(&exchanges, stage, &wire).await };
     record(&exchanges, &session, &stage, &fault).await;
     let exchange = stage.exchange.map(|id| id.to_string()).unwrap_or_default();
     tracing::info!(exchange, peer = %session.server(), reason = fault.reason.as_str(), side = fault.side.as_str(),
         register_reached = fault.register_reached_str(), message = fault.message, "exchange failed");
     let answer = ExchangeResponse { answer: Some(Answer::Fault(fault.to_wire())) };
-    // If the peer has gone, the record says how the exchange ended here.
-    let _ = wire.send(Ok(answer)).await;
+    // If the peer has gone, or reads nothing any more, the record says how the exchange ended here.
+    let _ = tokio::time::timeout(LAST_WORD, wire.send(Ok(answer))).await;
+}
+
+/// After a complete answer: its place is free when the peer has taken it. An answer that was complete before the request
+/// was leaves a request without end, which is recorded.
+async fn finish(exchanges: &Exchanges, stage: Stage, wire: &Wire) {
+    if let (Some(exchange), Some(progress)) = (stage.exchange, &stage.progress)
+        && !progress.conversation().is_complete()
+    {
+        let why = "the answer was complete before the request was";
+        let fault =
+            Fault::before_call(Reason::Aborted, Side::Register, why).with_register(RegisterReached::Yes);
+        let (sent, received) = progress.settled().await;
+        exchanges.recorder.ended(exchange, &fault, (received, sent)).await;
+    }
+    let _ = tokio::time::timeout(LAST_WORD, wire.reserve()).await;
+    drop(stage.place);
 }
 
 /// How far an exchange came, for whoever records its end.
@@ -70,17 +92,20 @@ struct Stage {
     exchange: Option<ExchangeId>,
     /// Set when its values are known to be the catalogue's.
     topic: Option<Topic>,
-    /// Set when the first message is in the log.
-    conversation: Option<Shared>,
+    /// Set when the first message is on its way to the log.
+    progress: Option<Arc<Progress>>,
+    /// Held until the last of the answer was taken.
+    place: Option<Place>,
 }
 
 async fn record(exchanges: &Exchanges, session: &Session, stage: &Stage, fault: &Fault) {
-    match (stage.exchange, &stage.conversation) {
-        (Some(exchange), Some(conversation)) => {
-            let (sent, received) = lock(conversation).counts();
-            exchanges.recorder.ended(exchange, fault, (received, sent)).await;
-        }
-        (exchange, _) => {
+    let (sent, received) = match &stage.progress {
+        Some(progress) => progress.settled().await,
+        None => (0, 0),
+    };
+    match stage.exchange {
+        Some(exchange) if received > 0 => exchanges.recorder.ended(exchange, fault, (received, sent)).await,
+        exchange => {
             let refused =
                 Refused { exchange, fault, topic: stage.topic.as_ref(), peer: Some(session.server()) };
             exchanges.recorder.refused(refused).await;
@@ -95,49 +120,63 @@ async fn exchange_with(
     wire: &Wire,
     stage: &mut Stage,
 ) -> Result<(), Fault> {
-    let _place = exchanges.answering.enter()?;
-    let _in_flight = exchanges.gauge.enter();
     let greeted = session
         .greeted()
         .ok_or_else(|| refuse(Reason::InvalidMessage, "an exchange came before the greeting"))?;
     let envelope = first_envelope(requests).await?;
-    let Admitted { conversation, verified, permitted, service, generation } =
+    let _in_flight = exchanges.gauge.enter();
+    let Admitted { conversation, verified, permitted, service, snapshot } =
         admit(exchanges, session, &greeted, envelope, stage)?;
-    let conversation: Shared = Arc::new(Mutex::new(conversation));
-    let grant = permitted.grant().leaf.clone();
-    let evidence = Evidence {
-        grant: Some(grant.clone()),
-        ..Evidence::of(&greeted.signer, exchanges.trust.snapshot().configuration.digest(), session.tls())
-    };
-    let logged = exchanges.recorder.received(verified, &evidence, service.keep, SIDE).await?;
-    stage.conversation = Some(Arc::clone(&conversation));
+    let progress = Progress::new(conversation);
+    let grant = Some(permitted.grant().leaf.clone());
+    let evidence =
+        Evidence { grant, ..Evidence::of(&greeted.signer, snapshot.configuration.digest(), session.tls()) };
+    stage.progress = Some(Arc::clone(&progress));
+    let enqueued = || progress.logged_received();
+    let logged = exchanges.recorder.received(verified, (&evidence, service.keep), SIDE, enqueued).await?;
     let first = Cleared { logged, permitted, service: Arc::clone(&service) };
+    let other = || {
+        let chain = session.chain();
+        Other::asking(session.server(), &greeted.signer, chain, session.tls(), snapshot.generation)
+    };
     let outgoing = Outgoing {
         exchanges,
-        conversation: Arc::clone(&conversation),
+        progress: Arc::clone(&progress),
         side: SIDE,
-        tls: session.tls(),
+        other: other(),
         keep: service.keep,
-        grant: None,
+        permitted: Some(&first.permitted),
     };
     let incoming = Incoming {
         exchanges,
-        conversation: Arc::clone(&conversation),
+        progress: Arc::clone(&progress),
         side: SIDE,
-        signer: &greeted.signer,
-        chain: session.chain(),
-        tls: session.tls(),
+        other: other(),
         keep: service.keep,
-        generation,
     };
-    converse(first, incoming, outgoing, requests, wire).await
+    converse(&first, incoming, outgoing, requests, wire).await
 }
 
 async fn first_envelope(requests: &mut Streaming<ExchangeRequest>) -> Result<Envelope, Fault> {
     let first = tokio::time::timeout(FIRST_MESSAGE, requests.message()).await;
     let first =
         first.map_err(|_| refuse(Reason::DeadlineExceeded, "the first message did not come in time"))?;
-    first.ok().flatten().and_then(|request| request.envelope).ok_or_else(peer_gone)
+    next_envelope(first)?.ok_or_else(peer_gone)
+}
+
+/// What came from the peer: a message, the end of its stream, or something that is none.
+fn next_envelope(message: Result<Option<ExchangeRequest>, tonic::Status>) -> Result<Option<Envelope>, Fault> {
+    match message {
+        Ok(message) => Ok(message.and_then(|request| request.envelope)),
+        Err(status) if status.code() == tonic::Code::OutOfRange => {
+            Err(refuse(Reason::TooLarge, "a message is larger than any may be on the wire"))
+        }
+        Err(status) if status.code() == tonic::Code::Internal => Err(refuse(
+            Reason::InvalidMessage,
+            format!("a message cannot be read: {}", plain(status.message())),
+        )),
+        Err(_) => Err(peer_gone()),
+    }
 }
 
 /// An exchange whose first message is verified and permitted, and not yet logged.
@@ -146,7 +185,8 @@ struct Admitted {
     verified: Verified<Request>,
     permitted: Permitted,
     service: Arc<Service>,
-    generation: u64,
+    /// Under which all this was decided.
+    snapshot: Arc<Snapshot>,
 }
 
 /// What the register may be called with: verified, permitted and logged. There is no other way to [`Cleared::request`].
@@ -166,16 +206,17 @@ fn admit(
 ) -> Result<Admitted, Fault> {
     let snapshot = exchanges.trust.valid(SIDE)?;
     let now = exchanges.clock.now();
-    still_trusted(exchanges, session.chain(), now, SIDE)?;
+    still_trusted(exchanges, session.server(), session.chain(), now, SIDE)?;
     let nonce =
         session.nonce(now).ok_or_else(|| refuse(Reason::Replayed, "the connection's nonce has expired"))?;
-    let authentic: Authentic<Request> = authenticate(exchanges, &greeted.signer, &snapshot, envelope, SIDE)?;
+    let signed = receive::<Request>(envelope, SIDE)?;
+    let authentic: Authentic<Request> = authenticate(exchanges, &greeted.signer, &snapshot, signed, SIDE)?;
     let exchange = authentic.manifest().exchange;
     stage.exchange = Some(exchange);
     let own = exchanges.own.party(nonce);
     let (conversation, verified) = Conversation::answer(authentic, own, greeted.party.clone(), now)
         .map_err(|error| order_fault(error, SIDE))?;
-    exchanges.replay.admit(exchange, now).map_err(replay_fault)?;
+    check_shape(verified.manifest(), &verified.parts().content, SIDE)?;
     let topic = conversation.topic().clone();
     in_catalogue(&snapshot.configuration, &topic, SIDE)?;
     stage.topic = Some(topic.clone());
@@ -185,7 +226,9 @@ fn admit(
         refuse(Reason::UnknownService, why)
     })?;
     let permitted = exchanges.access.permit(&topic)?;
-    Ok(Admitted { conversation, verified, permitted, service, generation: snapshot.generation })
+    stage.place = Some(exchanges.answering.enter(&[session.server().as_str(), topic.service.as_str()])?);
+    exchanges.replay.admit(exchange, session.server(), now).map_err(replay_fault)?;
+    Ok(Admitted { conversation, verified, permitted, service, snapshot })
 }
 
 fn refuse(reason: Reason, why: impl Into<String>) -> Fault {
@@ -210,7 +253,7 @@ fn replay_fault(error: ReplayError) -> Fault {
 
 impl Cleared {
     /// The register's request: exactly the method that was permitted, with identities set by us alone.
-    fn request(&self, body: Relayed) -> Result<(http::Request<Relayed>, Option<std::time::Duration>), Fault> {
+    fn request(&self, body: Relayed) -> Result<(http::Request<Relayed>, Option<Duration>), Fault> {
         let (manifest, parts) = (self.logged.get().manifest(), self.logged.get().parts());
         let malformed = |why: &str| {
             refuse(Reason::InvalidMessage, format!("the request is signed and cannot be read: {why}"))
@@ -259,7 +302,7 @@ impl Cleared {
 
 /// Calls the register and carries both directions until the answer is complete.
 async fn converse(
-    first: Cleared,
+    first: &Cleared,
     incoming: Incoming<'_>,
     outgoing: Outgoing<'_>,
     requests: &mut Streaming<ExchangeRequest>,
@@ -279,7 +322,7 @@ async fn converse(
         }
     }
     tracing::debug!(exchange = %first.logged.get().manifest().exchange, grant = first.permitted.grant().id, "calling the register");
-    let asking = pin!(forward(first.logged, incoming, requests, relay));
+    let asking = pin!(forward(first.logged.get(), incoming, requests, relay));
     let answering = pin!(async {
         let response = services::call(channel, request).await?;
         answer(response, outgoing, wire).await
@@ -316,26 +359,32 @@ fn too_late(reached: RegisterReached) -> Fault {
 
 /// Hands the request's messages to the register, each when it is verified and logged.
 async fn forward(
-    first: Logged<Verified<Request>>,
+    first: &Verified<Request>,
     mut incoming: Incoming<'_>,
     requests: &mut Streaming<ExchangeRequest>,
     relay: Relay,
 ) -> Result<(), Fault> {
-    let mut logged = first;
-    loop {
-        let verified = logged.into_inner();
-        let body = verified.parts().content.body.clone();
-        if relay.data(body).await.is_err() {
-            // The register wants no more; its answer says why.
-            return Ok(());
+    let mut ended = hand_on(first, &relay).await?;
+    while !ended {
+        let envelope = next_envelope(requests.message().await)?.ok_or_else(peer_gone)?;
+        let logged = incoming.hear::<Request>(envelope).await?;
+        ended = hand_on(logged.get(), &relay).await?;
+    }
+    Ok(())
+}
+
+/// Hands one message to the register. True when it was the last, or when the register wants no more: its answer says why.
+async fn hand_on(verified: &Verified<Request>, relay: &Relay) -> Result<bool, Fault> {
+    if relay.data(verified.parts().content.body.clone()).await.is_err() {
+        return Ok(true);
+    }
+    match verified.manifest().ending {
+        Ending::End => {
+            let _ = relay.end().await;
+            Ok(true)
         }
-        match verified.manifest().ending {
-            Ending::End => return Ok(()),
-            Ending::Abort => return Err(peer_gone()),
-            Ending::Continue | Ending::Unspecified => {}
-        }
-        let next = requests.message().await.ok().flatten().and_then(|request| request.envelope);
-        logged = incoming.hear::<Request>(next.ok_or_else(peer_gone)?).await?;
+        Ending::Abort => Err(peer_gone()),
+        Ending::Continue | Ending::Unspecified => Ok(false),
     }
 }
 
@@ -346,6 +395,7 @@ async fn answer(
     wire: &Wire,
 ) -> Result<(), Fault> {
     let (parts, mut body) = response.into_parts();
+    head::check_fields(&parts.headers, Side::Register).map_err(after_call)?;
     let mut pieces = Pieces::new(&mut body, Framing::of(&parts.headers));
     let mut head: Option<Bytes> = Some(head::response_head(&parts).encode_to_vec().into());
     loop {
@@ -356,7 +406,7 @@ async fn answer(
         let Some(piece) = piece.map_err(|_| register_gone())? else { return Ok(()) };
         let (content, ending): (Content, Ending) = content_of(piece, head.take());
         let logged = outgoing.say_durably::<Response>(content, ending).await.map_err(after_call)?;
-        let answer = Answer::Envelope(logged.get().to_envelope());
+        let answer = Answer::Envelope(logged.get().0.to_envelope());
         if wire.send(Ok(ExchangeResponse { answer: Some(answer) })).await.is_err() {
             return Err(peer_gone().with_register(RegisterReached::Yes));
         }

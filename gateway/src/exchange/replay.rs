@@ -1,11 +1,14 @@
-//! Exchange ids that were seen: within the window of five minutes none begins twice.
+//! Exchange ids that were seen: within the window of five minutes none begins twice, whoever brings it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Mutex;
 
 use trave_proto::clock::Time;
 use trave_proto::conversation::TOLERANCE;
-use trave_proto::identifier::ExchangeId;
+use trave_proto::identifier::{ExchangeId, ServerId};
+
+/// Each security server may fill this part of the set, so that none can close it to the others.
+const SHARE: usize = 4;
 
 /// Why an exchange does not begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -16,8 +19,8 @@ pub(crate) enum ReplayError {
     /// Its time lies outside the window.
     #[error("the exchange id's time lies more than five minutes from this server's")]
     Time,
-    /// The set is full.
-    #[error("more exchanges began within the window than this server remembers")]
+    /// The security server's share of the set is full.
+    #[error("this security server began more exchanges within the window than are remembered")]
     Full,
 }
 
@@ -31,8 +34,9 @@ pub(crate) struct ReplayGuard {
 #[derive(Debug, Default)]
 struct Seen {
     ids: HashSet<ExchangeId>,
-    /// By the second of their time, so that the old ones go together.
-    by_second: BTreeMap<i64, Vec<ExchangeId>>,
+    /// By the second of their time, so that the old ones go together; with who brought them.
+    by_second: BTreeMap<i64, Vec<(ExchangeId, ServerId)>>,
+    counts: HashMap<ServerId, usize>,
 }
 
 impl ReplayGuard {
@@ -41,8 +45,8 @@ impl ReplayGuard {
         Self { capacity, seen: Mutex::default() }
     }
 
-    /// Admits an id once.
-    pub(crate) fn admit(&self, id: ExchangeId, now: Time) -> Result<(), ReplayError> {
+    /// Admits an id once, on the account of the security server that made it.
+    pub(crate) fn admit(&self, id: ExchangeId, maker: &ServerId, now: Time) -> Result<(), ReplayError> {
         if id.time() > now.plus(TOLERANCE) || id.time() < now.minus(TOLERANCE) {
             return Err(ReplayError::Time);
         }
@@ -51,11 +55,13 @@ impl ReplayGuard {
         if seen.ids.contains(&id) {
             return Err(ReplayError::Seen);
         }
-        if seen.ids.len() >= self.capacity {
+        let count = seen.counts.get(maker).copied().unwrap_or(0);
+        if count >= self.capacity.div_ceil(SHARE) || seen.ids.len() >= self.capacity {
             return Err(ReplayError::Full);
         }
         seen.ids.insert(id);
-        seen.by_second.entry(id.time().as_secs()).or_default().push(id);
+        seen.counts.insert(maker.clone(), count + 1);
+        seen.by_second.entry(id.time().as_secs()).or_default().push((id, maker.clone()));
         Ok(())
     }
 }
@@ -64,8 +70,12 @@ impl Seen {
     fn forget_before(&mut self, time: Time) {
         while let Some(oldest) = self.by_second.first_entry().filter(|oldest| *oldest.key() < time.as_secs())
         {
-            for id in oldest.remove() {
+            for (id, maker) in oldest.remove() {
                 self.ids.remove(&id);
+                match self.counts.get_mut(&maker) {
+                    Some(count) if *count > 1 => *count -= 1,
+                    _ => drop(self.counts.remove(&maker)),
+                }
             }
         }
     }
@@ -78,19 +88,32 @@ mod tests {
 
     const NOW: Time = Time::from_millis(1_795_288_440_000);
 
+    fn server(name: &str) -> ServerId {
+        format!("NORD/SH/luebeck/{name}").parse().unwrap()
+    }
+
     #[test]
-    fn an_id_begins_once_within_the_window() {
-        let guard = ReplayGuard::new(2);
+    fn an_id_begins_once_within_the_window_whoever_brings_it() {
+        let guard = ReplayGuard::new(100);
         let first = ExchangeId::new(NOW, &[1; 10]);
-        assert_eq!(guard.admit(first, NOW), Ok(()));
-        assert_eq!(guard.admit(first, NOW), Err(ReplayError::Seen));
-        assert_eq!(guard.admit(first, NOW.plus(TOLERANCE)), Err(ReplayError::Seen));
+        assert_eq!(guard.admit(first, &server("s1"), NOW), Ok(()));
+        assert_eq!(guard.admit(first, &server("s1"), NOW), Err(ReplayError::Seen));
+        assert_eq!(guard.admit(first, &server("s2"), NOW.plus(TOLERANCE)), Err(ReplayError::Seen));
         let later = NOW.plus(TOLERANCE).plus(Duration::from_secs(2));
-        assert_eq!(guard.admit(first, later), Err(ReplayError::Time));
-        assert_eq!(guard.admit(ExchangeId::new(NOW, &[2; 10]), NOW), Ok(()));
-        assert_eq!(guard.admit(ExchangeId::new(NOW, &[3; 10]), NOW), Err(ReplayError::Full));
+        assert_eq!(guard.admit(first, &server("s1"), later), Err(ReplayError::Time));
         // The window has moved on: what is outside it is forgotten, and refused by its time.
-        assert_eq!(guard.admit(ExchangeId::new(later, &[4; 10]), later), Ok(()));
+        assert_eq!(guard.admit(ExchangeId::new(later, &[4; 10]), &server("s1"), later), Ok(()));
         assert_eq!(guard.seen.lock().unwrap().ids.len(), 1);
+        assert_eq!(guard.seen.lock().unwrap().counts[&server("s1")], 1);
+    }
+
+    #[test]
+    fn one_server_cannot_close_the_set_to_others() {
+        let guard = ReplayGuard::new(8);
+        let id = |random| ExchangeId::new(NOW, &[random; 10]);
+        assert_eq!(guard.admit(id(1), &server("greedy"), NOW), Ok(()));
+        assert_eq!(guard.admit(id(2), &server("greedy"), NOW), Ok(()));
+        assert_eq!(guard.admit(id(3), &server("greedy"), NOW), Err(ReplayError::Full));
+        assert_eq!(guard.admit(id(3), &server("modest"), NOW), Ok(()));
     }
 }

@@ -18,6 +18,7 @@ use trave_host::tls::{self, Clients, Http, Identity, Pinned, TlsError};
 use trave_proto::clock::Clock;
 use trave_proto::digest::Digest;
 use trave_proto::fault::{Fault, Reason, Side};
+use trave_proto::schema::transport::RegisterReached;
 
 use crate::config::{Agency, AgencyTransport, Config};
 use crate::exchange::{self, Call, Caller, Exchanges};
@@ -129,7 +130,14 @@ fn known_guests(config: &Config, agency: &Agency) -> Result<HashMap<Digest, Call
     for client in &agency.clients {
         let key = pin(&config.path(client.certificate()))?;
         let subsystems: Vec<_> = client.subsystems.iter().map(|subsystem| subsystem.0.clone()).collect();
-        guests.insert(key, Caller { subsystems: subsystems.into(), keep: agency.keep_content });
+        let caller = Caller { subsystems: subsystems.into(), keep: agency.keep_content };
+        if guests.insert(key, caller).is_some() {
+            let path = config.path(client.certificate());
+            return Err(AgencyDoorError::Configuration(format!(
+                "{} stands twice among the clients",
+                path.display()
+            )));
+        }
     }
     Ok(guests)
 }
@@ -155,11 +163,17 @@ async fn answer(
             None,
         );
     };
+    let id = match exchange::new_id(&exchanges) {
+        Ok(id) => id,
+        Err(fault) => return exchange::trailers_only(&fault, None),
+    };
     let (parts, body) = request.into_parts();
     let (reply, answered) = oneshot::channel();
-    tasks.spawn(exchange::ask(exchanges, Call { caller, parts, body, reply }));
+    tasks.spawn(exchange::ask(exchanges, Call { id, caller, parts, body, reply }));
     answered.await.unwrap_or_else(|_| {
+        // Its task ended without a word, as when the server stops: what the register did by then is not known.
         let why = "this security server ended before it had an answer";
-        exchange::trailers_only(&Fault::before_call(Reason::MaintenanceMode, Side::ClientServer, why), None)
+        let fault = Fault::before_call(Reason::InternalError, Side::ClientServer, why);
+        exchange::trailers_only(&fault.with_register(RegisterReached::Unknown), Some(id))
     })
 }

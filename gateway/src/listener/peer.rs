@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use trave_host::drain::Drain;
@@ -21,10 +21,9 @@ const ON_THE_WIRE: usize = 1;
 
 /// Serves until the server drains.
 pub(crate) async fn serve(listener: Listener, exchanges: Arc<Exchanges>, drain: Drain) {
-    let door = Door { exchanges: Arc::clone(&exchanges), tasks: drain.clone() };
-    // A configuration may be offered here, which is larger than a message: it is bounded by its own reader too.
-    let service = PeerServiceServer::new(door)
-        .max_decoding_message_size(MAX_WIRE.max(crate::transport::MAX_CONFIGURATION_WIRE));
+    let door = Door { exchanges: Arc::clone(&exchanges), tasks: drain.clone(), offers: Semaphore::new(1) };
+    // A configuration larger than this is not taken from peers: the registry has it.
+    let service = PeerServiceServer::new(door).max_decoding_message_size(MAX_WIRE);
     let router = tonic::service::Routes::new(service).into_axum_router();
     listener
         .serve(drain, move |connection: &mut Connection| {
@@ -43,6 +42,8 @@ pub(crate) async fn serve(listener: Listener, exchanges: Arc<Exchanges>, drain: 
 struct Door {
     exchanges: Arc<Exchanges>,
     tasks: Drain,
+    /// Configurations are large: one at a time is given or taken.
+    offers: Semaphore,
 }
 
 /// The session of the connection that a request came on.
@@ -92,6 +93,8 @@ impl PeerService for Door {
         request: Request<GetConfigurationRequest>,
     ) -> Result<Response<GetConfigurationResponse>, Status> {
         session(&request)?;
+        let _alone =
+            self.offers.acquire().await.map_err(|_| Status::unavailable("this server is stopping"))?;
         let wanted = request.into_inner().number;
         let current = Arc::clone(&self.exchanges.trust.snapshot().configuration);
         if wanted != 0 && wanted != current.number() {

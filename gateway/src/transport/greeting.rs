@@ -8,9 +8,10 @@ use bytes::Bytes;
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::CertificateDer;
 use trave_message_log::Artefact;
+use trave_proto::certificate::MAX_CHAIN;
 use trave_proto::clock::Time;
 use trave_proto::conversation::Party;
-use trave_proto::fault::{Fault, Reason, Side};
+use trave_proto::fault::{Fault, Reason, Side, plain};
 use trave_proto::global_configuration::Configuration;
 use trave_proto::identifier::ServerId;
 use trave_proto::schema::transport::Greeting;
@@ -45,8 +46,10 @@ pub(crate) enum TransportError {
     OtherServer { expected: ServerId, found: String },
     #[error("the greeting's signing certificate is refused")]
     Signer(#[source] VerificationError),
-    #[error("the global configuration does not list the log {0} for this security server")]
-    Log(String),
+    #[error("the global configuration does not list the log that this security server names")]
+    Log,
+    #[error("the security server's TLS certificate is refused: {0}")]
+    NotListed(String),
 }
 
 impl TransportError {
@@ -58,7 +61,9 @@ impl TransportError {
             }
             Self::Connect { .. } | Self::Call { .. } => Reason::NetworkError,
             Self::Signer(_) => Reason::CertValidation,
-            Self::Malformed(_) | Self::OtherServer { .. } | Self::Log(_) => Reason::SslAuthenticationFailed,
+            Self::Malformed(_) | Self::OtherServer { .. } | Self::Log | Self::NotListed(_) => {
+                Reason::SslAuthenticationFailed
+            }
         };
         Fault::before_call(reason, side, trave_host::config::with_causes(self))
     }
@@ -120,24 +125,26 @@ impl Greeted {
         now: Time,
     ) -> Result<Self, TransportError> {
         if greeting.server != server.as_str() {
-            let (expected, mut found) = (server.clone(), greeting.server);
-            found.retain(|c| c.is_ascii_graphic());
-            found.truncate(256);
-            return Err(TransportError::OtherServer { expected, found });
+            return Err(TransportError::OtherServer {
+                expected: server.clone(),
+                found: plain(&greeting.server),
+            });
         }
         let nonce = greeting.nonce.as_ref().try_into().map_err(|_| TransportError::Malformed("its nonce"))?;
         if greeting.log_origin.len() > MAX_ORIGIN {
             return Err(TransportError::Malformed("its log's origin"));
         }
-        let signer =
-            TrustedSigner::verify(&greeting.signing_chain, greeting.ocsp_response, configuration, now)
-                .map_err(TransportError::Signer)?;
+        // Copies, so that what is kept does not hold on to the whole of what was received.
+        let copy = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
+        let chain: Vec<_> = greeting.signing_chain.iter().take(MAX_CHAIN + 1).map(copy).collect();
+        let signer = TrustedSigner::verify(&chain, copy(&greeting.ocsp_response), configuration, now)
+            .map_err(TransportError::Signer)?;
         if signer.server() != server {
             return Err(TransportError::Malformed("its signing certificate is another server's"));
         }
         let entry = configuration.security_server(server);
         if entry.and_then(|entry| entry.log(&greeting.log_origin)).is_none() {
-            return Err(TransportError::Log(greeting.log_origin));
+            return Err(TransportError::Log);
         }
         let lifetime = Duration::from_millis(greeting.nonce_lifetime_ms).min(NONCE_LIFETIME);
         let good_until = now.plus(lifetime / 2).min(signer.status_until());

@@ -1,6 +1,7 @@
 //! Connections to the security servers of services: made when needed, shared by exchanges, replaced before what they
 //! rest on runs out.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -11,9 +12,11 @@ use trave_host::tls::{self, Http, Identity};
 use trave_message_log::Artefact;
 use trave_proto::clock::Clock;
 use trave_proto::conversation::Party;
-use trave_proto::global_configuration::SecurityServerEntry;
+use trave_proto::global_configuration::{Configuration, SecurityServerEntry};
 use trave_proto::identifier::ServerId;
-use trave_proto::schema::transport::{GetConfigurationRequest, GreetRequest, OfferConfigurationRequest};
+use trave_proto::schema::transport::{
+    GetConfigurationRequest, GreetRequest, Greeting, OfferConfigurationRequest,
+};
 
 use super::greeting::{Greeted, Own, TransportError, artefact, fresh_nonce};
 use crate::recorder::Recorder;
@@ -27,7 +30,7 @@ pub(crate) struct PeerConnection {
     /// This side, with the nonce that it gave.
     pub(crate) own: Party,
     pub(crate) tls: Artefact,
-    generation: u64,
+    pub(crate) generation: u64,
 }
 
 impl PeerConnection {
@@ -110,9 +113,17 @@ impl Peers {
         let greeting = Some(self.own.greeting(nonce, &snapshot.configuration));
         let answer = client.greet(GreetRequest { greeting }).await.map_err(call)?.into_inner().greeting;
         let answer = answer.ok_or(TransportError::Malformed("it is empty"))?;
-        self.agree(&mut client, answer.configuration_number).await.map_err(call)?;
-        let snapshot = self.trust.snapshot();
-        let greeted = Greeted::verify(answer, &id, &snapshot.configuration, self.clock.now())?;
+        self.agree(&mut client, &answer).await.map_err(call)?;
+        // Both may have come to a newer configuration: who is connected is judged by the one that counts from now.
+        let (snapshot, now) = (self.trust.snapshot(), self.clock.now());
+        match self.trust.authenticate(channel.peer_chain(), now) {
+            Ok(found) if found == id => {}
+            Ok(found) => return Err(TransportError::OtherServer { expected: id, found: found.to_string() }),
+            Err(why) => return Err(TransportError::NotListed(why)),
+        }
+        let mut greeted = Greeted::verify(answer, &id, &snapshot.configuration, now)?;
+        // What this side showed of its own certificate's status runs out too.
+        greeted.good_until = greeted.good_until.min(self.own.signer.load().status_until());
         let own = self.own.party(nonce);
         Ok(PeerConnection { channel, greeted, own, tls, generation: snapshot.generation })
     }
@@ -131,25 +142,57 @@ impl Peers {
     }
 
     /// Brings both sides to the newer of their two configurations. A peer is believed only as far as the configuration
-    /// keys have signed.
-    async fn agree(&self, client: &mut PeerServiceClient<Channel>, theirs: u64) -> Result<(), tonic::Status> {
-        let ours = self.trust.snapshot();
-        let number = ours.configuration.number();
-        if theirs > number {
-            let answer = client.get_configuration(GetConfigurationRequest { number: 0 }).await?;
-            if let Some(signed) = answer.into_inner().configuration
-                && let Err(error) = self.recorder.adopt(&self.trust, &signed, "peer").await
-            {
-                tracing::warn!(
-                    error = trave_host::config::with_causes(&error),
-                    "a peer's configuration is refused"
-                );
-            }
-        } else if theirs < number {
-            let configuration = Some(ours.configuration.signed().clone());
-            client.offer_configuration(OfferConfigurationRequest { configuration }).await?;
+    /// keys have signed; two configurations of one number are an alarm.
+    async fn agree(
+        &self,
+        client: &mut PeerServiceClient<Channel>,
+        theirs: &Greeting,
+    ) -> Result<(), tonic::Status> {
+        let ours = Arc::clone(&self.trust.snapshot().configuration);
+        let same = theirs.configuration_digest == ours.digest().as_bytes()[..];
+        match theirs.configuration_number.cmp(&ours.number()) {
+            Ordering::Equal if same => Ok(()),
+            Ordering::Less => self.offer_to(client, &ours).await,
+            Ordering::Equal | Ordering::Greater => self.fetch_from(client).await,
+        }
+    }
+
+    /// Fetches the configuration that the other side of `connection` uses, and adopts it if it is newer.
+    pub(crate) async fn fetch(&self, connection: &PeerConnection) {
+        let mut client = PeerServiceClient::new(connection.channel.clone())
+            .max_decoding_message_size(MAX_CONFIGURATION_WIRE);
+        if let Err(status) = self.fetch_from(&mut client).await {
+            tracing::warn!(error = %status, "a peer's newer configuration cannot be fetched");
+        }
+    }
+
+    /// Offers the other side of `connection` the configuration that is used here.
+    pub(crate) async fn offer(&self, connection: &PeerConnection, configuration: &Configuration) {
+        if let Err(status) = self.offer_to(&mut connection.client(), configuration).await {
+            tracing::warn!(error = %status, "a peer does not take the newer configuration");
+        }
+    }
+
+    async fn fetch_from(&self, client: &mut PeerServiceClient<Channel>) -> Result<(), tonic::Status> {
+        let answer = client.get_configuration(GetConfigurationRequest { number: 0 }).await?;
+        if let Some(signed) = answer.into_inner().configuration
+            && let Err(error) = self.recorder.adopt(&self.trust, &signed, "peer").await
+        {
+            tracing::warn!(
+                error = trave_host::config::with_causes(&error),
+                "a peer's configuration is refused"
+            );
         }
         Ok(())
+    }
+
+    async fn offer_to(
+        &self,
+        client: &mut PeerServiceClient<Channel>,
+        configuration: &Configuration,
+    ) -> Result<(), tonic::Status> {
+        let configuration = Some(configuration.signed().clone());
+        client.offer_configuration(OfferConfigurationRequest { configuration }).await.map(|_| ())
     }
 }
 
