@@ -159,7 +159,7 @@ async fn a_deadline_goes_with_the_call_and_ends_it() {
     let told = answer.told().unwrap();
     assert_eq!((told.1.as_str(), told.2.as_str()), ("register", "unknown"));
     let id = answer.exchange();
-    let ended = "ended failed deadline_exceeded by register, register unknown";
+    let ended = "ended unknown deadline_exceeded by register, register unknown";
     assert_eq!(instance.sh.tells(id), ["sent request end", ended]);
     assert_eq!(instance.mv.tells(id), ["received request end", ended]);
     instance.stop().await;
