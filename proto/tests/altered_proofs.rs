@@ -72,13 +72,9 @@ fn token_in(file: &[u8]) -> Range<usize> {
 
 #[test]
 fn no_altered_byte_tells_another_story() {
-    let changes: [fn(u8) -> u8; 2] = [|byte| byte ^ 1, |byte| byte.wrapping_add(0x87)];
-    for (name, changes) in
-        [("proof/unary-provider.trave", &changes[..]), ("proof/broken-off.trave", &changes[..1])]
-    {
-        let (read, holding) = alter_each(name, changes);
-        assert!(read > 1000 && holding * 10 < read, "{name}: {read} could be read, {holding} hold");
-    }
+    let name = "proof/unary-provider.trave";
+    let (read, holding) = alter_each(name, &[|byte| byte ^ 1, |byte| byte.wrapping_add(0x87)]);
+    assert!(read > 1000 && holding * 10 < read, "{name}: {read} could be read, {holding} hold");
 }
 
 #[test]

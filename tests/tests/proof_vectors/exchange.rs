@@ -69,6 +69,10 @@ pub(crate) struct Plan<'w> {
     pub(crate) stamped_after: i64,
     pub(crate) configuration: Option<Configuration>,
     pub(crate) anchors: Vec<SignedAnchor>,
+    /// Instead of the signer's OCSP response.
+    pub(crate) ocsp: Option<Bytes>,
+    /// Instead of the other server's TLS certificate.
+    pub(crate) tls: Option<Bytes>,
 }
 
 /// The server that signs when nobody lies.
@@ -116,6 +120,8 @@ impl<'w> Plan<'w> {
             stamped_after: 5,
             configuration: None,
             anchors: Vec::new(),
+            ocsp: None,
+            tls: None,
         }
     }
 
@@ -298,9 +304,9 @@ impl Logged {
             manifest: said.manifest.encoded().clone(),
             signature_digest: Digest::of(&said.signature.encode_to_vec()).to_bytes(),
             chain_digest: self.artefact(chain.into()),
-            ocsp_digest: self.artefact(signer.ocsp.clone()),
+            ocsp_digest: self.artefact(plan.ocsp.as_ref().unwrap_or(&signer.ocsp).clone()),
             configuration_digest: plan.configuration().digest().to_bytes(),
-            tls_certificate_digest: self.artefact(peer.tls.clone()),
+            tls_certificate_digest: self.artefact(plan.tls.as_ref().unwrap_or(&peer.tls).clone()),
             grant_digest: Bytes::new(),
             sent: is_request != plan.at_provider,
         };

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use prost::Message;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use tempfile::TempDir;
-use trave_certs::authority::{Addresses, CertificationAuthority, Issued};
+use trave_certs::authority::{Addresses, CertificationAuthority, Issued, Reason};
 use trave_certs::profile::Profile;
 use trave_certs::responder::OcspResponder;
 use trave_certs::timestamping::{Terms, Tsa};
@@ -42,6 +42,8 @@ pub(crate) struct Server {
     pub(crate) signing_chain: Vec<Bytes>,
     pub(crate) tls: Bytes,
     pub(crate) ocsp: Bytes,
+    /// What the responder says since the certificate was revoked.
+    pub(crate) revoked: Bytes,
 }
 
 impl Signer for Server {
@@ -192,14 +194,16 @@ fn server(
         (Arc::new(SigningKey::generate().unwrap()), Arc::new(SigningKey::generate().unwrap()));
     let (named, of) = (id.parse().unwrap(), member.parse().unwrap());
     let profile = Profile::Signing { member: of, server: named };
-    let signing_chain = issue(authority, &profile, &signing).chain;
+    let Issued { chain: signing_chain, serial } = issue(authority, &profile, &signing);
     let profile = Profile::Authentication { member: member.parse().unwrap(), server: id.parse().unwrap() };
     let tls = issue(authority, &profile, &authentication).chain.remove(0);
     let certificate = Certificate::from_der(&signing_chain[0]).unwrap();
     let request = ocsp::request(&certificate, authority.certificate(), None).unwrap();
     let ocsp = responder.answer(&request).der;
+    authority.revoke(&serial, Reason::KeyCompromise).unwrap();
+    let revoked = responder.answer(&request).der;
     let origin = format!("log.example/{id}/1");
-    Server { id, subsystem, origin, signing, authentication, log_seed, signing_chain, tls, ocsp }
+    Server { id, subsystem, origin, signing, authentication, log_seed, signing_chain, tls, ocsp, revoked }
 }
 
 fn global(

@@ -16,6 +16,7 @@ use crate::world::{NOW, signed};
 
 pub(super) fn add(cases: &mut Cases<'_>) {
     signers(cases);
+    status_and_connection(cases);
     course(cases);
     contents(cases);
     permission(cases);
@@ -112,6 +113,19 @@ fn signers(cases: &mut Cases<'_>) {
     });
     let expected = Expected::Fails("bindings", "not the one that was recorded");
     cases.add("other-signature", "another valid signature than the recorded one", f, expected);
+}
+
+fn status_and_connection(cases: &mut Cases<'_>) {
+    let world = cases.world;
+    let revoked = Plan { ocsp: Some(world.client.revoked.clone()), ..Plan::unary(world, true) };
+    let expected = Expected::Fails("signatures", "was revoked at");
+    cases.add("revoked", "the signing certificate had been revoked", revoked.file(), expected);
+    let other = Plan { ocsp: Some(world.stranger.ocsp.clone()), ..Plan::unary(world, true) };
+    let expected = Expected::Fails("signatures", "not about this certificate");
+    cases.add("status-of-another", "the status of another certificate", other.file(), expected);
+    let foreign = Plan { tls: Some(world.stranger.tls.clone()), ..Plan::unary(world, true) };
+    let expected = Expected::Fails("connections", "is not listed for NORD/SH/luebeck/s1");
+    cases.add("connection-of-another", "the connection was with another server", foreign.file(), expected);
 }
 
 fn course(cases: &mut Cases<'_>) {
