@@ -72,7 +72,10 @@ async fn connect(config: &Config, call: &Call) -> anyhow::Result<Channel<Full<By
         (None, Some(_)) => true,
         (_, None) => false,
     };
-    let Some(agency) = config.agency.iter().find(speaks) else {
+    // A door whose port the system chose cannot be found from here.
+    let found =
+        |agency: &&Agency| !matches!(agency.transport(), Ok(AgencyTransport::Loopback(at)) if at.port() == 0);
+    let Some(agency) = config.agency.iter().filter(found).find(speaks) else {
         bail!(
             "the configuration has no door without TLS for this call\nhint: a test call needs an [[agency]] on loopback \
              with `subsystem`; through a door with TLS only the agency system itself can call"

@@ -82,7 +82,13 @@ impl Upkeep {
         let clock = Arc::clone(&self.exchanges.clock);
         loop {
             let (now, until) = (clock.now(), self.exchanges.own.signer.load().status_until());
-            clock.sleep_until(now.plus((until.since(now) / 2).max(LEAST))).await;
+            let half = until.since(now) / 2;
+            if half < LEAST {
+                // Also where civil time stands still: what has run out is renewed.
+                tokio::time::sleep(LEAST).await;
+            } else {
+                clock.sleep_until(now.plus(half)).await;
+            }
             let mut backoff = Backoff::new();
             while let Err(error) = self.refresh_status().await {
                 let until = self.exchanges.own.signer.load().status_until();
