@@ -9,6 +9,7 @@ mod serve;
 mod show;
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -56,20 +57,27 @@ enum Kind {
 /// Why a command failed: anything, told with its causes.
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// Runs the command that the process was started with.
-pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+/// Runs the program: `args` as the system gives them, the program's name first.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(args) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Where nobody reads what is printed, the exit status still says it.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    match runtime.block_on(run(arguments.command)) {
+    match runtime.block_on(execute(arguments.command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&*error),
     }
 }
 
-async fn run(command: Command) -> Result<(), Failure> {
+async fn execute(command: Command) -> Result<(), Failure> {
     let clock = Arc::new(SystemClock);
     match command {
         Command::Init(arguments) => init::run(&arguments, clock),
