@@ -28,6 +28,9 @@ use crate::trust::{Trust, TrustError};
 /// Records of refusals of one peer for one reason in one second; more are counted together with the next.
 const REFUSALS_PER_SECOND: u64 = 20;
 
+/// Makes the record of a message that was signed.
+pub(crate) type MakeEntry<W> = Box<dyn FnOnce(&Signed<W>) -> Entry + Send>;
+
 /// The room that a message takes in memory from before it is signed or logged until its record is durable.
 pub(crate) type Room = OwnedSemaphorePermit;
 
@@ -128,11 +131,7 @@ impl Recorder {
     }
 
     /// How the record of a message that this server signs is made.
-    pub(crate) fn sent<W: Way>(
-        &self,
-        evidence: Evidence,
-        keep: KeepContent,
-    ) -> Box<dyn FnOnce(&Signed<W>) -> Entry + Send> {
+    pub(crate) fn sent<W: Way>(&self, evidence: Evidence, keep: KeepContent) -> MakeEntry<W> {
         let clock = Arc::clone(&self.clock);
         Box::new(move |signed| message_entry(clock.as_ref(), signed, &evidence, true, keep))
     }

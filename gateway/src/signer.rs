@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use trave_message_log::batching::{Gauge, Limits, NotQueued, Queue};
-use trave_message_log::{Entry, LogError, Pending};
+use trave_message_log::{LogError, Pending};
 use trave_proto::fault::{Fault, Reason, Side};
 use trave_proto::message::Manifest;
 use trave_proto::schema::message::Envelope;
 use trave_proto::signature::{self, BatchSignature, Signed, Unsigned, Way};
 
-use crate::recorder::{Recorder, Room, log_fault};
+use crate::recorder::{MakeEntry, Recorder, Room, log_fault};
 
 /// How long a message waits for others to share its signature.
 const WAIT: Duration = Duration::from_micros(300);
@@ -23,7 +23,7 @@ const BATCH: usize = 64;
 /// What happens to a message between its signature and its place in the log.
 pub(crate) struct Recording<W> {
     /// Makes the record.
-    pub(crate) entry: Box<dyn FnOnce(&Signed<W>) -> Entry + Send>,
+    pub(crate) entry: MakeEntry<W>,
     /// Told when the record stands in the log's queue; dropped, told or not, when the message is done with.
     pub(crate) enqueued: Box<dyn FnOnce() + Send>,
     /// The room that the message takes until its record is durable.

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -189,26 +190,76 @@ impl Trust {
         self.current.store(Arc::clone(&snapshot));
         Ok(Some(snapshot))
     }
+}
 
-    /// Verifies a peer's TLS certificates against the snapshot in use: traced to an authority, for authentication, of a
-    /// listed server, with a listed key.
-    pub(crate) fn authenticate(&self, chain: &[CertificateDer<'_>], now: Time) -> Result<ServerId, String> {
-        let configuration = &self.snapshot().configuration;
-        let authorities: Vec<_> = configuration
-            .certification_authorities()
-            .iter()
-            .map(|authority| &authority.certificate)
-            .collect();
-        let verified = VerifiedChain::verify(chain, &authorities, Profile::Authentication, now)
-            .map_err(|error| trave_host::config::with_causes(&error))?;
-        let subject = verified.subject();
-        let entry = configuration.security_server(&subject.server);
-        match entry {
-            Some(entry) if entry.is_suspended() => Err(format!("{} is suspended", subject.server)),
-            Some(entry) if entry.lists_authentication_key(&subject.spki_digest) => Ok(subject.server.clone()),
-            Some(_) => Err(format!("the global configuration does not list this key for {}", subject.server)),
-            None => Err(format!("the global configuration does not know {}", subject.server)),
+/// The other side of a TLS connection: who it is, by which certificates, and until when they hold.
+#[derive(Debug)]
+pub(crate) struct TlsPeer {
+    server: ServerId,
+    chain: Vec<CertificateDer<'static>>,
+    until: Time,
+    /// The generation of the snapshot under which it was checked last.
+    generation: AtomicU64,
+}
+
+impl TlsPeer {
+    /// Verifies a peer's certificates against a snapshot: traced to an authority, for authentication, of a listed server,
+    /// with a listed key.
+    pub(crate) fn authenticate(
+        chain: &[CertificateDer<'_>],
+        snapshot: &Snapshot,
+        now: Time,
+    ) -> Result<Self, String> {
+        let (server, until) = authenticated(chain, &snapshot.configuration, now)?;
+        let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
+        Ok(Self { server, chain, until, generation: AtomicU64::new(snapshot.generation) })
+    }
+
+    /// Checks it again: in full after a change of trust, else that its certificates have not run out.
+    pub(crate) fn recheck(&self, snapshot: &Snapshot, now: Time) -> Result<(), String> {
+        if now > self.until {
+            return Err(format!("the TLS certificate of {} ended at {}", self.server, self.until));
         }
+        if self.generation.load(Ordering::Relaxed) == snapshot.generation {
+            return Ok(());
+        }
+        let (found, _) = authenticated(&self.chain, &snapshot.configuration, now)?;
+        if found != self.server {
+            return Err(format!("the connection's certificate is now {found}'s"));
+        }
+        self.generation.store(snapshot.generation, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The security server.
+    pub(crate) fn server(&self) -> &ServerId {
+        &self.server
+    }
+
+    /// Its own certificate.
+    pub(crate) fn certificate(&self) -> Option<&CertificateDer<'static>> {
+        self.chain.first()
+    }
+}
+
+/// Whose certificates these are, and until when they hold.
+fn authenticated(
+    chain: &[CertificateDer<'_>],
+    configuration: &Configuration,
+    now: Time,
+) -> Result<(ServerId, Time), String> {
+    let authorities: Vec<_> =
+        configuration.certification_authorities().iter().map(|authority| &authority.certificate).collect();
+    let verified = VerifiedChain::verify(chain, &authorities, Profile::Authentication, now)
+        .map_err(|error| trave_host::config::with_causes(&error))?;
+    let (subject, until) = (verified.subject(), verified.not_after());
+    match configuration.security_server(&subject.server) {
+        Some(entry) if entry.is_suspended() => Err(format!("{} is suspended", subject.server)),
+        Some(entry) if entry.lists_authentication_key(&subject.spki_digest) => {
+            Ok((subject.server.clone(), until))
+        }
+        Some(_) => Err(format!("the global configuration does not list this key for {}", subject.server)),
+        None => Err(format!("the global configuration does not know {}", subject.server)),
     }
 }
 
@@ -221,7 +272,7 @@ pub(crate) struct SecurityServers {
 
 impl PeerPolicy for SecurityServers {
     fn check(&self, chain: &[CertificateDer<'_>], now: Time) -> Result<(), String> {
-        let server = self.trust.authenticate(chain, now)?;
+        let (server, _) = authenticated(chain, &self.trust.snapshot().configuration, now)?;
         match &self.only {
             Some(expected) if *expected != server => Err(format!("this is {server}, not {expected}")),
             _ => Ok(()),

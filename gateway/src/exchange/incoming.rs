@@ -3,12 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustls_pki_types::CertificateDer;
 use trave_message_log::{Artefact, Logged};
 use trave_proto::clock::Time;
 use trave_proto::conversation::{OrderError, Verified};
 use trave_proto::fault::{Fault, Reason, Side};
-use trave_proto::identifier::ServerId;
 use trave_proto::message::{Content, Direction, Ending, Manifest};
 use trave_proto::schema::message::Envelope;
 use trave_proto::signature::{SignatureError, Signed, Way};
@@ -18,67 +16,62 @@ use super::Exchanges;
 use super::progress::Progress;
 use crate::config::KeepContent;
 use crate::recorder::{Evidence, KnownSigner};
-use crate::transport::PeerConnection;
-use crate::trust::Snapshot;
+use crate::transport::{PeerConnection, Session};
+use crate::trust::{Snapshot, TlsPeer};
 
 /// The security server on the other side of an exchange, as its connection showed it.
 pub(crate) struct Other<'a> {
-    pub(crate) server: &'a ServerId,
+    peer: &'a TlsPeer,
     pub(crate) signer: &'a KnownSigner,
-    /// The TLS certificates of the connection: checked again when trust has changed.
-    pub(crate) chain: &'a [CertificateDer<'static>],
     pub(crate) tls: Artefact,
-    /// The generation of the snapshot under which they were checked last.
-    generation: AtomicU64,
     /// At the client: the connection, over which both sides come to one configuration.
     connection: Option<&'a PeerConnection>,
+    /// The generation of the snapshot that the other side knows of.
+    generation: AtomicU64,
 }
 
 impl<'a> Other<'a> {
     /// The client's security server, at the provider.
-    pub(crate) fn asking(
-        server: &'a ServerId,
-        signer: &'a KnownSigner,
-        chain: &'a [CertificateDer<'static>],
-        tls: Artefact,
-        generation: u64,
-    ) -> Self {
-        Self { server, signer, chain, tls, generation: AtomicU64::new(generation), connection: None }
+    pub(crate) fn asking(session: &'a Session, signer: &'a KnownSigner) -> Self {
+        let (peer, tls) = (session.peer(), session.tls());
+        Self { peer, signer, tls, connection: None, generation: AtomicU64::new(0) }
     }
 
     /// The provider's security server, at the client.
     pub(crate) fn answering(connection: &'a PeerConnection) -> Self {
         Self {
-            server: &connection.greeted.party.server,
+            peer: &connection.peer,
             signer: &connection.greeted.signer,
-            chain: connection.channel.peer_chain(),
             tls: connection.tls.clone(),
-            generation: AtomicU64::new(connection.generation),
             connection: Some(connection),
+            generation: AtomicU64::new(connection.generation),
         }
     }
 
-    /// After a change of trust: the other side is still who it was, its signer is still listed, and at the client both
-    /// sides use one configuration.
+    /// Before each message: the other side is still who it was. After a change of trust the client's side also sees to it
+    /// that both use one configuration.
     pub(crate) async fn still_trusted(
         &self,
         exchanges: &Exchanges,
         snapshot: &Snapshot,
         side: Side,
     ) -> Result<(), Fault> {
-        if self.generation.load(Ordering::Relaxed) == snapshot.generation {
-            return Ok(());
-        }
         let now = exchanges.clock.now();
-        still_trusted(exchanges, self.server, self.chain, now, side)?;
+        recheck(self.peer, snapshot, now, side)?;
         let checked = self.signer.check_current(&snapshot.configuration, now);
         checked.map_err(|error| verification_fault(&error, side))?;
-        if let Some(connection) = self.connection {
+        if let Some(connection) = self.connection
+            && self.generation.swap(snapshot.generation, Ordering::Relaxed) != snapshot.generation
+        {
             exchanges.peers.offer(connection, &snapshot.configuration).await;
         }
-        self.generation.store(snapshot.generation, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// Checks a connection's certificates against the snapshot in use.
+pub(crate) fn recheck(peer: &TlsPeer, snapshot: &Snapshot, now: Time, side: Side) -> Result<(), Fault> {
+    peer.recheck(snapshot, now).map_err(|why| Fault::before_call(Reason::SslAuthenticationFailed, side, why))
 }
 
 /// One direction of an exchange, as its receiver.
@@ -138,22 +131,6 @@ pub(crate) fn check_shape(manifest: &Manifest, content: &Content, side: Side) ->
         return Err(Fault::before_call(Reason::InvalidMessage, side, why));
     }
     Ok(())
-}
-
-/// Checks a connection's certificates against the snapshot in use: they are still those of `server`.
-pub(crate) fn still_trusted(
-    exchanges: &Exchanges,
-    server: &ServerId,
-    chain: &[CertificateDer<'static>],
-    now: Time,
-    side: Side,
-) -> Result<(), Fault> {
-    let why = match exchanges.trust.authenticate(chain, now) {
-        Ok(found) if found == *server => return Ok(()),
-        Ok(found) => format!("the connection's certificate is now {found}'s"),
-        Err(why) => why,
-    };
-    Err(Fault::before_call(Reason::SslAuthenticationFailed, side, why))
 }
 
 /// From a received message to an authentic one.

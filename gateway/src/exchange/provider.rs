@@ -28,7 +28,7 @@ use super::admission::Place;
 use super::asked::in_catalogue;
 use super::framing::{Framing, Pieces};
 use super::head::{self, GrpcHead};
-use super::incoming::{Incoming, Other, authenticate, check_shape, order_fault, receive, still_trusted};
+use super::incoming::{Incoming, Other, authenticate, check_shape, order_fault, receive, recheck};
 use super::outgoing::{Outgoing, content_of, first_piece};
 use super::progress::Progress;
 use super::replay::ReplayError;
@@ -135,10 +135,7 @@ async fn exchange_with(
     let enqueued = || progress.logged_received();
     let logged = exchanges.recorder.received(verified, (&evidence, service.keep), SIDE, enqueued).await?;
     let first = Cleared { logged, permitted, service: Arc::clone(&service) };
-    let other = || {
-        let chain = session.chain();
-        Other::asking(session.server(), &greeted.signer, chain, session.tls(), snapshot.generation)
-    };
+    let other = || Other::asking(session, &greeted.signer);
     let outgoing = Outgoing {
         exchanges,
         progress: Arc::clone(&progress),
@@ -206,7 +203,7 @@ fn admit(
 ) -> Result<Admitted, Fault> {
     let snapshot = exchanges.trust.valid(SIDE)?;
     let now = exchanges.clock.now();
-    still_trusted(exchanges, session.server(), session.chain(), now, SIDE)?;
+    recheck(session.peer(), &snapshot, now, SIDE)?;
     let nonce =
         session.nonce(now).ok_or_else(|| refuse(Reason::Replayed, "the connection's nonce has expired"))?;
     let signed = receive::<Request>(envelope, SIDE)?;

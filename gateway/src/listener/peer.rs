@@ -15,6 +15,7 @@ use trave_proto::schema::transport::{
 
 use crate::exchange::{self, Exchanges};
 use crate::transport::{Greeted, MAX_WIRE, Session, refused_greeting};
+use crate::trust::TlsPeer;
 
 /// Answers that wait on the wire; with the one in hand that is two.
 const ON_THE_WIRE: usize = 1;
@@ -28,8 +29,8 @@ pub(crate) async fn serve(listener: Listener, exchanges: Arc<Exchanges>, drain: 
     listener
         .serve(drain, move |connection: &mut Connection| {
             let now = exchanges.clock.now();
-            let session = exchanges.trust.authenticate(&connection.chain, now).ok();
-            let session = session.and_then(|server| Session::new(server, &connection.chain, now));
+            let peer = TlsPeer::authenticate(&connection.chain, &exchanges.trust.snapshot(), now).ok();
+            let session = peer.and_then(|peer| Session::new(peer, now));
             if let Some(session) = session {
                 connection.extensions.insert(session);
             }

@@ -18,6 +18,7 @@ use trave_proto::schema::transport::Greeting;
 use trave_proto::verification::{TrustedSigner, VerificationError};
 
 use crate::recorder::KnownSigner;
+use crate::trust::TlsPeer;
 
 /// How long a nonce is accepted: a connection is replaced when half of it has passed.
 pub(crate) const NONCE_LIFETIME: Duration = Duration::from_secs(60 * 60);
@@ -164,8 +165,7 @@ pub(crate) struct Session(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    server: ServerId,
-    chain: Vec<CertificateDer<'static>>,
+    peer: TlsPeer,
     tls: Artefact,
     nonce: [u8; 32],
     begun: Time,
@@ -173,21 +173,20 @@ struct Inner {
 }
 
 impl Session {
-    /// A new connection from `server`, which showed `chain`.
-    pub(crate) fn new(server: ServerId, chain: &[CertificateDer<'static>], now: Time) -> Option<Self> {
-        let tls = artefact(chain.first()?);
+    /// A new connection from `peer`.
+    pub(crate) fn new(peer: TlsPeer, now: Time) -> Option<Self> {
+        let tls = artefact(peer.certificate()?);
         let nonce = fresh_nonce()?;
-        let inner = Inner { server, chain: chain.to_vec(), tls, nonce, begun: now, greeted: OnceLock::new() };
-        Some(Self(Arc::new(inner)))
+        Some(Self(Arc::new(Inner { peer, tls, nonce, begun: now, greeted: OnceLock::new() })))
     }
 
     pub(crate) fn server(&self) -> &ServerId {
-        &self.0.server
+        self.0.peer.server()
     }
 
-    /// The certificates that TLS was authenticated with: checked again when trust changes.
-    pub(crate) fn chain(&self) -> &[CertificateDer<'static>] {
-        &self.0.chain
+    /// Whom TLS has authenticated.
+    pub(crate) fn peer(&self) -> &TlsPeer {
+        &self.0.peer
     }
 
     pub(crate) fn tls(&self) -> Artefact {

@@ -20,12 +20,14 @@ use trave_proto::schema::transport::{
 
 use super::greeting::{Greeted, Own, TransportError, artefact, fresh_nonce};
 use crate::recorder::Recorder;
-use crate::trust::{SecurityServers, Trust};
+use crate::trust::{SecurityServers, TlsPeer, Trust};
 
 /// One connection to another security server, greeted both ways.
 #[derive(Debug)]
 pub(crate) struct PeerConnection {
     pub(crate) channel: Channel,
+    /// Whom TLS has authenticated.
+    pub(crate) peer: TlsPeer,
     pub(crate) greeted: Greeted,
     /// This side, with the nonce that it gave.
     pub(crate) own: Party,
@@ -116,16 +118,17 @@ impl Peers {
         self.agree(&mut client, &answer).await.map_err(call)?;
         // Both may have come to a newer configuration: who is connected is judged by the one that counts from now.
         let (snapshot, now) = (self.trust.snapshot(), self.clock.now());
-        match self.trust.authenticate(channel.peer_chain(), now) {
-            Ok(found) if found == id => {}
-            Ok(found) => return Err(TransportError::OtherServer { expected: id, found: found.to_string() }),
-            Err(why) => return Err(TransportError::NotListed(why)),
+        let peer =
+            TlsPeer::authenticate(channel.peer_chain(), &snapshot, now).map_err(TransportError::NotListed)?;
+        if *peer.server() != id {
+            let found = peer.server().to_string();
+            return Err(TransportError::OtherServer { expected: id, found });
         }
         let mut greeted = Greeted::verify(answer, &id, &snapshot.configuration, now)?;
         // What this side showed of its own certificate's status runs out too.
         greeted.good_until = greeted.good_until.min(self.own.signer.load().status_until());
         let own = self.own.party(nonce);
-        Ok(PeerConnection { channel, greeted, own, tls, generation: snapshot.generation })
+        Ok(PeerConnection { channel, peer, greeted, own, tls, generation: snapshot.generation })
     }
 
     async fn open(&self, server: &ServerId, address: &str) -> Result<Channel, TransportError> {
