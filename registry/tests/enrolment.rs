@@ -48,7 +48,11 @@ async fn a_server_enrols_with_a_token_and_two_administrators_decide() {
     frauke.apply_for_enrolment(id, &joining.fingerprint()).await.unwrap();
     assert_eq!(joining.status(&answer.enrolment_id).await.unwrap().state, "applied");
     let unseen = uwe.approve(id, None).await;
-    assert!(matches!(unseen, Err(AdministratorError::Fingerprint { .. })));
+    assert!(matches!(unseen, Err(AdministratorError::Unseen(_))));
+    let shown = uwe.pending(id).await.unwrap();
+    assert_eq!(shown.applicant, "Frauke Hansen");
+    let uncompared = uwe.approve(&shown, None).await;
+    assert!(matches!(uncompared, Err(AdministratorError::Fingerprint { .. })));
     assert_eq!(uwe.approve(id, Some(&joining.fingerprint())).await.unwrap(), 4);
 
     let enrolled = in_force(&mut joining, &answer.enrolment_id).await;

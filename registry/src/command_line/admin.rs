@@ -79,6 +79,9 @@ struct ApproveArguments {
     /// For an enrolment: the fingerprint that the security server displays
     #[arg(long)]
     fingerprint: Option<String>,
+    /// SHA-256 of the act, as its applicant was told: nothing else is approved
+    #[arg(long)]
+    digest: Option<String>,
     /// Do not ask; an enrolment needs its fingerprint all the same
     #[arg(long)]
     yes: bool,
@@ -96,8 +99,10 @@ pub(super) async fn run(arguments: AdminArguments, clock: Arc<dyn Clock>) -> Res
             let (_, configuration) = administrator.configuration(0).await?;
             let change = change_of(command, &configuration)?;
             eprintln!("applying: {}", describe(&change));
-            let id = administrator.apply(change, 14 * DAY).await?;
+            let act = administrator.apply(change, 14 * DAY).await?;
+            let id = act.id;
             println!("{id}");
+            eprintln!("digest {}", act.digest);
             eprintln!(
                 "hint: it comes into force when another administrator runs `approve {id}` within 14 days"
             );
@@ -128,27 +133,32 @@ pub(super) async fn run(arguments: AdminArguments, clock: Arc<dyn Clock>) -> Res
     }
 }
 
+/// What is displayed here is what is signed: the registry is not asked for it a second time.
 async fn approve(administrator: &mut Administrator, arguments: ApproveArguments) -> Result<(), Failure> {
-    let ApproveArguments { id, fingerprint, yes } = arguments;
+    let ApproveArguments { id, fingerprint, digest, yes } = arguments;
     let shown = administrator.pending(id).await?;
     eprintln!("{}", describe(shown.act.change()));
+    eprintln!("digest {}", shown.act.digest());
     let by = if shown.applicant.is_empty() { "a security server with a token" } else { &shown.applicant };
     eprintln!("applied for by {by}, expires {}", shown.act.expires());
+    if digest.is_some_and(|expected| expected.trim().to_ascii_lowercase() != shown.act.digest().to_string()) {
+        return Err("the registry shows an act with another digest than the one given: reject it".into());
+    }
     let fingerprint = match (shown.fingerprint(), fingerprint) {
-        (None, _) => None,
-        (Some(_), Some(given)) => Some(given),
         // Typed from the server's display, never confirmed from this one.
         (Some(_), None) => Some(ask("fingerprint that the security server displays: ")?),
+        (_, given) => given,
     };
     if fingerprint.is_none() && !yes && ask("approve? type yes: ")? != "yes" {
         return Err("not approved".into());
     }
-    if shown.state == "requested" {
-        administrator.apply_for_enrolment(id, fingerprint.as_deref().unwrap_or_default()).await?;
+    if shown.signed.applicant.is_none() {
+        let fingerprint = fingerprint.as_deref().unwrap_or_default();
+        administrator.apply_for_enrolment(&shown, fingerprint).await?;
         eprintln!("applied for; another administrator must approve it");
         return Ok(());
     }
-    match administrator.approve(id, fingerprint.as_deref()).await? {
+    match administrator.approve(&shown, fingerprint.as_deref()).await? {
         0 => eprintln!("approved; it is published once the cosigner has signed"),
         number => println!("in force with configuration {number}"),
     }

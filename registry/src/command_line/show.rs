@@ -15,6 +15,7 @@ pub(super) fn acts(acts: &[ShownAct]) {
     for shown in acts {
         println!("{}  {}", shown.act.id(), state(shown));
         println!("    {}", describe(shown.act.change()));
+        println!("    digest {}", shown.act.digest());
         if !shown.applicant.is_empty() {
             println!("    applied for by {}", shown.applicant);
         }

@@ -120,9 +120,9 @@ impl AdministrationService for Desk {
         request: Request<ListActsRequest>,
     ) -> Result<Response<ListActsResponse>, Status> {
         self.require_listed(&caller(&request)?)?;
-        let pending_only = request.get_ref().pending_only;
+        let ListActsRequest { pending_only, id } = request.into_inner();
         let registration = self.registration.clone();
-        let acts = whole(async move { registration.acts(pending_only).await }).await?;
+        let acts = whole(async move { registration.acts(pending_only, &id).await }).await?;
         Ok(Response::new(ListActsResponse { acts }))
     }
 

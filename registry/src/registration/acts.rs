@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use prost::Message;
 use trave_proto::digest::Digest;
 use trave_proto::management::{Act, ActId, Authority, rehearse};
 use trave_proto::schema::management::{
@@ -13,6 +14,9 @@ use crate::state::{ActRecord, Published, Stage, State};
 
 /// Most acts that may be pending.
 pub(super) const MAX_PENDING: usize = 500;
+/// Most acts in one answer, and their size in bytes: an administrator's program reads 32 MiB.
+const MAX_LIST: usize = 5_000;
+const MAX_LIST_BYTES: usize = 16 * 1024 * 1024;
 const MAX_REASON: usize = 1_000;
 /// How far an act's creation may lie ahead of the registry's clock.
 const AHEAD: Duration = Duration::from_secs(5 * 60);
@@ -98,12 +102,21 @@ impl Registration {
         self.store.record(&mut state, Event::Rejected(rejected)).await.map_err(RegistrationError::Journal)
     }
 
-    /// All acts, oldest first, or those that are pending.
-    pub(crate) async fn acts(&self, pending_only: bool) -> Result<Vec<ActEntry>, RegistrationError> {
+    /// All acts, or those that are pending, or the one with an `id` that is not empty. Oldest first; where there are too
+    /// many for one answer, the youngest.
+    pub(crate) async fn acts(
+        &self,
+        pending_only: bool,
+        id: &[u8],
+    ) -> Result<Vec<ActEntry>, RegistrationError> {
         let state = self.store.lock().await;
         let latest = self.latest()?;
         let now = self.clock.now();
-        let shown = state.acts().filter(|record| !pending_only || record.is_pending(now));
+        let one = (!id.is_empty()).then(|| ActId::from_slice(id).and_then(|id| state.act(&id)));
+        let shown: Vec<_> = match one {
+            Some(one) => one.into_iter().filter(|record| !pending_only || record.is_pending(now)).collect(),
+            None => listed(&state, |record| !pending_only || record.is_pending(now)),
+        };
         let entry = |record: &ActRecord| ActEntry {
             act: Some(record.signed.clone()),
             state: stage_name(record, record.is_pending(now)).into(),
@@ -114,7 +127,7 @@ impl Registration {
                 _ => 0,
             },
         };
-        Ok(shown.map(entry).collect())
+        Ok(shown.into_iter().map(entry).collect())
     }
 
     fn authority(&self, latest: &Published) -> Result<Authority, RegistrationError> {
@@ -122,6 +135,19 @@ impl Registration {
             |source| RegistrationError::Follow(trave_proto::management::FollowError::Result { source });
         Authority::of(&latest.decoded).map_err(refused)
     }
+}
+
+/// The youngest acts that are `wanted`, as many as one answer holds, oldest first.
+fn listed(state: &State, wanted: impl Fn(&ActRecord) -> bool) -> Vec<&ActRecord> {
+    let mut bytes = 0;
+    let fits = |record: &&ActRecord| {
+        bytes += record.signed.encoded_len();
+        bytes <= MAX_LIST_BYTES
+    };
+    let mut shown: Vec<_> =
+        state.acts().rev().filter(|record| wanted(record)).take(MAX_LIST).take_while(fits).collect();
+    shown.reverse();
+    shown
 }
 
 /// Where an act stands, in the words of the schema.

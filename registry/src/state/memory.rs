@@ -150,7 +150,7 @@ impl State {
     }
 
     /// All acts, oldest first.
-    pub(crate) fn acts(&self) -> impl Iterator<Item = &ActRecord> {
+    pub(crate) fn acts(&self) -> impl DoubleEndedIterator<Item = &ActRecord> {
         self.order.iter().filter_map(|id| self.acts.get(id))
     }
 

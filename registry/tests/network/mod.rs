@@ -17,10 +17,9 @@ use std::time::Duration;
 use trave_host::clock::ManualClock;
 use trave_proto::clock::{Clock, Time};
 use trave_proto::global_configuration::Configuration;
-use trave_proto::management::ActId;
 use trave_proto::schema::configuration as schema;
 use trave_proto::schema::management::act::Change;
-use trave_registry::administrator::{Administrator, AdministratorError};
+use trave_registry::administrator::{ActReference, Administrator, AdministratorError};
 use trave_registry::ceremony::{Ceremony, Instance};
 use trave_registry::config::{AdministratorSettings, CosignerSettings, RegistrySettings};
 use trave_registry::{Cosigner, Registry};
@@ -111,7 +110,7 @@ pub async fn decide(applicant: &mut Administrator, approver: &mut Administrator,
     approver.approve(id, None).await.unwrap()
 }
 
-pub async fn apply(administrator: &mut Administrator, change: Change) -> ActId {
+pub async fn apply(administrator: &mut Administrator, change: Change) -> ActReference {
     administrator.apply(change, DAY).await.unwrap()
 }
 
