@@ -110,11 +110,11 @@ impl Check<'_> {
             return Err(LogError::damaged(path, 0, "it does not continue the segment before it"));
         }
         let Some(size) = open_size else {
-            let (index, chain) = recovery::read_closed(&**disk, path, header)?;
+            let (index, chain) = recovery::read_closed(&**disk, path, header, &self.shared.keys)?;
             self.chain = Some(chain);
             return Ok(index);
         };
-        let (index, extent, _) = recovery::read_last(&*file, path, header)?;
+        let (index, extent, _) = recovery::read_last(&*file, path, header, &self.shared.keys)?;
         // What is being written just now may look torn; what was durable before must not.
         if extent.next < size {
             let why = extent.torn.unwrap_or_else(|| "zeros".to_owned());

@@ -24,8 +24,7 @@ pub(crate) fn overwrite(shared: &Shared, exchange: &[u8; 16], before: u64) -> Re
             Err(error) => unreadable = Some(error),
         }
     }
-    let slots: Vec<_> = contents.iter().map(|(_, content)| content.key_slot).collect();
-    shared.keys.erase(&slots)?;
+    shared.keys.erase(contents.iter().map(|(_, content)| content.key_slot))?;
     let mut written: HashMap<PathBuf, Arc<dyn DiskFile>> = HashMap::new();
     for (located, content) in &contents {
         let Some(ciphertext) = (content.length as usize).checked_sub(CONTENT_PREFIX) else { continue };

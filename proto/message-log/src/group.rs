@@ -65,7 +65,7 @@ impl Group {
         if let Some(content) = &prepared.content {
             let key_slot = content.key.slot;
             let offset = self.record(Kind::Content, &[&content.payload]);
-            self.items.push(Item::Content { slot: key_slot, overwritten: false });
+            self.items.push(Item::Content(key_slot));
             let length = u32::try_from(content.payload.len()).unwrap_or(u32::MAX);
             let content = Some(StoredContent { segment, offset, length, key_slot });
             // A protobuf message may be written in pieces: this adds the field to the attachment.

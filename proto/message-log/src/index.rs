@@ -68,7 +68,7 @@ impl MemoryIndex {
             Item::Timestamp(size, offset) => {
                 self.notes.push(NoteEntry { checkpoint: false, size: *size, offset: *offset });
             }
-            Item::Content { slot, .. } => self.next_slot = self.next_slot.max(slot + 1),
+            Item::Content(slot) => self.next_slot = self.next_slot.max(slot + 1),
         }
     }
 

@@ -5,6 +5,8 @@
 //! (16), key (32), zeros (8). A slot number is never used twice.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -71,32 +73,39 @@ impl KeyFiles {
         sync_all(&written)
     }
 
-    /// Overwrites slots and makes that durable. Slots that hold no key are left as they are.
-    pub(crate) fn erase(&self, slots: &[u64]) -> Result<(), LogError> {
+    /// Overwrites slots and makes that durable. A slot whose file is gone holds no key; a file that does not open may well
+    /// hold one.
+    pub(crate) fn erase(&self, slots: impl IntoIterator<Item = u64>) -> Result<(), LogError> {
         let mut written = HashMap::new();
         for slot in slots {
-            let path = self.dir.join(format!("keys-{:010}.bin", slot / SLOTS_PER_FILE));
-            if self.disk.open(&path).is_err() {
-                continue;
-            }
-            let (file, path) = self.slot_file(*slot, &mut written)?;
+            let number = slot / SLOTS_PER_FILE;
+            let (file, path) = match written.entry(number) {
+                Entry::Occupied(open) => open.into_mut(),
+                Entry::Vacant(place) => match self.existing(number)? {
+                    Some(file) => place.insert((file, self.path(number))),
+                    None => continue,
+                },
+            };
             let mut bytes = [0; SLOT];
             bytes[..4].copy_from_slice(&ERASED.to_le_bytes());
-            file.write_all_at(&bytes, place(*slot)).map_err(LogError::disk("write", &path))?;
+            file.write_all_at(&bytes, place(slot)).map_err(LogError::disk("write", path))?;
         }
         sync_all(&written).map(|_| ())
     }
 
+    /// Whether the key in this slot was overwritten.
+    pub(crate) fn is_erased(&self, slot: u64) -> Result<bool, LogError> {
+        Ok(self.slot(slot)?.is_some_and(|bytes| bytes.starts_with(&ERASED.to_le_bytes())))
+    }
+
     /// What stands in a slot that a record of `exchange` names.
-    pub(crate) fn read(&self, slot: u64, exchange: &[u8; 16]) -> SlotState {
-        let path = self.dir.join(format!("keys-{:010}.bin", slot / SLOTS_PER_FILE));
-        let mut bytes = Zeroizing::new([0; SLOT]);
-        let read = self.disk.open(&path).and_then(|file| file.read_exact_at(bytes.as_mut(), place(slot)));
-        if let Err(error) = read {
-            return SlotState::Missing(format!("the key file {} cannot be read: {error}", path.display()));
-        }
+    pub(crate) fn read(&self, slot: u64, exchange: &[u8; 16]) -> Result<SlotState, LogError> {
+        let Some(bytes) = self.slot(slot)? else {
+            let path = self.path(slot / SLOTS_PER_FILE);
+            return Ok(SlotState::Missing(format!("the key file {} is missing", path.display())));
+        };
         let [s0, s1, s2, s3, c0, c1, c2, c3, ..] = *bytes;
-        match u32::from_le_bytes([s0, s1, s2, s3]) {
+        Ok(match u32::from_le_bytes([s0, s1, s2, s3]) {
             ERASED => SlotState::Erased,
             LIVE if u32::from_le_bytes([c0, c1, c2, c3]) == crc32fast::hash(&bytes[8..56])
                 && bytes[8..24] == exchange[..] =>
@@ -109,6 +118,32 @@ impl KeyFiles {
                 )
             }
             _ => SlotState::Missing(format!("slot {slot} of the key file does not hold the exchange's key")),
+        })
+    }
+
+    /// The bytes of a slot; none if no file reaches that far.
+    fn slot(&self, slot: u64) -> Result<Option<Zeroizing<[u8; SLOT]>>, LogError> {
+        let number = slot / SLOTS_PER_FILE;
+        let Some(file) = self.existing(number)? else { return Ok(None) };
+        let mut bytes = Zeroizing::new([0; SLOT]);
+        match file.read_exact_at(bytes.as_mut(), place(slot)) {
+            Ok(()) => Ok(Some(bytes)),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(LogError::disk("read", &self.path(number))(error)),
+        }
+    }
+
+    fn path(&self, number: u64) -> PathBuf {
+        self.dir.join(format!("keys-{number:010}.bin"))
+    }
+
+    /// A key file, if it is there.
+    fn existing(&self, number: u64) -> Result<Option<Arc<dyn DiskFile>>, LogError> {
+        let path = self.path(number);
+        match self.disk.open(&path) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(LogError::disk("open", &path)(error)),
         }
     }
 
@@ -128,14 +163,11 @@ impl KeyFiles {
 
     /// Opens a key file, or makes it: preallocated, and durable with its directory entry.
     fn file(&self, number: u64) -> Result<(Arc<dyn DiskFile>, PathBuf), LogError> {
-        let path = self.dir.join(format!("keys-{number:010}.bin"));
+        let path = self.path(number);
         let full = SLOTS_PER_FILE * SLOT as u64;
-        let file = match self.disk.open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                self.disk.create(&path).map_err(LogError::disk("create", &path))?
-            }
-            Err(error) => return Err(LogError::disk("open", &path)(error)),
+        let file = match self.existing(number)? {
+            Some(file) => file,
+            None => self.disk.create(&path).map_err(LogError::disk("create", &path))?,
         };
         let len = file.len().map_err(LogError::disk("read", &path))?;
         if len < full {

@@ -101,8 +101,7 @@ pub(crate) fn read_record(
         header.ok_or_else(|| LogError::damaged(path, offset, format!("no record of kind {kind:?}")))?;
     let mut payload = vec![0; header.len];
     file.read_exact_at(&mut payload, after).map_err(LogError::disk("read", path))?;
-    let erased = kind == Kind::Content && record::is_overwritten(&payload);
-    if !erased && !header.covers(&payload) {
+    if !header.covers(&payload) && !record::is_overwritten(kind, &payload) {
         return Err(LogError::damaged(path, offset, "the record's checksum is wrong"));
     }
     Ok(payload)
@@ -165,13 +164,15 @@ fn content(shared: &Shared, located: &Located, raw: &Raw) -> Result<ContentState
         });
     };
     let exchange = &located.entry.exchange;
-    let slot = shared.keys.read(stored.key_slot, exchange);
+    let slot = shared.keys.read(stored.key_slot, exchange)?;
     let missing = match &slot {
         SlotState::Live(key) => {
             match read_record(&*located.file, &located.path, stored.offset, Kind::Content) {
                 Ok(payload) => match key.open(&message.manifest, &payload) {
                     Some(parts) => return Ok(ContentState::Included(parts)),
-                    None if record::is_overwritten(&payload) => "the content was overwritten".to_owned(),
+                    None if record::is_overwritten(Kind::Content, &payload) => {
+                        "the content was overwritten".to_owned()
+                    }
                     None => "the content does not decrypt".to_owned(),
                 },
                 Err(error) => error.in_full(),

@@ -102,8 +102,16 @@ pub(crate) fn split_leaf(payload: &[u8]) -> Option<(&[u8], &[u8])> {
 pub(crate) const CONTENT_PREFIX: usize = 36;
 
 /// Whether a content record was overwritten: its ciphertext is all zeros, which AES-GCM never gives.
-pub(crate) fn is_overwritten(payload: &[u8]) -> bool {
-    payload.len() > CONTENT_PREFIX && payload[CONTENT_PREFIX..].iter().all(|byte| *byte == 0)
+pub(crate) fn is_overwritten(kind: Kind, payload: &[u8]) -> bool {
+    kind == Kind::Content
+        && payload.len() > CONTENT_PREFIX
+        && payload[CONTENT_PREFIX..].iter().all(|byte| *byte == 0)
+}
+
+/// The key slot that a content record names; overwriting the content leaves it in place.
+pub(crate) fn key_slot(kind: Kind, payload: &[u8]) -> Option<u64> {
+    let slot = payload.first_chunk().filter(|_| kind == Kind::Content)?;
+    Some(u64::from_le_bytes(*slot))
 }
 
 /// The end of a group.

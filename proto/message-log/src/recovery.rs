@@ -41,9 +41,10 @@ pub(crate) fn open(
         disk.sync_dir(dir).map_err(LogError::disk("sync", dir))?;
     }
     let mut recovered = Recovered::default();
-    let found = Found::read(disk, &segments, key, segment_size, &mut recovered)?;
-    recovered.records = found.open.next();
+    // Before the segments: a content that is damaged may be one that is being erased.
     let keys = KeyFiles::open(disk, &dir.join("keys"))?;
+    let found = Found::read((disk, &keys), &segments, key, segment_size, &mut recovered)?;
+    recovered.records = found.open.next();
     let next_slot = keys.recover()?.max(found.open.next_slot);
     let tree = load_tree(disk, dir, &found, &mut recovered)?;
     let Found { closed, segment, open, unwritten } = found;
@@ -86,7 +87,7 @@ struct Unwritten {
 
 impl Found {
     fn read(
-        disk: &Arc<dyn Disk>,
+        (disk, keys): (&Arc<dyn Disk>, &KeyFiles),
         dir: &Path,
         key: &NoteVerifier,
         segment_size: u64,
@@ -105,7 +106,7 @@ impl Found {
         for first in firsts {
             let path = dir.join(segment::file_name(first));
             let header = checked_header(&**disk, &path, origin, (first, next, chain))?;
-            let (segment, end) = open_closed(disk, &path, header, recovered)?;
+            let (segment, end) = open_closed((disk, keys), &path, header, recovered)?;
             (next, chain, next_slot) = (first + segment.count, Some(end.chain), end.next_slot.max(next_slot));
             let segment = Arc::new(segment);
             if let Some(index) = end.unwritten {
@@ -115,7 +116,7 @@ impl Found {
         }
         let path = dir.join(segment::file_name(last));
         let header = checked_header(&**disk, &path, origin, (last, next, chain))?;
-        let (segment, mut open) = open_last(&**disk, &path, header, recovered)?;
+        let (segment, mut open) = open_last((&**disk, keys), &path, header, recovered)?;
         open.next_slot = open.next_slot.max(next_slot);
         Ok(Self { closed, segment, open, unwritten })
     }
@@ -178,7 +179,7 @@ struct End {
 
 /// A closed segment by its index file, or by reading it if that is missing or damaged.
 fn open_closed(
-    disk: &Arc<dyn Disk>,
+    (disk, keys): (&Arc<dyn Disk>, &KeyFiles),
     path: &Path,
     header: SegmentHeader,
     recovered: &mut Recovered,
@@ -191,7 +192,7 @@ fn open_closed(
         return Ok((Closed::new(path.to_owned(), head.first, head.count, head.times, Arc::new(index)), end));
     }
     recovered.indexes_rebuilt += 1;
-    let (index, chain) = read_closed(&**disk, path, header)?;
+    let (index, chain) = read_closed(&**disk, path, header, keys)?;
     let (count, times, next_slot) = (index.leaves.len() as u64, index.times(), index.next_slot);
     let index = Arc::new(index);
     let closed = Closed::new(path.to_owned(), header.first, count, times, index.clone());
@@ -203,9 +204,10 @@ pub(crate) fn read_closed(
     disk: &dyn Disk,
     path: &Path,
     header: SegmentHeader,
+    keys: &KeyFiles,
 ) -> Result<(MemoryIndex, Digest), LogError> {
     let file = disk.open(path).map_err(LogError::disk("open", path))?;
-    let mut scanner = Scanner::new(&*file, path, header)?;
+    let mut scanner = Scanner::new(&*file, path, header, keys)?;
     let mut index = MemoryIndex::new(header.first);
     while let Some(items) = scanner.next_group()? {
         items.iter().for_each(|item| index.add(item));
@@ -224,13 +226,13 @@ pub(crate) fn read_closed(
 /// writes the last group again, since after a failed sync of an earlier process the system may show bytes that the disk
 /// does not have.
 fn open_last(
-    disk: &dyn Disk,
+    (disk, keys): (&dyn Disk, &KeyFiles),
     path: &Path,
     header: SegmentHeader,
     recovered: &mut Recovered,
 ) -> Result<(OpenSegment, MemoryIndex), LogError> {
     let file = disk.open(path).map_err(LogError::disk("open", path))?;
-    let (open, extent, tail) = read_last(&*file, path, header)?;
+    let (open, extent, tail) = read_last(&*file, path, header, keys)?;
     match tail {
         Tail::Zeros => {}
         Tail::Torn { to } => {
@@ -258,8 +260,9 @@ pub(crate) fn read_last(
     file: &dyn DiskFile,
     path: &Path,
     header: SegmentHeader,
+    keys: &KeyFiles,
 ) -> Result<(MemoryIndex, Extent, Tail), LogError> {
-    let mut scanner = Scanner::new(file, path, header)?;
+    let mut scanner = Scanner::new(file, path, header, keys)?;
     let mut open = MemoryIndex::new(header.first);
     while let Some(items) = scanner.next_group()? {
         items.iter().for_each(|item| open.add(item));

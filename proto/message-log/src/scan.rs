@@ -10,6 +10,7 @@ use trave_proto::digest::Digest;
 
 use crate::disk::DiskFile;
 use crate::error::LogError;
+use crate::keys::KeyFiles;
 use crate::record::{self, HEADER, Header, Kind, MARKER_LEN, MARKER_MAGIC, Marker};
 use crate::segment::{DATA, Item, SegmentHeader, item};
 
@@ -33,6 +34,7 @@ pub(crate) struct Extent {
 /// Reads a segment's groups one after the other.
 pub(crate) struct Scanner<'a> {
     file: &'a dyn DiskFile,
+    keys: &'a KeyFiles,
     path: PathBuf,
     header: SegmentHeader,
     len: u64,
@@ -45,7 +47,12 @@ const WINDOW: u64 = 1 << 20;
 
 impl<'a> Scanner<'a> {
     /// Begins at the first group of `file`, whose header was read.
-    pub(crate) fn new(file: &'a dyn DiskFile, path: &Path, header: SegmentHeader) -> Result<Self, LogError> {
+    pub(crate) fn new(
+        file: &'a dyn DiskFile,
+        path: &Path,
+        header: SegmentHeader,
+        keys: &'a KeyFiles,
+    ) -> Result<Self, LogError> {
         let len = file.len().map_err(LogError::disk("read", path))?;
         let extent = Extent {
             last_group: DATA,
@@ -55,7 +62,7 @@ impl<'a> Scanner<'a> {
             groups: 0,
             torn: None,
         };
-        Ok(Self { file, path: path.to_owned(), header, len, window: Vec::new(), window_at: 0, extent })
+        Ok(Self { file, keys, path: path.to_owned(), header, len, window: Vec::new(), window_at: 0, extent })
     }
 
     /// How far the segment was found whole.
@@ -100,7 +107,8 @@ impl<'a> Scanner<'a> {
         Ok(None)
     }
 
-    /// The record at `at`; `None` where zeros stand or the file ends, `Err` where no record stands.
+    /// The record at `at`; `None` where zeros stand or the file ends, `Err` where no record stands. A content under an
+    /// erased key may read as it likes: a power cut can leave it overwritten in part. The chain holds its header.
     #[expect(clippy::type_complexity, reason = "private, and read once")]
     fn record(
         &mut self,
@@ -115,11 +123,15 @@ impl<'a> Scanner<'a> {
             return Ok(Ok(None));
         }
         let Some(header) = Header::read(&bytes) else { return Ok(Err("no record's header")) };
+        let keys = self.keys;
         let Some(payload) = self.bytes(at + HEADER as u64, header.len)? else {
             return Ok(Err("a record longer than the file"));
         };
-        let erased = header.kind == Kind::Content && record::is_overwritten(payload);
-        if !erased && !header.covers(payload) {
+        let erased = |payload| match record::key_slot(header.kind, payload) {
+            Some(slot) => keys.is_erased(slot),
+            None => Ok(false),
+        };
+        if !header.covers(payload) && !record::is_overwritten(header.kind, payload) && !erased(payload)? {
             return Ok(Err("a record whose checksum is wrong"));
         }
         Ok(Ok(Some((header.kind, bytes, payload.to_vec()))))

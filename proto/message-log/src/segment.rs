@@ -99,13 +99,8 @@ pub(crate) enum Item {
     Leaf(LeafEntry, Option<u64>),
     /// An artefact and where its record stands.
     Artefact(Digest, u64),
-    /// A content record, and whether it was overwritten.
-    Content {
-        /// Its key slot.
-        slot: u64,
-        /// Whether it was overwritten.
-        overwritten: bool,
-    },
+    /// A content record, by its key slot.
+    Content(u64),
     /// A checkpoint's note and where its record stands.
     Checkpoint(Vec<u8>, u64),
     /// A timestamp token: the size of the checkpoint, and where its record stands.
@@ -153,10 +148,7 @@ pub(crate) fn item(kind: Kind, payload: &[u8], offset: u64) -> Option<Item> {
             Item::Leaf(entry, content.map(|content| content.key_slot))
         }
         Kind::Artefact => Item::Artefact(Digest::of(payload), offset),
-        Kind::Content => {
-            let slot = u64::from_le_bytes(*payload.first_chunk()?);
-            Item::Content { slot, overwritten: record::is_overwritten(payload) }
-        }
+        Kind::Content => Item::Content(record::key_slot(kind, payload)?),
         Kind::Checkpoint => Item::Checkpoint(payload.to_vec(), offset),
         Kind::Timestamp => Item::Timestamp(u64::from_le_bytes(*payload.first_chunk()?), offset),
         Kind::Marker => return None,

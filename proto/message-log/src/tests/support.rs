@@ -12,6 +12,7 @@ use trave_proto::identifier::ExchangeId;
 use trave_proto::schema::log::{Leaf, MessageEntry, Refusal, leaf};
 use trave_proto::schema::message::{Manifest, Signature};
 
+use crate::disk::simulated::SimulatedDisk;
 use crate::{Artefact, ContentParts, Entry, Log, Options};
 
 /// 2026-11-21T19:14:00Z
@@ -115,4 +116,12 @@ pub(super) fn ciphertext_and_key(log: &Log, number: u32) -> (Vec<u8>, Vec<u8>) {
     keys.read_exact_at(&mut key, stored.key_slot * 64 + 24).unwrap();
     assert_ne!(key, [0; 32]);
     (ciphertext, key)
+}
+
+/// Waits until nothing is written any more behind the committer's back.
+pub(super) fn quiet(disk: &SimulatedDisk) {
+    let mut before = None;
+    while before.replace(disk.operations()) != Some(disk.operations()) {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
 }
