@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at what it did not expect")]
 
+pub mod hostile;
 mod instance;
 mod server;
 mod trust_services;
@@ -21,7 +22,7 @@ pub use instance::{Instance, Plan};
 pub use keys::{Identities, Keys, PASSPHRASE};
 pub use register::{Ended, Register, RegisterCall, Script};
 pub use server::{Record, Server};
-pub use told::{exchange_of, manifest_of, summary, told};
+pub use told::{exchange_of, happened, manifest_of, summary, told};
 pub use trust_services::Authorities;
 
 /// The time at which every instance begins: 2026-11-21, 10:00 UTC.

@@ -49,8 +49,21 @@ pub fn told(record: &Record) -> String {
 /// What records tell of an exchange, in order, each direction's messages taken together: "sent request end". How many
 /// messages a direction has depends on what was there within a millisecond, and says nothing.
 pub fn summary(records: &[Record], exchange: ExchangeId) -> Vec<String> {
+    shortened(records.iter().filter(|record| exchange_of(record) == Some(exchange)))
+}
+
+/// What records tell of exchanges and configurations, as in [`summary`]; what a server notes of itself is left out.
+pub fn happened(records: &[Record]) -> Vec<String> {
+    let of_itself = |record: &&Record| {
+        let own = ["started", "degradation", "read", "grant"];
+        own.iter().all(|word| !told(record).starts_with(word))
+    };
+    shortened(records.iter().filter(of_itself))
+}
+
+fn shortened<'a>(records: impl Iterator<Item = &'a Record>) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    for record in records.iter().filter(|record| exchange_of(record) == Some(exchange)) {
+    for record in records {
         let line = told(record);
         let words: Vec<&str> = line.split(' ').collect();
         let [way @ ("sent" | "received"), direction, _, ending] = words[..] else {

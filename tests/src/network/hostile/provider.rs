@@ -1,0 +1,197 @@
+//! A hostile security server of a register: it answers with what it should not. No register stands behind it.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+use tokio_stream::Iter;
+use tonic::{Request, Response, Status, Streaming};
+use trave_host::drain::Drain;
+use trave_host::listen::{Listener, TowerToHyperService};
+use trave_host::stubs::transport::peer_service_server::{PeerService, PeerServiceServer};
+use trave_host::tls::{self, Clients, Http};
+use trave_proto::clock::Clock;
+use trave_proto::conversation::Party;
+use trave_proto::digest::Digest;
+use trave_proto::message::{Content, Ending, Manifest, ManifestFields, Salt};
+use trave_proto::schema::message::{Direction, Envelope, Header, ResponseHead, Trailers};
+use trave_proto::schema::transport::exchange_response::Answer;
+use trave_proto::schema::transport::{
+    ExchangeRequest, ExchangeResponse, Fault, GetConfigurationRequest, GetConfigurationResponse,
+    GreetRequest, GreetResponse, Greeting, OfferConfigurationRequest, OfferConfigurationResponse,
+};
+use trave_proto::signature::{Parts, Response as Answered, Unsigned};
+
+use super::{Credentials, Whoever};
+use crate::network::Instance;
+use crate::network::caller::frame;
+
+/// How it departs from the rules.
+#[derive(Clone, Copy)]
+pub enum Alteration {
+    /// It keeps to them.
+    None,
+    /// In its greeting.
+    Greeting(fn(&mut Greeting)),
+    /// In the fields of its answer, before it signs them.
+    Fields(fn(&mut ManifestFields)),
+    /// In its answer, after it was signed.
+    Envelope(fn(&mut Envelope)),
+    /// It answers with a fault of its own making.
+    Fault(fn() -> Fault),
+    /// It ends the exchange without an answer.
+    Silence,
+}
+
+impl std::fmt::Debug for Alteration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Greeting(_) => "Greeting",
+            Self::Fields(_) => "Fields",
+            Self::Envelope(_) => "Envelope",
+            Self::Fault(_) => "Fault",
+            Self::Silence => "Silence",
+        })
+    }
+}
+
+/// A running hostile security server, where the register's stood.
+#[derive(Debug)]
+pub struct HostileProvider {
+    drain: Drain,
+}
+
+impl HostileProvider {
+    /// Starts in the place of the register's security server, which must have been stopped.
+    pub async fn start(instance: &Instance, credentials: Credentials, alteration: Alteration) -> Self {
+        let (clock, drain) = (Arc::clone(&instance.clock), Drain::new());
+        let clients = Clients::Known(Arc::new(Whoever));
+        let server =
+            tls::Server::new(credentials.identity(), clients, Http::Two, Arc::clone(&clock)).unwrap();
+        let listener = Listener::tls(instance.mv.peer, server).await.unwrap();
+        let door = Door { credentials, alteration, clock, peer: Mutex::default() };
+        let router = tonic::service::Routes::new(PeerServiceServer::new(door)).into_axum_router();
+        drain.spawn(listener.serve(drain.clone(), move |_| TowerToHyperService::new(router.clone())));
+        Self { drain }
+    }
+
+    /// Ends it.
+    pub async fn stop(self) {
+        self.drain.finish(Duration::from_secs(1)).await;
+    }
+}
+
+struct Door {
+    credentials: Credentials,
+    alteration: Alteration,
+    clock: Arc<dyn Clock>,
+    peer: Mutex<Option<Party>>,
+}
+
+#[tonic::async_trait]
+impl PeerService for Door {
+    async fn greet(&self, request: Request<GreetRequest>) -> Result<Response<GreetResponse>, Status> {
+        let theirs = request.into_inner().greeting.unwrap();
+        *self.peer.lock().unwrap() = Some(Party {
+            server: theirs.server.parse().unwrap(),
+            nonce: theirs.nonce.as_ref().try_into().unwrap(),
+            log_origin: theirs.log_origin,
+            signing_certificate: Digest::of(&theirs.signing_chain[0]),
+        });
+        let mut greeting = self.credentials.greeting([9; 32]);
+        if let Alteration::Greeting(alter) = self.alteration {
+            alter(&mut greeting);
+        }
+        Ok(Response::new(GreetResponse { greeting: Some(greeting) }))
+    }
+
+    type ExchangeStream = Iter<std::vec::IntoIter<Result<ExchangeResponse, Status>>>;
+
+    async fn exchange(
+        &self,
+        request: Request<Streaming<ExchangeRequest>>,
+    ) -> Result<Response<Self::ExchangeStream>, Status> {
+        let mut requests = request.into_inner();
+        let mut last: Option<Manifest> = None;
+        while let Some(request) = requests.message().await? {
+            last = Some(Manifest::parse(request.envelope.unwrap().manifest).unwrap());
+            if last.as_ref().is_some_and(|manifest| manifest.ending == Ending::End) {
+                break;
+            }
+        }
+        let answer = match self.alteration {
+            Alteration::Silence => None,
+            Alteration::Fault(fault) => Some(Answer::Fault(fault())),
+            _ => Some(Answer::Envelope(self.answer(&last.unwrap()))),
+        };
+        let answers: Vec<_> =
+            answer.into_iter().map(|answer| Ok(ExchangeResponse { answer: Some(answer) })).collect();
+        Ok(Response::new(tokio_stream::iter(answers)))
+    }
+
+    async fn get_configuration(
+        &self,
+        _: Request<GetConfigurationRequest>,
+    ) -> Result<Response<GetConfigurationResponse>, Status> {
+        let configuration = Some(self.credentials.configuration.clone());
+        Ok(Response::new(GetConfigurationResponse { configuration }))
+    }
+
+    async fn offer_configuration(
+        &self,
+        _: Request<OfferConfigurationRequest>,
+    ) -> Result<Response<OfferConfigurationResponse>, Status> {
+        Ok(Response::new(OfferConfigurationResponse { number: self.credentials.in_use().0 }))
+    }
+}
+
+impl Door {
+    /// The usual answer to a question that ended with `last`, altered.
+    fn answer(&self, last: &Manifest) -> Envelope {
+        let peer = self.peer.lock().unwrap().clone().unwrap();
+        let (own, (number, digest)) = (self.credentials.party([9; 32]), self.credentials.in_use());
+        let mut fields = ManifestFields {
+            direction: Direction::Response,
+            index: 0,
+            previous: None,
+            last_received: Some(last.digest()),
+            sender: own.server,
+            receiver: peer.server,
+            log_origin: own.log_origin,
+            signing_certificate: own.signing_certificate,
+            configuration_number: number,
+            configuration_digest: digest,
+            nonce: peer.nonce,
+            created: self.clock.now(),
+            ending: Ending::End,
+            ..ManifestFields::clone(last)
+        };
+        if let Alteration::Fields(alter) = self.alteration {
+            alter(&mut fields);
+        }
+        let parts = Parts { content: content(), content_salt: Salt::new([3; 32]), caller_context: None };
+        let unsigned = Unsigned::<Answered>::new(fields, parts).unwrap();
+        let signature = self.credentials.sign(unsigned.manifest());
+        let mut envelope = unsigned.signed(signature).unwrap().to_envelope();
+        if let Alteration::Envelope(alter) = self.alteration {
+            alter(&mut envelope);
+        }
+        envelope
+    }
+}
+
+fn content() -> Content {
+    let header = |name: &str, value: &'static str| Header {
+        name: name.into(),
+        value: Bytes::from_static(value.as_bytes()),
+    };
+    let head = ResponseHead { status: 200, headers: vec![header("content-type", "application/grpc")] };
+    let trailers = Trailers { headers: vec![header("grpc-status", "0")] };
+    Content {
+        head: Some(head.encode_to_vec().into()),
+        body: frame(b"niemand"),
+        trailers: Some(trailers.encode_to_vec().into()),
+    }
+}
