@@ -177,7 +177,9 @@ impl Recorder {
     pub(crate) async fn ended(&self, exchange: ExchangeId, fault: &Fault, counts: (u64, u64)) {
         let outcome = match (fault.reason, fault.register_reached) {
             (Reason::Aborted, _) => Outcome::Aborted,
-            (Reason::LoggingFailed, _) | (_, RegisterReached::Unknown) => Outcome::Unknown,
+            (_, RegisterReached::Unknown) => Outcome::Unknown,
+            // What was called before the log failed may have been done, and its answer is withheld.
+            (Reason::LoggingFailed, RegisterReached::Yes) => Outcome::Unknown,
             _ => Outcome::Failed,
         };
         let entry = LeafEntry::Ended(ExchangeEnded {

@@ -1,13 +1,15 @@
 //! Everything that is refused, in one table: what is done, what the caller is told, how often the register was called, and
 //! what both logs hold. Forged messages come from security servers that break the rules with real keys and real TLS.
 
-#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at what it did not expect")]
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use trave_proto::fault::{Fault, Reason};
+use trave_proto::identifier::ExchangeId;
 use trave_proto::message::{Ending, MAX_BODY};
 use trave_proto::schema::message::Envelope;
 use trave_proto::schema::transport::Fault as WireFault;
@@ -17,7 +19,7 @@ use trave_tests::network::hostile::{
 };
 use trave_tests::network::{
     Answer, Caller, EMPTY_SERVICE, Instance, KIEL, LUEBECK, OTHER_CLIENT, OTHER_LEGAL_BASIS, OTHER_PURPOSE,
-    Plan, Question, REGISTER, SERVICE, Script, happened,
+    Plan, Question, REGISTER, RegisterCall, Script, happened, summary,
 };
 
 /// How far a call comes.
@@ -48,8 +50,17 @@ enum Act {
     Do(for<'a> fn(&'a mut Instance) -> Doing<'a>),
 }
 
-/// What the caller was told: gRPC status, reason, side, whether the register was reached.
-type Told = (i32, String, String, String);
+/// What the caller was told.
+struct Told {
+    /// gRPC status.
+    status: i32,
+    reason: String,
+    side: String,
+    /// Whether the register was reached.
+    reached: String,
+    /// Where other exchanges had to come before: the one that the row is about.
+    exchange: Option<ExchangeId>,
+}
 
 /// One row: the act, and what everybody sees of it.
 struct Row {
@@ -221,6 +232,7 @@ const OLD: &[&str] = &["refused replayed by provider_server"];
 const NOT_SIGNED: (i32, &str, &str, &str) = (7, "invalid_signature_value", "provider_server", "no");
 const UNSIGNED: &[&str] = &["refused invalid_signature_value by provider_server"];
 const UNCERTIFIED: (i32, &str, &str, &str) = (7, "cert_validation", "provider_server", "no");
+const NOT_GREETED: (i32, &str, &str, &str) = (7, "greeting", "provider_server", "no");
 
 fn peer() -> Vec<Row> {
     let forged = |refused, alter, caller, mv| {
@@ -318,7 +330,21 @@ fn peer() -> Vec<Row> {
             &["received request end", "ended failed invalid_message by provider_server, register no"],
         ),
         spoken("a wrong nonce", |s| s.fields.nonce = [1; 32], REPLAYED, OLD),
-        spoken("a wrong audience", |s| s.fields.receiver = KIEL.parse().unwrap(), REPLAYED, OLD),
+        spoken(
+            "a receiver that does not offer the service",
+            |s| s.fields.receiver = KIEL.parse().unwrap(),
+            (7, "signer_not_allowed", "provider_server", "no"),
+            &["refused signer_not_allowed by provider_server"],
+        ),
+        Row {
+            refused: "a wrong audience: another security server that offers the service",
+            stage: Stage::Peer,
+            act: Act::Do(|instance| Box::pin(for_another_server(instance))),
+            caller: REPLAYED,
+            register: 0,
+            sh: &[],
+            mv: &["configuration 2 from peer", "refused replayed by provider_server"],
+        },
         spoken(
             "a message of six minutes ago",
             |s| s.fields.created = s.fields.created.minus(6 * MINUTE),
@@ -386,7 +412,7 @@ fn peer() -> Vec<Row> {
         refused_by_peer(
             "an expired signing certificate",
             Act::Do(|instance| Box::pin(expired(instance))),
-            UNCERTIFIED,
+            NOT_GREETED,
             &["refused cert_validation by provider_server"],
         ),
         refused_by_peer(
@@ -396,7 +422,7 @@ fn peer() -> Vec<Row> {
                 as_it_is,
                 as_it_is,
             ),
-            UNCERTIFIED,
+            NOT_GREETED,
             &["refused cert_validation by provider_server"],
         ),
         refused_by_peer(
@@ -406,7 +432,7 @@ fn peer() -> Vec<Row> {
                 as_it_is,
                 as_it_is,
             ),
-            UNCERTIFIED,
+            NOT_GREETED,
             &["refused cert_validation by provider_server"],
         ),
         refused_by_peer(
@@ -419,8 +445,8 @@ fn peer() -> Vec<Row> {
                 as_it_is,
                 as_it_is,
             ),
-            UNCERTIFIED,
-            &["refused cert_validation by provider_server"],
+            NOT_GREETED,
+            &["refused ssl_authentication_failed by provider_server"],
         ),
     ]
 }
@@ -440,6 +466,25 @@ fn old_exchange(spoken: &Spoken, future: bool) -> trave_proto::identifier::Excha
     let time = spoken.fields.exchange.time();
     let time = if future { time.plus(6 * MINUTE) } else { time.minus(6 * MINUTE) };
     trave_proto::identifier::ExchangeId::new(time, &[5; 10])
+}
+
+async fn for_another_server(instance: &mut Instance) -> Told {
+    const OTHER: &str = "NORD/MV/gewerberegister/s2";
+    let next = instance.next_configuration(|configuration| {
+        let mut other = configuration.security_servers[0].clone();
+        other.id = OTHER.into();
+        other.authentication_keys = vec![vec![1; 32].into()];
+        other.signing_keys = vec![vec![2; 32].into()];
+        other.logs.clear();
+        configuration.security_servers.insert(1, other);
+    });
+    let mut client = HostileClient::connect(instance, kiel(instance)).await.unwrap();
+    client.offer(&next).await.unwrap();
+    let credentials = Credentials { configuration: next, ..honest(instance) };
+    let mut client = HostileClient::connect(instance, credentials).await.unwrap();
+    let mut question = client.question();
+    question.fields.receiver = OTHER.parse().unwrap();
+    told(client.send(vec![client.sign(question)]).await)
 }
 
 async fn sent_twice(instance: &mut Instance) -> Told {
@@ -518,49 +563,49 @@ fn answer() -> Vec<Row> {
             "an answer with a wrong signature",
             |e| flip(&mut signature(e).value),
             (7, "invalid_signature_value", "client_server", "unknown"),
-            &["sent request end", "ended failed invalid_signature_value by client_server, register unknown"],
+            &["sent request end", "ended unknown invalid_signature_value by client_server, register unknown"],
         ),
         envelope(
             "an answer that was altered",
             |e| flip(&mut e.body),
             (15, "content_mismatch", "client_server", "unknown"),
-            &["sent request end", "ended failed content_mismatch by client_server, register unknown"],
+            &["sent request end", "ended unknown content_mismatch by client_server, register unknown"],
         ),
         fields(
             "an answer to another question",
             |f| f.last_received = Some(trave_proto::digest::Digest::of(b"another")),
             (15, "inconsistent_response", "client_server", "unknown"),
-            &["sent request end", "ended failed inconsistent_response by client_server, register unknown"],
+            &["sent request end", "ended unknown inconsistent_response by client_server, register unknown"],
         ),
         fields(
             "an answer of another exchange",
             |f| f.exchange = trave_proto::identifier::ExchangeId::new(f.created, &[4; 10]),
             (15, "inconsistent_response", "client_server", "unknown"),
-            &["sent request end", "ended failed inconsistent_response by client_server, register unknown"],
+            &["sent request end", "ended unknown inconsistent_response by client_server, register unknown"],
         ),
         fields(
             "an answer for another purpose",
             |f| f.purpose = OTHER_PURPOSE.parse().unwrap(),
             (15, "inconsistent_response", "client_server", "unknown"),
-            &["sent request end", "ended failed inconsistent_response by client_server, register unknown"],
+            &["sent request end", "ended unknown inconsistent_response by client_server, register unknown"],
         ),
         fields(
             "an answer with the nonce of another connection",
             |f| f.nonce = [1; 32],
             (7, "replayed", "client_server", "unknown"),
-            &["sent request end", "ended failed replayed by client_server, register unknown"],
+            &["sent request end", "ended unknown replayed by client_server, register unknown"],
         ),
         fields(
             "an answer of another security server",
             |f| f.sender = KIEL.parse().unwrap(),
             (7, "signer_not_allowed", "client_server", "unknown"),
-            &["sent request end", "ended failed signer_not_allowed by client_server, register unknown"],
+            &["sent request end", "ended unknown signer_not_allowed by client_server, register unknown"],
         ),
         fields(
             "an answer under a configuration that nobody signed",
             |f| f.configuration_digest = trave_proto::digest::Digest::of(b"nothing"),
             (14, "global_conf_outdated", "client_server", "unknown"),
-            &["sent request end", "ended failed global_conf_outdated by client_server, register unknown"],
+            &["sent request end", "ended unknown global_conf_outdated by client_server, register unknown"],
         ),
         fields(
             "an answer that is broken off",
@@ -576,7 +621,7 @@ fn answer() -> Vec<Row> {
             "no answer",
             Act::Answered(provider, Alteration::Silence),
             (14, "network_error", "client_server", "unknown"),
-            &["sent request end", "ended failed network_error by client_server, register unknown"],
+            &["sent request end", "ended unknown network_error by client_server, register unknown"],
         ),
         refused_answer(
             "a fault that is not in the table",
@@ -585,7 +630,7 @@ fn answer() -> Vec<Row> {
                 Alteration::Fault(|| WireFault { reason: "keine Lust".into(), ..WireFault::default() }),
             ),
             (13, "internal_error", "provider_server", "unknown"),
-            &["sent request end", "ended failed internal_error by provider_server, register unknown"],
+            &["sent request end", "ended unknown internal_error by provider_server, register unknown"],
         ),
         refused_answer(
             "a greeting in another server's name",
@@ -620,8 +665,338 @@ fn answer() -> Vec<Row> {
     ]
 }
 
+/// A row of something that is down, expired or broken.
+fn when_broken(
+    refused: &'static str,
+    act: for<'a> fn(&'a mut Instance) -> Doing<'a>,
+    caller: (i32, &'static str, &'static str, &'static str),
+    (sh, register, mv): (&'static [&'static str], usize, &'static [&'static str]),
+) -> Row {
+    Row { refused, stage: Stage::Broken, act: Act::Do(act), caller, register, sh, mv }
+}
+
 fn broken() -> Vec<Row> {
-    Vec::new()
+    vec![
+        when_broken(
+            "the register's security server is down",
+            |instance| {
+                Box::pin(async {
+                    instance.mv.stop().await;
+                    ask(instance).await
+                })
+            },
+            (14, "network_error", "client_server", "no"),
+            (&["refused network_error by client_server"], 0, &[]),
+        ),
+        when_broken(
+            "the register is down",
+            |instance| {
+                Box::pin(async {
+                    instance.register.stop().await;
+                    ask(instance).await
+                })
+            },
+            (14, "service_failed", "register", "no"),
+            (
+                &["sent request end", "ended failed service_failed by register, register no"],
+                0,
+                &["received request end", "ended failed service_failed by register, register no"],
+            ),
+        ),
+        when_broken(
+            "the register breaks the call off",
+            |instance| {
+                Box::pin(async {
+                    instance.register.script(Script::Abort);
+                    ask(instance).await
+                })
+            },
+            (14, "service_failed", "register", "unknown"),
+            (
+                &["sent request end", "ended unknown service_failed by register, register unknown"],
+                1,
+                &["received request end", "ended unknown service_failed by register, register unknown"],
+            ),
+        ),
+        when_broken(
+            "the register breaks its answer off",
+            |instance| Box::pin(broken_off_in_the_middle(instance)),
+            (14, "service_failed", "register", "yes"),
+            (
+                &[
+                    "sent request end",
+                    "received response continue",
+                    "ended failed service_failed by register, register yes",
+                ],
+                1,
+                &[
+                    "received request end",
+                    "sent response continue",
+                    "ended failed service_failed by register, register yes",
+                ],
+            ),
+        ),
+        when_broken(
+            "more calls than the agency's server admits",
+            |instance| Box::pin(one_too_many(instance, true)),
+            (8, "overloaded", "client_server", "no"),
+            (&["sent request end", "refused overloaded by client_server"], 1, &["received request end"]),
+        ),
+        when_broken(
+            "more calls than the register's server admits",
+            |instance| Box::pin(one_too_many(instance, false)),
+            (8, "overloaded", "provider_server", "no"),
+            (
+                &[
+                    "sent request end",
+                    "sent request end",
+                    "ended failed overloaded by provider_server, register no",
+                ],
+                1,
+                &["received request end", "refused overloaded by provider_server"],
+            ),
+        ),
+        when_broken(
+            "a global configuration that has ended",
+            |instance| {
+                Box::pin(async {
+                    instance.advance(25 * 60 * MINUTE);
+                    ask(instance).await
+                })
+            },
+            (14, "global_conf_outdated", "client_server", "no"),
+            (&["refused global_conf_outdated by client_server"], 0, &[]),
+        ),
+        when_broken(
+            "a stale configuration: the sender's has ended, and there is a newer one",
+            |instance| Box::pin(stale(instance)),
+            (14, "global_conf_outdated", "provider_server", "no"),
+            (
+                &[],
+                0,
+                &[
+                    "configuration 2 from peer",
+                    "refused global_conf_outdated by provider_server",
+                    "refused global_conf_outdated by provider_server",
+                ],
+            ),
+        ),
+        when_broken(
+            "a configuration below the threshold",
+            |instance| {
+                let next = instance.next_configuration(|_| {});
+                Box::pin(under(instance, Instance::unsigned(&next), 1))
+            },
+            (14, "global_conf_outdated", "provider_server", "no"),
+            (
+                &[],
+                0,
+                &[
+                    "refused invalid_signature_value by provider_server",
+                    "refused global_conf_outdated by provider_server",
+                ],
+            ),
+        ),
+        when_broken(
+            "a forked configuration: a second one of the same number",
+            |instance| {
+                let mut fork = Instance::unsigned(&instance.configuration);
+                fork.members[0].name = "Unterschoben".into();
+                Box::pin(under(instance, fork, 2))
+            },
+            (14, "global_conf_outdated", "provider_server", "no"),
+            (
+                &[],
+                0,
+                &[
+                    "refused global_conf_outdated by provider_server",
+                    "refused global_conf_outdated by provider_server",
+                ],
+            ),
+        ),
+        when_broken(
+            "a TLS key of the agency's server that the configuration does not list",
+            |instance| {
+                Box::pin(async {
+                    instance.sh.exchange_authentication_key(&instance.authorities).await;
+                    ask(instance).await
+                })
+            },
+            (14, "network_error", "client_server", "no"),
+            (&["refused network_error by client_server"], 0, &[]),
+        ),
+        when_broken(
+            "a full disk of the agency's server",
+            |instance| {
+                Box::pin(async {
+                    instance
+                        .sh
+                        .reconfigure(|text| text.replace("reserve_mib = 1", "reserve_mib = 1000000000"))
+                        .await;
+                    ask(instance).await
+                })
+            },
+            (8, "disk_full", "client_server", "no"),
+            (&["refused disk_full by client_server"], 0, &[]),
+        ),
+        when_broken(
+            "a full disk of the register's server",
+            |instance| {
+                Box::pin(async {
+                    instance
+                        .mv
+                        .reconfigure(|text| text.replace("reserve_mib = 1", "reserve_mib = 1000000000"))
+                        .await;
+                    ask(instance).await
+                })
+            },
+            (8, "disk_full", "provider_server", "no"),
+            (
+                &["sent request end", "ended failed disk_full by provider_server, register no"],
+                0,
+                &["refused disk_full by provider_server"],
+            ),
+        ),
+        when_broken(
+            "a disk of the register's server that fails before the call",
+            |instance| {
+                Box::pin(disk_fails(instance, Failing { ours: false, while_answering: false, again: false }))
+            },
+            (14, "logging_failed", "provider_server", "no"),
+            (&["sent request end", "ended failed logging_failed by provider_server, register no"], 0, &[]),
+        ),
+        when_broken(
+            "a disk of the register's server that fails in flight: the answer is withheld",
+            |instance| {
+                Box::pin(disk_fails(instance, Failing { ours: false, while_answering: true, again: false }))
+            },
+            (14, "logging_failed", "provider_server", "yes"),
+            (
+                &["sent request end", "ended unknown logging_failed by provider_server, register yes"],
+                1,
+                &["received request end"],
+            ),
+        ),
+        when_broken(
+            "a disk of the register's server that has failed already",
+            |instance| {
+                Box::pin(disk_fails(instance, Failing { ours: false, while_answering: true, again: true }))
+            },
+            (14, "logging_failed", "provider_server", "no"),
+            (&["sent request end", "ended failed logging_failed by provider_server, register no"], 0, &[]),
+        ),
+        when_broken(
+            "a disk of the agency's server that fails in flight: the answer is withheld",
+            |instance| {
+                Box::pin(disk_fails(instance, Failing { ours: true, while_answering: true, again: false }))
+            },
+            (14, "logging_failed", "client_server", "yes"),
+            (&["sent request end"], 1, &["received request end", "sent response end"]),
+        ),
+        when_broken(
+            "a disk of the agency's server that has failed already",
+            |instance| {
+                Box::pin(disk_fails(instance, Failing { ours: true, while_answering: true, again: true }))
+            },
+            (14, "logging_failed", "client_server", "no"),
+            (&[], 0, &[]),
+        ),
+    ]
+}
+
+async fn ask(instance: &Instance) -> Told {
+    of_answer(&instance.ask(b"wer?").await)
+}
+
+/// The caller has the first message when the register breaks off: the error follows as trailers.
+async fn broken_off_in_the_middle(instance: &Instance) -> Told {
+    instance.register.script(Script::AbortWhenTold);
+    let mut open = instance.caller().await.open(Question::new()).await;
+    open.send(b"wer?").await;
+    open.end();
+    let headers = open.head().await;
+    assert_eq!(open.next().await.unwrap(), trave_tests::network::frame(b"halb"));
+    instance.register.tell();
+    let trailers = open.next().await.unwrap_err();
+    of_answer(&Answer { headers, messages: Vec::new(), trailers, trailers_only: false })
+}
+
+/// One call is under way where one is admitted; the row is about the next.
+async fn one_too_many(instance: &mut Instance, ours: bool) -> Told {
+    let server = if ours { &mut instance.sh } else { &mut instance.mv };
+    server.reconfigure(|text| format!("{text}\n[limits]\nexchanges = 1\n")).await;
+    instance.register.script(Script::Hold);
+    let mut first = instance.caller().await.open(Question::new()).await;
+    first.send(b"wer?").await;
+    first.end();
+    instance.register.called(1).await;
+    let told = ask(instance).await;
+    first.cancel();
+    told
+}
+
+/// The configuration that a hostile server goes on using has ended; the register's server has a newer one.
+async fn stale(instance: &mut Instance) -> Told {
+    let old = instance.configuration.clone();
+    instance.advance(23 * 60 * MINUTE);
+    let next = instance.next_configuration(|_| {});
+    let mut client = HostileClient::connect(instance, kiel(instance)).await.unwrap();
+    assert_eq!(client.offer(&next).await.unwrap(), 2);
+    assert_eq!(client.offer(&old).await.unwrap_err().code(), tonic::Code::InvalidArgument);
+    instance.advance(2 * 60 * MINUTE);
+    forged(instance, honest(instance)).await
+}
+
+/// A hostile server offers a configuration that may not be adopted, and goes on to use it.
+async fn under(
+    instance: &mut Instance,
+    configuration: trave_proto::schema::configuration::GlobalConfiguration,
+    signatures: usize,
+) -> Told {
+    let configuration = instance.keys.sign_by(&configuration, signatures);
+    let credentials = Credentials { configuration: configuration.clone(), ..honest(instance) };
+    let mut client = HostileClient::connect(instance, credentials).await.unwrap();
+    assert_eq!(client.offer(&configuration).await.unwrap_err().code(), tonic::Code::InvalidArgument);
+    told(client.send(vec![client.sign(client.question())]).await)
+}
+
+async fn forged(instance: &Instance, credentials: Credentials) -> Told {
+    let mut client = HostileClient::connect(instance, credentials).await.unwrap();
+    told(client.send(vec![client.sign(client.question())]).await)
+}
+
+/// Whose disk fails, and when.
+#[derive(Clone, Copy)]
+struct Failing {
+    ours: bool,
+    while_answering: bool,
+    again: bool,
+}
+
+/// The segment that is written to is nearly full, and no other can begin: the one record that is too large fails.
+async fn disk_fails(instance: &mut Instance, failing: Failing) -> Told {
+    let server = if failing.ours { &instance.sh } else { &instance.mv };
+    let caller = instance.caller().await;
+    let some = "x".repeat(15 << 10);
+    while server.left_in_segment() > 45 << 10 {
+        assert_eq!(caller.ask(Question::new().header("fuellung", &some)).await.status(), 0);
+    }
+    server.break_disk();
+    let large = "x".repeat(48 << 10);
+    let question = if failing.while_answering {
+        let status = ("grpc-status", "0".to_owned());
+        instance.register.script(Script::TrailersOnly(vec![status, ("fuellung", large)]));
+        Question::new()
+    } else {
+        Question::new().header("fuellung", &large)
+    };
+    let mut answer = caller.ask(question).await;
+    if failing.again {
+        assert_eq!(answer.told().unwrap().0, "logging_failed");
+        answer = caller.ask(Question::new()).await;
+    }
+    server.mend_disk();
+    Told { exchange: Some(answer.exchange()), ..of_answer(&answer) }
 }
 
 fn told(outcome: Outcome) -> Told {
@@ -632,17 +1007,21 @@ fn told(outcome: Outcome) -> Told {
 }
 
 fn of_fault(fault: &Fault) -> Told {
-    let status = fault.reason.grpc_status() as i32;
-    let reached = fault.register_reached_str();
-    (status, fault.reason.as_str().into(), fault.side.as_str().into(), reached.into())
+    Told {
+        status: fault.reason.grpc_status() as i32,
+        reason: fault.reason.as_str().into(),
+        side: fault.side.as_str().into(),
+        reached: fault.register_reached_str().into(),
+        exchange: None,
+    }
 }
 
-/// What a refused greeting means for a caller of an honest server in the same place.
+/// A refused greeting has a status and no exchange.
 fn greeted(connected: Result<HostileClient, tonic::Status>) -> Told {
     let status = connected.expect_err("the greeting is refused");
-    assert_eq!(status.code(), tonic::Code::PermissionDenied, "{status:?}");
-    let reason = Reason::CertValidation;
-    (reason.grpc_status() as i32, reason.as_str().into(), "provider_server".into(), "no".into())
+    assert!(status.message().len() > 15, "a refusal says what happened: {status:?}");
+    let (reason, side, reached) = ("greeting".into(), "provider_server".into(), "no".into());
+    Told { status: status.code() as i32, reason, side, reached, exchange: None }
 }
 
 fn of_answer(answer: &Answer) -> Told {
@@ -653,7 +1032,7 @@ fn of_answer(answer: &Answer) -> Told {
     assert!(Reason::parse(&info.reason.to_lowercase()).is_some(), "{info:?}");
     assert_eq!(info.metadata["exchange_id"], answer.exchange().to_string());
     let (reason, side, reached) = answer.told().unwrap();
-    (answer.status(), reason, side, reached)
+    Told { status: answer.status(), reason, side, reached, exchange: None }
 }
 
 async fn act(instance: &mut Instance, act: Act) -> Told {
@@ -701,10 +1080,19 @@ async fn go_through(stage: Stage) {
     let mut wrong = Vec::new();
     for row in rows().into_iter().filter(|row| row.stage == stage) {
         let (sh, mv, calls) = (instance.sh.size(), instance.mv.size(), instance.register.count());
-        let (status, reason, side, reached) = act(&mut instance, row.act).await;
-        let caller = (status, reason.as_str(), side.as_str(), reached.as_str());
-        let (sh, mv) = (happened(&instance.sh.records(sh)), happened(&instance.mv.records(mv)));
-        let register = instance.register.count() - calls;
+        let told = act(&mut instance, row.act).await;
+        let caller = (told.status, told.reason.as_str(), told.side.as_str(), told.reached.as_str());
+        let (sh, mv) = (instance.sh.records(sh), instance.mv.records(mv));
+        let (sh, mv, register) = match told.exchange {
+            None => (happened(&sh), happened(&mv), instance.register.count() - calls),
+            Some(exchange) => {
+                let seen = instance.register.calls();
+                let of = |call: &&Arc<RegisterCall>| {
+                    call.header("trave-exchange-id") == Some(exchange.to_string().as_str())
+                };
+                (summary(&sh, exchange), summary(&mv, exchange), seen.iter().filter(of).count())
+            }
+        };
         if caller != row.caller || register != row.register || sh != row.sh || mv != row.mv {
             let (expected, seen) = ((row.caller, row.register, row.sh, row.mv), (caller, register, sh, mv));
             wrong.push(format!("{}:\n  expected {expected:?}\n  seen     {seen:?}", row.refused));

@@ -319,11 +319,10 @@ impl Answering<'_> {
                 }
             };
             let logged = incoming.hear::<Response>(envelope).await?;
-            let ending = logged.get().manifest().ending;
-            self.give_out(logged).await?;
-            match ending {
-                Ending::Continue | Ending::Unspecified => {}
-                Ending::End => return Ok(()),
+            match logged.get().manifest().ending {
+                Ending::Continue | Ending::Unspecified => self.give_out(logged).await?,
+                Ending::End => return self.give_out(logged).await,
+                // Nothing of it is given out: what it holds could look like a complete answer.
                 Ending::Abort => {
                     let why = "the register broke its answer off";
                     return Err(Fault::before_call(Reason::Aborted, Side::Register, why)

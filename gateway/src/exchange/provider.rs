@@ -61,6 +61,10 @@ pub(crate) async fn run(
     let outcome = ended.as_ref().map_or_else(|fault| fault.reason.as_str(), |()| "answered");
     exchanges.metrics.ended("provider", outcome, begun.elapsed());
     let Err(fault) = ended else { return finish(&exchanges, stage, &wire).await };
+    if stage.exchange.is_none() && fault.reason == Reason::Aborted {
+        // The peer opened an exchange and asked nothing: there is nothing to refuse.
+        return;
+    }
     record(&exchanges, &session, &stage, &fault).await;
     let exchange = stage.exchange.map(|id| id.to_string()).unwrap_or_default();
     tracing::info!(exchange, peer = %session.server(), reason = fault.reason.as_str(), side = fault.side.as_str(),

@@ -8,14 +8,16 @@ use tonic::{Request, Response, Status, Streaming};
 use trave_host::drain::Drain;
 use trave_host::listen::{Connection, Listener, TowerToHyperService};
 use trave_host::stubs::transport::peer_service_server::{PeerService, PeerServiceServer};
+use trave_proto::fault::{Fault, Reason, Side};
 use trave_proto::schema::transport::{
     ExchangeRequest, ExchangeResponse, GetConfigurationRequest, GetConfigurationResponse, GreetRequest,
     GreetResponse, OfferConfigurationRequest, OfferConfigurationResponse,
 };
 
 use crate::exchange::{self, Exchanges};
+use crate::recorder::Refused;
 use crate::transport::{Greeted, MAX_WIRE, Session, refused_greeting};
-use crate::trust::TlsPeer;
+use crate::trust::{TlsPeer, TrustError};
 
 /// Answers that wait on the wire; with the one in hand that is two.
 const ON_THE_WIRE: usize = 1;
@@ -47,6 +49,15 @@ struct Door {
     offers: Semaphore,
 }
 
+impl Door {
+    /// What a peer is refused beside exchanges is logged like a refused exchange.
+    async fn refused(&self, session: &Session, fault: &Fault) {
+        tracing::warn!(peer = %session.server(), reason = fault.reason.as_str(), message = fault.message, "a peer is refused");
+        let refused = Refused { exchange: None, fault, topic: None, peer: Some(session.server()) };
+        self.exchanges.recorder.refused(refused).await;
+    }
+}
+
 /// The session of the connection that a request came on.
 fn session<T>(request: &Request<T>) -> Result<Session, Status> {
     let none =
@@ -63,10 +74,13 @@ impl PeerService for Door {
         let snapshot = exchanges.trust.snapshot();
         let greeting =
             request.into_inner().greeting.ok_or_else(|| Status::invalid_argument("the greeting is empty"))?;
-        let greeted = Greeted::verify(greeting, session.server(), &snapshot.configuration, now).map_err(|error| {
-            tracing::warn!(peer = %session.server(), error = trave_host::config::with_causes(&error), "a greeting is refused");
-            refused_greeting(&error)
-        })?;
+        let greeted = match Greeted::verify(greeting, session.server(), &snapshot.configuration, now) {
+            Ok(greeted) => greeted,
+            Err(error) => {
+                self.refused(&session, &error.fault(Side::ProviderServer)).await;
+                return Err(refused_greeting(&error));
+            }
+        };
         let nonce =
             session.nonce(now).ok_or_else(|| Status::failed_precondition("this connection is too old"))?;
         if !session.greet(greeted) {
@@ -116,9 +130,14 @@ impl PeerService for Door {
         match self.exchanges.adopt(&signed, "peer").await {
             Ok(()) => {}
             Err(error) => {
-                tracing::warn!(peer = %session.server(), error = trave_host::config::with_causes(&error),
-                    "an offered configuration is refused");
-                return Err(Status::invalid_argument(trave_host::config::with_causes(&error)));
+                let why = trave_host::config::with_causes(&error);
+                let reason = match error {
+                    TrustError::Refused(_) => Reason::InvalidSignatureValue,
+                    TrustError::NotAdopted(_) => Reason::GlobalConfOutdated,
+                    _ => Reason::InternalError,
+                };
+                self.refused(&session, &Fault::before_call(reason, Side::ProviderServer, &why)).await;
+                return Err(Status::invalid_argument(why));
             }
         }
         let number = self.exchanges.trust.snapshot().configuration.number();

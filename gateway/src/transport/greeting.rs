@@ -60,6 +60,10 @@ impl TransportError {
             Self::Connect { source: trave_host::client::ConnectError::Tls { .. }, .. } => {
                 Reason::SslAuthenticationFailed
             }
+            // It refused this server's greeting or certificate: trying again changes nothing.
+            Self::Call { source, .. } if source.code() == tonic::Code::PermissionDenied => {
+                Reason::SslAuthenticationFailed
+            }
             Self::Connect { .. } | Self::Call { .. } => Reason::NetworkError,
             Self::Signer(_) => Reason::CertValidation,
             Self::Malformed(_) | Self::OtherServer { .. } | Self::Log | Self::NotListed(_) => {

@@ -128,6 +128,11 @@ impl Instance {
         self.keys.sign(&next)
     }
 
+    /// What a configuration says, to be changed and signed anew.
+    pub fn unsigned(signed: &SignedConfiguration) -> GlobalConfiguration {
+        GlobalConfiguration::decode(signed.configuration.clone()).unwrap()
+    }
+
     /// The number of a configuration.
     pub fn number(signed: &SignedConfiguration) -> u64 {
         GlobalConfiguration::decode(signed.configuration.clone()).unwrap().number

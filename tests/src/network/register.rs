@@ -1,6 +1,5 @@
 //! A register that does as it is told and remembers what it saw: any gRPC method, at the level of bytes.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +12,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
 use tower::BoxError;
@@ -41,8 +40,10 @@ pub enum Script {
     TrailersOnly(Vec<(&'static str, String)>),
     /// Takes the call and does not answer.
     Hold,
-    /// Answers with a head and a piece of a message, and breaks off (RST_STREAM).
+    /// Breaks off without a word (RST_STREAM).
     Abort,
+    /// Sends a message, and breaks off when told to (RST_STREAM).
+    AbortWhenTold,
 }
 
 /// How a call ended, as the register saw it.
@@ -108,6 +109,7 @@ impl Drop for Ending {
 #[derive(Debug)]
 struct Shared {
     script: Mutex<Script>,
+    told: Notify,
     calls: watch::Sender<Vec<Arc<RegisterCall>>>,
 }
 
@@ -128,7 +130,8 @@ impl Register {
         let port = TcpSocket::new_v4().unwrap();
         port.set_reuseaddr(true).unwrap();
         port.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let shared = Shared { script: Mutex::default(), calls: watch::Sender::default() };
+        let shared =
+            Shared { script: Mutex::default(), told: Notify::new(), calls: watch::Sender::default() };
         let address = port.local_addr().unwrap();
         let mut register = Self { address, shared: Arc::new(shared), serving: None, _port: port };
         register.resume().await;
@@ -152,6 +155,11 @@ impl Register {
     /// What it does with calls from now on.
     pub fn script(&self, script: Script) {
         *self.shared.script.lock().unwrap() = script;
+    }
+
+    /// Tells the script to go on.
+    pub fn tell(&self) {
+        self.shared.told.notify_one();
     }
 
     /// How many calls it saw.
@@ -190,7 +198,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, &'static str> {
     let (parts, body) = request.into_parts();
     let call = Arc::new(RegisterCall {
         path: parts.uri.path().to_owned(),
@@ -235,10 +243,14 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
             std::future::pending::<()>().await;
         }
         Script::Abort => {
+            read(&call, body).await;
+            return Err("the script breaks off");
+        }
+        Script::AbortWhenTold => {
             tokio::spawn(async move {
                 read(&call, body).await;
-                let piece = frame(b"abgebrochen").slice(..9);
-                let _ = sender.send(Ok(Frame::data(piece))).await;
+                let _ = sender.send(Ok(Frame::data(frame(b"halb")))).await;
+                shared.told.notified().await;
                 let _ = sender.send(Err("the script breaks off".into())).await;
                 drop(ending);
             });

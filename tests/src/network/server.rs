@@ -12,9 +12,10 @@ use tokio::net::TcpSocket;
 use trave_gateway::config::Config;
 use trave_gateway::custody::Layout;
 use trave_gateway::security_server::{SecurityServer, StartError};
+use trave_host::config::Secret;
 use trave_host::drain::Drain;
 use trave_host::files;
-use trave_host::keys::Sign;
+use trave_host::keys::{Sign, SigningKey};
 use trave_message_log::{Entry, Log, Options, StoredRecord};
 use trave_proto::clock::Clock;
 use trave_proto::identifier::ExchangeId;
@@ -107,7 +108,7 @@ impl Server {
         let text = format!(
             "server = \"{id}\"\ndata = \"data\"\npassphrase_file = \"passphrase\"\n\
              [registry]\naddress = \"127.0.0.1:1\"\n[peer]\nlisten = \"{peer}\"\n\
-             [log]\nsegment_mib = 8\nreserve_mib = 1\n{more}"
+             [log]\nsegment_mib = 1\nreserve_mib = 1\n{more}"
         );
         std::fs::write(self.configuration_file(), text).unwrap();
     }
@@ -157,12 +158,20 @@ impl Server {
         self.running().agency[at].unwrap()
     }
 
-    /// The records of its log from `from` on, while it runs.
+    /// The records of its log from `from` on, whether it runs or not.
     pub fn records(&self, from: u64) -> Vec<Record> {
-        self.running().records(from).map(Result::unwrap).collect()
+        match &self.running {
+            Some((server, _)) => server.records(from).map(Result::unwrap).collect(),
+            None => {
+                let log = self.open_log();
+                let records = log.scan(from).map(Result::unwrap).collect();
+                log.close();
+                records
+            }
+        }
     }
 
-    /// What its log tells of an exchange, in order, while it runs.
+    /// What its log tells of an exchange, in order.
     pub fn tells(&self, exchange: ExchangeId) -> Vec<String> {
         summary(&self.records(0), exchange)
     }
@@ -181,16 +190,58 @@ impl Server {
         found.await.unwrap_or_else(|_| panic!("{} tells only {:?}", self.id, self.tells(exchange)))
     }
 
-    /// How many records its log has, while it runs.
+    /// How many records its log has.
     pub fn size(&self) -> u64 {
-        self.running().records(0).count() as u64
+        self.records(0).len() as u64
+    }
+
+    /// Changes its configuration file and starts it again.
+    pub async fn reconfigure(&mut self, change: impl FnOnce(String) -> String) {
+        self.stop().await;
+        let text = std::fs::read_to_string(self.configuration_file()).unwrap();
+        std::fs::write(self.configuration_file(), change(text)).unwrap();
+        self.start().await.unwrap();
+    }
+
+    /// Gives it another TLS key, which `authorities` has certified, and starts it again.
+    pub async fn exchange_authentication_key(&mut self, authorities: &Authorities) {
+        self.stop().await;
+        let layout = self.layout();
+        std::fs::remove_file(layout.authentication_key()).unwrap();
+        let passphrase = Secret::new(PASSPHRASE.into());
+        let key = SigningKey::create(&layout.authentication_key(), &passphrase).unwrap();
+        let issued = authorities.authentication(self.id, &key, LONG);
+        write_chain(&layout.authentication_certificate(), &issued.chain);
+        self.start().await.unwrap();
+    }
+
+    /// Bytes that the segment which is written to can still take.
+    pub fn left_in_segment(&self) -> usize {
+        let names = std::fs::read_dir(self.segments()).unwrap().map(|entry| entry.unwrap().path());
+        let segments = names.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
+        let bytes = std::fs::read(segments.max().expect("a log has a segment")).unwrap();
+        bytes.len() - bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
+    }
+
+    /// Breaks the disk of its log: the segment that is written to goes on, until it is full; no other can begin.
+    pub fn break_disk(&self) {
+        std::fs::rename(self.segments(), self.data().join("taken-away")).unwrap();
+    }
+
+    /// Mends the disk.
+    pub fn mend_disk(&self) {
+        std::fs::rename(self.data().join("taken-away"), self.segments()).unwrap();
+    }
+
+    fn segments(&self) -> PathBuf {
+        self.layout().log().join("segments")
     }
 
     /// Opens the log of a server that does not run.
     pub fn open_log(&self) -> Log {
         let signer = Identities::get().of(self.id).log.clone();
         let options = Options {
-            segment_size: 8 << 20,
+            segment_size: 1 << 20,
             reserve: 0,
             ..Options::new(self.layout().log(), signer, Arc::clone(&self.clock))
         };
