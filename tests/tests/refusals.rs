@@ -608,14 +608,10 @@ fn answer() -> Vec<Row> {
             &["sent request end", "ended unknown global_conf_outdated by client_server, register unknown"],
         ),
         fields(
-            "an answer that is broken off",
+            "an answer that is broken off, and looks complete",
             |f| f.ending = Ending::Abort,
-            (1, "aborted", "register", "yes"),
-            &[
-                "sent request end",
-                "received response abort",
-                "ended aborted aborted by register, register yes",
-            ],
+            (3, "invalid_message", "client_server", "unknown"),
+            &["sent request end", "ended unknown invalid_message by client_server, register unknown"],
         ),
         refused_answer(
             "no answer",
