@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use trave_message_log::{Log, LogError, StoredRecord, kind};
+use trave_message_log::{Log, LogError, kind};
 use trave_proto::clock::Time;
 use trave_proto::identifier::ExchangeId;
 use trave_proto::message::{Direction, Ending, Manifest};
@@ -131,28 +131,34 @@ pub(crate) fn entry(log: &Log, found: Found, begun: u64) -> Result<Option<ListLo
 fn look(log: &Log, found: Found, begun: u64) -> Result<Option<(u64, ListLogResponse)>, LogError> {
     match found {
         Found::Exchange(id) => {
-            let records = log.exchange(id)?;
-            let first = records.first().map(|record| record.index);
-            Ok(first.zip(of_exchange(id, &records, begun)))
+            let places = log.places(id)?;
+            Ok(places.first().copied().zip(of_exchange(log, id, &places, begun)?))
         }
         Found::Refusal(index) => {
-            let record = log.record(index)?;
-            let Some(LeafEntry::Refusal(refusal)) = &record.leaf.entry else { return Ok(None) };
-            Ok(Some((index, of_refusal(refusal, record.leaf.logged_ms))))
+            let leaf = log.leaf(index)?;
+            let Some(LeafEntry::Refusal(refusal)) = &leaf.entry else { return Ok(None) };
+            Ok(Some((index, of_refusal(refusal, leaf.logged_ms))))
         }
     }
 }
 
-fn of_exchange(id: ExchangeId, records: &[StoredRecord], begun: u64) -> Option<ListLogResponse> {
+/// Reads one leaf after the other: contents are not looked at, and a long stream costs no more memory than a short one.
+fn of_exchange(
+    log: &Log,
+    id: ExchangeId,
+    places: &[u64],
+    begun: u64,
+) -> Result<Option<ListLogResponse>, LogError> {
     let mut entry: Option<ListLogResponse> = None;
-    let (mut answered, mut ended) = (None, None::<&ExchangeEnded>);
-    for record in records {
-        match &record.leaf.entry {
+    let (mut answered, mut ended) = (None, None::<ExchangeEnded>);
+    for index in places {
+        let leaf = log.leaf(*index)?;
+        match leaf.entry {
             Some(LeafEntry::Message(message)) => {
-                let Ok(manifest) = Manifest::parse(message.manifest.clone()) else { continue };
+                let Ok(manifest) = Manifest::parse(message.manifest) else { continue };
                 let response = manifest.direction == Direction::Response;
                 let side = if message.sent == response { "provider" } else { "client" };
-                let entry = entry.get_or_insert_with(|| about(&manifest, record.leaf.logged_ms, side));
+                let entry = entry.get_or_insert_with(|| about(&manifest, leaf.logged_ms, side));
                 *(if response { &mut entry.responses } else { &mut entry.requests }) += 1;
                 match manifest.ending {
                     Ending::End if response => answered = Some("answered"),
@@ -162,21 +168,20 @@ fn of_exchange(id: ExchangeId, records: &[StoredRecord], begun: u64) -> Option<L
             }
             Some(LeafEntry::Ended(end)) => ended = ended.or(Some(end)),
             Some(LeafEntry::Refusal(refusal)) if entry.is_none() => {
-                entry = Some(of_refusal(refusal, record.leaf.logged_ms));
+                entry = Some(of_refusal(&refusal, leaf.logged_ms));
             }
             _ => {}
         }
     }
-    let mut entry = entry?;
+    let Some(mut entry) = entry else { return Ok(None) };
     entry.exchange_id = bytes::Bytes::copy_from_slice(id.as_bytes());
-    if !entry.outcome.is_empty() {
-        return Some(entry);
+    if entry.outcome.is_empty() {
+        let cut_off = places.last().is_some_and(|last| *last < begun);
+        let open = if cut_off { "unknown" } else { "in_flight" };
+        entry.outcome = ended.as_ref().map_or(answered.unwrap_or(open), outcome).into();
+        entry.reason = ended.map(|end| end.reason).unwrap_or_default();
     }
-    let cut_off = records.last().is_some_and(|last| last.index < begun);
-    let open = if cut_off { "unknown" } else { "in_flight" };
-    entry.outcome = ended.map_or(answered.unwrap_or(open), outcome).into();
-    entry.reason = ended.map(|end| end.reason.clone()).unwrap_or_default();
-    Some(entry)
+    Ok(Some(entry))
 }
 
 fn outcome(end: &ExchangeEnded) -> &'static str {

@@ -17,6 +17,9 @@ use crate::exchange::Exchanges;
 use crate::trust::{Trust, TrustError};
 use crate::upkeep::{SealError, Upkeep};
 
+/// The most that one proof holds of records and contents, in bytes: it is put together in memory.
+const MOST: usize = 128 << 20;
+
 /// Why there is no proof.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExportError {
@@ -49,6 +52,12 @@ pub(crate) enum ExportError {
     Build(#[source] BuildError),
     #[error("the proof does not hold, so it is not given out: {0}\nhint: `check-log` looks for more")]
     DoesNotHold(String),
+    #[error(
+        "the contents of the exchange are more than the {} MiB that one proof holds\nhint: `--without-content` proves \
+         the exchange by its commitments",
+        MOST >> 20
+    )]
+    TooLarge,
     #[error("reading the message log failed")]
     Interrupted,
 }
@@ -61,18 +70,18 @@ pub(crate) async fn export(
     with_content: bool,
 ) -> Result<Bytes, ExportError> {
     let log = exchanges.recorder.log().clone();
-    let records = {
+    let pieces = {
         let log = log.clone();
-        blocking(move || chosen(log.exchange(id).map_err(ExportError::Log)?, id)).await?
+        blocking(move || chosen(gather(&log, id, with_content)?, id)).await?
     };
-    let last = records.last().map_or(0, |record| record.index);
+    let last = pieces.last().map_or(0, |piece| piece.index);
     let seal = match log.latest_checkpoint() {
         Some(seal) if seal.timestamp.is_some() && seal.checkpoint.size > last => seal,
         _ => upkeep.seal().await.map_err(ExportError::Seal)?,
     };
     let (trust, now) = (Arc::clone(&exchanges.trust), exchanges.clock.now());
     blocking(move || {
-        let proof = assemble(&log, &trust, id, (records, with_content), seal)?;
+        let proof = assemble(&log, &trust, id, pieces, seal)?;
         let report = proof::verify(&proof, trust.anchor(), Some(now));
         if report.conclusion == Conclusion::DoesNotHold {
             return Err(ExportError::DoesNotHold(failures(&report)));
@@ -88,48 +97,86 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(ExportError::Interrupted))
 }
 
-/// The records that a proof holds: all messages, the first record of the end, and the last erasure, if it erased something.
-fn chosen(records: Vec<StoredRecord>, id: ExchangeId) -> Result<Vec<StoredRecord>, ExportError> {
-    if records.is_empty() {
+/// A record of the exchange, as far as it is exported.
+struct Piece {
+    index: u64,
+    leaf: Bytes,
+    kind: Kind,
+    message: Option<ExportedMessage>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Message,
+    Ended,
+    Erasure,
+}
+
+/// Reads the records of the exchange, one after the other.
+fn gather(log: &Log, id: ExchangeId, with_content: bool) -> Result<Vec<Piece>, ExportError> {
+    let places = log.places(id).map_err(ExportError::Log)?;
+    if places.is_empty() {
         return Err(ExportError::Unknown(id));
     }
-    let position = |wanted: fn(&LeafEntry) -> bool| {
-        move |record: &StoredRecord| record.leaf.entry.as_ref().is_some_and(wanted)
-    };
-    let end = records.iter().find(|record| position(|e| matches!(e, LeafEntry::Ended(_)))(record));
-    let end = end.map(|record| record.index);
-    let erased = records.iter().any(|record| record.content == ContentState::Erased);
-    let erasure = records.iter().rfind(|record| position(|e| matches!(e, LeafEntry::Erasure(_)))(record));
-    let erasure = erasure.map(|record| record.index).filter(|_| erased);
-    let kept = records.into_iter().filter(|record| match &record.leaf.entry {
-        Some(LeafEntry::Message(_)) => true,
-        _ => Some(record.index) == end || Some(record.index) == erasure,
-    });
-    let kept: Vec<_> = kept.collect();
-    if kept.iter().any(position(|e| matches!(e, LeafEntry::Message(_)))) {
-        Ok(kept)
-    } else {
-        Err(ExportError::NoMessages(id))
+    let (mut pieces, mut bytes) = (Vec::new(), 0_usize);
+    for index in places {
+        let record = log.record(index).map_err(ExportError::Log)?;
+        let (kind, message) = match &record.leaf.entry {
+            Some(LeafEntry::Message(_)) => (Kind::Message, Some(message(&record, with_content)?)),
+            Some(LeafEntry::Ended(_)) => (Kind::Ended, None),
+            Some(LeafEntry::Erasure(_)) => (Kind::Erasure, None),
+            _ => continue,
+        };
+        bytes += record.leaf_bytes.len() + message.as_ref().map_or(0, size);
+        if bytes > MOST {
+            return Err(ExportError::TooLarge);
+        }
+        pieces.push(Piece { index, leaf: record.leaf_bytes, kind, message });
     }
+    Ok(pieces)
+}
+
+fn size(message: &ExportedMessage) -> usize {
+    match &message.content {
+        ExportedContent::Included(content, _) => {
+            let optional = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+            content.body.len() + optional(&content.head) + optional(&content.trailers)
+        }
+        _ => 0,
+    }
+}
+
+/// What a proof holds: all messages, the first record of the end, and the last erasure, if it erased something.
+fn chosen(mut pieces: Vec<Piece>, id: ExchangeId) -> Result<Vec<Piece>, ExportError> {
+    if pieces.iter().all(|piece| piece.kind != Kind::Message) {
+        return Err(ExportError::NoMessages(id));
+    }
+    let is = |kind: Kind| move |piece: &&Piece| piece.kind == kind;
+    let end = pieces.iter().find(is(Kind::Ended)).map(|piece| piece.index);
+    let erased = pieces.iter().any(|piece| {
+        piece.message.as_ref().is_some_and(|message| matches!(message.content, ExportedContent::Erased))
+    });
+    let erasure = pieces.iter().rfind(is(Kind::Erasure)).map(|piece| piece.index).filter(|_| erased);
+    pieces.retain(|piece| match piece.kind {
+        Kind::Message => true,
+        Kind::Ended => Some(piece.index) == end,
+        Kind::Erasure => Some(piece.index) == erasure,
+    });
+    Ok(pieces)
 }
 
 fn assemble(
     log: &Log,
     trust: &Trust,
     id: ExchangeId,
-    (records, with_content): (Vec<StoredRecord>, bool),
+    pieces: Vec<Piece>,
     seal: SignedCheckpoint,
 ) -> Result<proof::Proof, ExportError> {
     // No anchor has a successor yet, so the chain of anchors is empty.
     let mut builder = ProofBuilder::new(id, Vec::new());
-    for record in records {
-        let path = log.inclusion(record.index, seal.checkpoint.size).map_err(ExportError::Log)?;
-        let message = match &record.leaf.entry {
-            Some(LeafEntry::Message(_)) => Some(message(&record, with_content)?),
-            _ => None,
-        };
-        let exported = Exported { leaf: record.leaf_bytes, index: record.index, path, message };
-        builder.record(exported).map_err(ExportError::Build)?;
+    for Piece { index, leaf, message, .. } in pieces {
+        let path = log.inclusion(index, seal.checkpoint.size).map_err(ExportError::Log)?;
+        builder.record(Exported { leaf, index, path, message }).map_err(ExportError::Build)?;
     }
     for digest in builder.needed_artefacts().collect::<Vec<_>>() {
         let found = log.artefact(&digest).map_err(ExportError::Log)?;

@@ -6,6 +6,7 @@ mod registry;
 mod checkpoints;
 mod left_open;
 mod watch;
+mod figures;
 mod conditions;
 
 use std::path::PathBuf;
@@ -85,6 +86,11 @@ impl Upkeep {
         spawn(Box::pin(Arc::clone(&upkeep).watch()));
         spawn(Box::pin(Arc::clone(&upkeep).end_what_was_left_open(config.limits.exchange_seconds)));
         upkeep
+    }
+
+    /// Makes its figures known to `registry`.
+    pub(crate) fn register(self: &Arc<Self>, registry: &mut prometheus_client::registry::Registry) {
+        registry.register_collector(Box::new(figures::Figures(Arc::clone(self))));
     }
 
     /// When the registry last answered; none if it has not since start.

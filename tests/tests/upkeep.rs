@@ -102,6 +102,33 @@ async fn a_timestamping_authority_that_fails_is_passed_over() {
     instance.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_and_figures_tell_when_a_server_can_no_longer_work() {
+    let at_client = "[operations]\nlisten = \"127.0.0.1:0\"\n".to_owned();
+    let mut instance = Instance::planned(Plan { at_client, ..Plan::default() }).await;
+    let address = instance.sh.running().operations.unwrap();
+    let get = async |path: &str| trave_tests::agency::get(&address.to_string(), path).await.unwrap();
+    let (status, health) = get("/healthz").await;
+    assert!(status == 200 && health.starts_with(b"serving\n"), "{health:?}");
+    instance.ask(b"eins").await.only();
+    let (_, figures) = get("/metrics").await;
+    let figures = String::from_utf8(figures.to_vec()).unwrap();
+    for line in [
+        "trave_configuration_number 1\n",
+        "trave_registry_seen_seconds 0\n",
+        "trave_exchanges_total{role=\"client\",outcome=\"answered\"} 1\n",
+    ] {
+        assert!(figures.contains(line), "{line} is not in {figures}");
+    }
+    // The configuration ends, and no registry brings the next.
+    instance.advance(25 * HOUR);
+    let (status, health) = get("/healthz").await;
+    let health = String::from_utf8(health.to_vec()).unwrap();
+    assert!(status == 503 && health.contains("global configuration 1 ended"), "{health}");
+    assert_eq!(instance.ask(b"zwei").await.told().unwrap().0, "global_conf_outdated");
+    instance.stop().await;
+}
+
 /// A registry's distribution door that serves whatever a test puts there.
 struct Distribution {
     latest: Arc<Mutex<SignedConfiguration>>,

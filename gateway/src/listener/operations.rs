@@ -22,7 +22,8 @@ pub(crate) async fn open(config: &Config) -> Result<Option<Listener>, ListenErro
 }
 
 /// Serves until the server drains.
-pub(crate) async fn serve(listener: Listener, figures: Figures, upkeep: Arc<Upkeep>, drain: Drain) {
+pub(crate) async fn serve(listener: Listener, mut figures: Figures, upkeep: Arc<Upkeep>, drain: Drain) {
+    upkeep.register(&mut figures);
     let router = metrics::router(Arc::new(figures), move || upkeep.health());
     listener.serve(drain, move |_: &mut Connection| TowerToHyperService::new(router.clone())).await;
 }

@@ -40,7 +40,8 @@ const MAX_WORDS: usize = 500;
 
 /// Serves until the server drains.
 pub(crate) async fn serve(listener: Listener, exchanges: Arc<Exchanges>, upkeep: Arc<Upkeep>, drain: Drain) {
-    let desk = Desk { exchanges, upkeep, changes: Arc::default(), tasks: drain.clone() };
+    let desk =
+        Desk { exchanges, upkeep, changes: Arc::default(), exports: Arc::default(), tasks: drain.clone() };
     let service = OperatorServiceServer::new(desk).max_decoding_message_size(MAX_REQUEST);
     let router = tonic::service::Routes::new(service).into_axum_router();
     let limits = Limits { connections: CONNECTIONS, ..Limits::default() };
@@ -54,6 +55,7 @@ struct Desk {
     upkeep: Arc<Upkeep>,
     /// Grants change one at a time: logged, then in force, in the same order.
     changes: Arc<Mutex<()>>,
+    exports: Arc<Mutex<()>>,
     tasks: Drain,
 }
 
@@ -121,7 +123,7 @@ async fn reading<T: Send + 'static>(
 fn export_failed(error: &ExportError) -> Status {
     let code = match error {
         ExportError::Unknown(_) => Code::NotFound,
-        ExportError::NoMessages(_) => Code::FailedPrecondition,
+        ExportError::NoMessages(_) | ExportError::TooLarge => Code::FailedPrecondition,
         ExportError::Seal(_) => Code::Unavailable,
         ExportError::Mismatch { .. } | ExportError::DoesNotHold(_) => Code::DataLoss,
         _ => Code::Internal,
@@ -221,10 +223,12 @@ impl OperatorService for Desk {
         let reason = words("the reason for exporting a proof", &request.reason)?;
         let id = exchange_id(&request.exchange_id)?;
         let log = self.exchanges.recorder.log().clone();
-        let records = reading(move || log.exchange(id)).await?;
+        let records = reading(move || log.places(id)).await?;
         let kind = if request.without_content { "proof without contents of" } else { "proof of" };
         let (query, results) = (format!("{kind} {id}"), records.len() as u64);
         self.log_read(LogRead { reader, reason, query, results }).await?;
+        // One at a time: a proof is put together in memory.
+        let _turn = self.exports.lock().await;
         let export = proof::export(&self.exchanges, &self.upkeep, id, !request.without_content);
         let file = export.await.map_err(|error| export_failed(&error))?;
         let (sender, pieces) = mpsc::channel(WAITING);
@@ -248,7 +252,7 @@ impl OperatorService for Desk {
         let log = self.exchanges.recorder.log().clone();
         self.whole(async move {
             let known = log.clone();
-            if reading(move || known.exchange(id)).await?.is_empty() {
+            if reading(move || known.places(id)).await?.is_empty() {
                 return Err(Status::not_found(ExportError::Unknown(id).to_string()));
             }
             let erased = log.erase(id, &operator, &reason).await;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use trave_message_log::{Log, LogError, StoredRecord};
+use trave_message_log::{Log, LogError};
 use trave_proto::clock::Time;
 use trave_proto::fault::{Reason, Side};
 use trave_proto::identifier::ExchangeId;
 use trave_proto::message::{Direction, Ending, Manifest};
 use trave_proto::schema::log::leaf::Entry;
-use trave_proto::schema::log::{ExchangeEnded, Outcome};
+use trave_proto::schema::log::{ExchangeEnded, Leaf, Outcome};
 use trave_proto::schema::transport::RegisterReached;
 
 use super::Upkeep;
@@ -47,12 +47,12 @@ fn left_open(log: &Log, begun: u64, window: Duration) -> Result<Vec<ExchangeEnde
     let (mut open, mut closed) = (HashMap::<Bytes, Side>::new(), HashSet::<Bytes>::new());
     let mut since: Option<Time> = None;
     for index in (0..begun).rev() {
-        let record = log.record(index)?;
-        let at = Time::from_millis(record.leaf.logged_ms);
+        let leaf = log.leaf(index)?;
+        let at = Time::from_millis(leaf.logged_ms);
         if at < *since.get_or_insert_with(|| at.minus(window)) {
             break;
         }
-        let Some((exchange, side, ends)) = about(&record) else { continue };
+        let Some((exchange, side, ends)) = about(&leaf) else { continue };
         if ends {
             open.remove(&exchange);
             closed.insert(exchange);
@@ -64,8 +64,8 @@ fn left_open(log: &Log, begun: u64, window: Duration) -> Result<Vec<ExchangeEnde
 }
 
 /// The exchange that a record is about, the side that this server is on, and whether the record ends it.
-fn about(record: &StoredRecord) -> Option<(Bytes, Side, bool)> {
-    match record.leaf.entry.as_ref()? {
+fn about(leaf: &Leaf) -> Option<(Bytes, Side, bool)> {
+    match leaf.entry.as_ref()? {
         Entry::Message(entry) => {
             let manifest = Manifest::parse(entry.manifest.clone()).ok()?;
             let response = manifest.direction == Direction::Response;
@@ -81,9 +81,9 @@ fn about(record: &StoredRecord) -> Option<(Bytes, Side, bool)> {
 fn end(log: &Log, exchange: Bytes, side: Side) -> Result<ExchangeEnded, LogError> {
     let (mut requests, mut responses) = (0, 0);
     let id = ExchangeId::from_slice(&exchange);
-    for record in id.map(|id| log.exchange(id)).unwrap_or_else(|_| Ok(Vec::new()))? {
-        let Some(Entry::Message(entry)) = &record.leaf.entry else { continue };
-        match Manifest::parse(entry.manifest.clone()).map(|manifest| manifest.direction) {
+    for index in id.map_or_else(|_| Ok(Vec::new()), |id| log.places(id))? {
+        let Some(Entry::Message(entry)) = log.leaf(index)?.entry else { continue };
+        match Manifest::parse(entry.manifest).map(|manifest| manifest.direction) {
             Ok(Direction::Response) => responses += 1,
             _ => requests += 1,
         }

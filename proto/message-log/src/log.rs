@@ -178,6 +178,16 @@ impl Log {
         indexes.into_iter().map(|index| reading::record(&self.0.shared, index)).collect()
     }
 
+    /// The places of all records about an exchange, in order. Reads the indexes alone.
+    pub fn places(&self, exchange: ExchangeId) -> Result<Vec<u64>, LogError> {
+        reading::of_exchange(&self.0.shared, exchange.as_bytes())
+    }
+
+    /// The leaf at `index`, without what stands beside it: however much the contents are, this is small. Reads the disk.
+    pub fn leaf(&self, index: u64) -> Result<Leaf, LogError> {
+        reading::locate(&self.0.shared, index)?.read().map(|raw| raw.leaf)
+    }
+
     /// The record at `index`. Reads the disk.
     pub fn record(&self, index: u64) -> Result<StoredRecord, LogError> {
         reading::record(&self.0.shared, index)

@@ -1,0 +1,59 @@
+//! Figures about what goes on beside exchanges, for whoever watches many servers: what runs out when, and what is wrong.
+
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use super::Upkeep;
+
+/// Read when somebody asks.
+#[derive(Debug)]
+pub(super) struct Figures(pub(super) Arc<Upkeep>);
+
+impl Collector for Figures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let upkeep = &self.0;
+        let configuration = &upkeep.exchanges.trust.snapshot().configuration;
+        let status_until = upkeep.exchanges.own.signer.load().status_until();
+        let seconds = |time: Option<trave_proto::clock::Time>| time.map_or(0, |time| time.as_secs());
+        for (name, help, value) in [
+            (
+                "trave_configuration_number",
+                "Number of the global configuration in use",
+                i64::try_from(configuration.number()).unwrap_or(i64::MAX),
+            ),
+            (
+                "trave_configuration_valid_until_seconds",
+                "End of its validity, seconds since 1970",
+                configuration.valid_until().as_secs(),
+            ),
+            (
+                "trave_signing_status_valid_until_seconds",
+                "Until when the answer about the own signing certificate counts, seconds since 1970",
+                status_until.as_secs(),
+            ),
+            (
+                "trave_registry_seen_seconds",
+                "When the registry last answered, seconds since 1970; 0 for not since start",
+                seconds(upkeep.registry_seen()),
+            ),
+            (
+                "trave_timestamp_seconds",
+                "Time of the last timestamp over the message log, seconds since 1970; 0 for none",
+                seconds(upkeep.sealed().map(|sealed| sealed.at)),
+            ),
+            (
+                "trave_warnings",
+                "What an operator should look at: /healthz tells it in words",
+                i64::try_from(upkeep.concerns().len()).unwrap_or(i64::MAX),
+            ),
+        ] {
+            let gauge = ConstGauge::new(value);
+            let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+            gauge.encode(metric)?;
+        }
+        Ok(())
+    }
+}
