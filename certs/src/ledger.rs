@@ -1,8 +1,9 @@
 //! What the certification authority issued and revoked: an append-only file, durable before anything is given out.
 //!
 //! Each line is the first 16 hexadecimal digits of the SHA-256 of what follows, a space, and one record in JSON. Several
-//! processes may use the file: who writes holds its lock, and everybody reads what others have added. A power cut can
-//! leave a torn last line, which nobody was told of: it is set aside beside the file. Any other damage stops the authority.
+//! processes may use the file: who writes holds its lock, and everybody reads what others have added. The end of a line is
+//! written once the line is durable. So a last line without its end is torn, and nobody was told of it: it is set aside
+//! beside the file. A whole line that is not what was written is damage, also the last, and stops the authority.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -195,8 +196,11 @@ impl Ledger {
     fn write(&mut self, record: &Record) -> io::Result<()> {
         let line = line_of(record)?;
         self.file.seek(SeekFrom::Start(self.read))?;
-        self.file.write_all(&line)?;
-        self.file.sync_data()?;
+        let (record, end) = line.split_at(line.len() - 1);
+        for part in [record, end] {
+            self.file.write_all(part)?;
+            self.file.sync_data()?;
+        }
         self.read += line.len() as u64;
         Ok(())
     }
@@ -209,15 +213,15 @@ impl Ledger {
         let mut rest = bytes.as_slice();
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let (line, after) = (&rest[..end], &rest[end + 1..]);
-            match record_of(line) {
-                Some(record) => self.apply(record),
-                None if after.is_empty() => break,
-                None => return Err(LedgerError::Damaged { path: self.path.clone(), offset: self.read }),
-            }
+            self.apply(record_of(line).ok_or_else(|| self.damaged())?);
             self.read += end as u64 + 1;
             rest = after;
         }
-        Ok(rest.to_vec())
+        // A whole record with something else in the place of its end was not torn.
+        match rest.split_last() {
+            Some((_, line)) if record_of(line).is_some() => Err(self.damaged()),
+            _ => Ok(rest.to_vec()),
+        }
     }
 
     /// Keeps a torn line beside the file and cuts it off.
@@ -243,6 +247,10 @@ impl Ledger {
             }
             Record::RevocationList { number } => self.list_number = self.list_number.max(number),
         }
+    }
+
+    fn damaged(&self) -> LedgerError {
+        LedgerError::Damaged { path: self.path.clone(), offset: self.read }
     }
 
     fn io(&self, action: &'static str, source: io::Error) -> LedgerError {
@@ -335,6 +343,30 @@ mod tests {
         bytes[30] ^= 1;
         std::fs::write(&path, &bytes).unwrap();
         assert!(matches!(Ledger::open(&path), Err(LedgerError::Damaged { offset: 0, .. })));
+    }
+
+    #[test]
+    fn a_rotted_last_line_is_no_torn_one_and_a_revocation_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("issued.log");
+        let mut ledger = Ledger::create(&path).unwrap();
+        append(&mut ledger, issued("01")).unwrap();
+        let start = std::fs::metadata(&path).unwrap().len();
+        let revoked = Record::Revoked { serial: "01".to_owned(), at_ms: 7, reason: "stolen".to_owned() };
+        append(&mut ledger, revoked).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        // Every byte of the last line, its end included.
+        for at in usize::try_from(start).unwrap()..whole.len() {
+            let mut rotted = whole.clone();
+            rotted[at] ^= 1;
+            std::fs::write(&path, &rotted).unwrap();
+            let opened = Ledger::open(&path);
+            assert!(
+                matches!(opened, Err(LedgerError::Damaged { offset, .. }) if offset == start),
+                "byte {at}"
+            );
+            assert_eq!(std::fs::read(&path).unwrap(), rotted, "nothing was changed");
+        }
     }
 
     #[test]
