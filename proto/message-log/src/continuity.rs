@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use trave_proto::checkpoint::{Checkpoint, NoteVerifier};
 
-use crate::disk::read_small;
+use crate::disk::{Disk, read_small};
 use crate::error::LogError;
 use crate::reading;
 use crate::record::Kind;
@@ -19,7 +19,7 @@ pub(crate) const CHECKPOINT_FILE: &str = "checkpoint";
 /// fault: it is made again from the leaves before the log is refused. Returns whether that was needed.
 pub(crate) fn check(shared: &Arc<Shared>, key: &NoteVerifier) -> Result<bool, LogError> {
     let in_log = last_checkpoint(shared, key)?;
-    let beside = checkpoint_beside(shared, key)?;
+    let beside = beside(&*shared.disk, &shared.dir, key)?;
     let size = |signed: &Option<SignedCheckpoint>| signed.as_ref().map(|signed| signed.checkpoint.size);
     let (latest, other) = if size(&beside) > size(&in_log) { (beside, in_log) } else { (in_log, beside) };
     let rebuilt = !agrees(shared, latest.as_ref())?;
@@ -67,11 +67,27 @@ fn last_checkpoint(shared: &Shared, key: &NoteVerifier) -> Result<Option<SignedC
     Ok(None)
 }
 
-fn checkpoint_beside(shared: &Shared, key: &NoteVerifier) -> Result<Option<SignedCheckpoint>, LogError> {
-    let path = shared.dir.join(CHECKPOINT_FILE);
+/// The last checkpoint that was given away, as it stands beside the log in `dir`.
+fn beside(disk: &dyn Disk, dir: &Path, key: &NoteVerifier) -> Result<Option<SignedCheckpoint>, LogError> {
+    let path = dir.join(CHECKPOINT_FILE);
     let limit = trave_proto::checkpoint::MAX_NOTE as u64;
-    let note = read_small(&*shared.disk, &path, limit).map_err(LogError::disk("read", &path))?;
+    let note = read_small(disk, &path, limit).map_err(LogError::disk("read", &path))?;
     note.map(|note| verified(&path, 0, note, key)).transpose()
+}
+
+/// Refuses a log of `leaves` leaves that gave away a checkpoint over more: asked before anything in it is changed.
+pub(crate) fn must_reach(
+    disk: &dyn Disk,
+    dir: &Path,
+    key: &NoteVerifier,
+    leaves: u64,
+) -> Result<(), LogError> {
+    let given = beside(disk, dir, key)?.map_or(0, |signed| signed.checkpoint.size);
+    if given > leaves { Err(too_short(given, leaves)) } else { Ok(()) }
+}
+
+fn too_short(size: u64, leaves: u64) -> LogError {
+    LogError::ContradictsCheckpoint { size, what: format!("the log has only {leaves} whole leaves") }
 }
 
 fn verified(
@@ -90,8 +106,7 @@ pub(crate) fn must_extend(shared: &Shared, checkpoint: &Checkpoint) -> Result<()
     let Checkpoint { size, root, .. } = checkpoint;
     let leaves = shared.tree().size();
     if *size > leaves {
-        let what = format!("the log has only {leaves} leaves");
-        return Err(LogError::ContradictsCheckpoint { size: *size, what });
+        return Err(too_short(*size, leaves));
     }
     if shared.root(*size)? != *root {
         let what = "its leaves give another root".to_owned();

@@ -106,14 +106,10 @@ fn work(
             Job::Closed(segment, index, chain) => keep_index(shared, &segment, &index, chain),
             Job::Spare => {
                 let missing = spare.lock().unwrap_or_else(PoisonError::into_inner).is_none();
-                made += 1;
-                let path = shared.dir.join("segments").join(spare_name(made));
-                match missing.then(|| make_spare(&*shared.disk, &path, segment_size)) {
-                    Some(Ok(())) => {
-                        *spare.lock().unwrap_or_else(PoisonError::into_inner) = Some((path, segment_size));
-                    }
-                    Some(Err(error)) => tracing::warn!(%error, "no spare segment could be prepared"),
-                    None => {}
+                if missing && has_room(shared, segment_size.saturating_add(reserve)) {
+                    made += 1;
+                    let path = shared.dir.join("segments").join(spare_name(made));
+                    keep_spare(&*shared.disk, path, segment_size, spare);
                 }
             }
         }
@@ -125,6 +121,23 @@ fn look_at_space(shared: &Shared, reserve: u64) {
     match shared.disk.free_bytes(&shared.dir) {
         Ok(free) => shared.disk_full.store(free < reserve, Ordering::Relaxed),
         Err(error) => tracing::warn!(%error, "free space of the log's disk is unknown"),
+    }
+}
+
+/// Whether so many bytes are free. The reserve is for segments that are needed, not for one that may be.
+fn has_room(shared: &Shared, bytes: u64) -> bool {
+    shared.disk.free_bytes(&shared.dir).is_ok_and(|free| free >= bytes)
+}
+
+/// Makes a spare file. Without one, the next segment is made when it is needed.
+fn keep_spare(disk: &dyn Disk, path: PathBuf, size: u64, spare: &Mutex<Option<(PathBuf, u64)>>) {
+    match make_spare(disk, &path, size) {
+        Ok(()) => *spare.lock().unwrap_or_else(PoisonError::into_inner) = Some((path, size)),
+        Err(error) => {
+            tracing::warn!(%error, "no spare segment could be prepared");
+            // What was written of it takes space. If it cannot be removed now, the next start removes it.
+            let _ = disk.remove(&path);
+        }
     }
 }
 

@@ -39,10 +39,9 @@ pub(crate) struct KeyFiles {
 }
 
 impl KeyFiles {
-    /// The key files in `dir`.
-    pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Self, LogError> {
-        disk.create_dir(dir).map_err(LogError::disk("create", dir))?;
-        Ok(Self { disk: disk.clone(), dir: dir.to_owned() })
+    /// The key files in `dir`, whose entry is durable.
+    pub(crate) fn new(disk: &Arc<dyn Disk>, dir: &Path) -> Self {
+        Self { disk: disk.clone(), dir: dir.to_owned() }
     }
 
     /// The first slot that was never used. Writes the last file's bytes again and makes them durable: after a failed

@@ -35,15 +35,17 @@ pub(crate) fn open(
     key: &NoteVerifier,
     segment_size: u64,
 ) -> Result<Opened, LogError> {
-    let segments = dir.join("segments");
-    disk.create_dir(&segments).map_err(LogError::disk("create", &segments))?;
+    // All of them before the log's directory is synced: without its entry, what is synced in one of them is lost.
+    for made in [SEGMENTS_DIR, KEYS_DIR, TREE_DIR].map(|name| dir.join(name)) {
+        disk.create_dir(&made).map_err(LogError::disk("create", &made))?;
+    }
     for dir in [dir.parent(), Some(dir)].into_iter().flatten() {
         disk.sync_dir(dir).map_err(LogError::disk("sync", dir))?;
     }
     let mut recovered = Recovered::default();
     // Before the segments: a content that is damaged may be one that is being erased.
-    let keys = KeyFiles::open(disk, &dir.join("keys"))?;
-    let found = Found::read((disk, &keys), &segments, key, segment_size, &mut recovered)?;
+    let keys = KeyFiles::new(disk, &dir.join(KEYS_DIR));
+    let found = Found::read((disk, &keys), dir, key, segment_size, &mut recovered)?;
     recovered.records = found.open.next();
     let next_slot = keys.recover()?.max(found.open.next_slot);
     let tree = load_tree(disk, dir, &found, &mut recovered)?;
@@ -70,6 +72,11 @@ fn write_indexes(shared: &Shared, unwritten: Vec<Unwritten>) -> Result<(), LogEr
     Ok(())
 }
 
+/// The directory of the segments, in that of the log.
+const SEGMENTS_DIR: &str = "segments";
+/// The directory of the keys of contents, in that of the log.
+const KEYS_DIR: &str = "keys";
+
 /// The segments on the disk.
 struct Found {
     closed: Vec<Arc<Closed>>,
@@ -94,8 +101,10 @@ impl Found {
         recovered: &mut Recovered,
     ) -> Result<Self, LogError> {
         let origin = Digest::of(key.name().as_bytes());
+        let (log, dir) = (dir, &dir.join(SEGMENTS_DIR));
         let mut firsts = list(&**disk, dir)?;
         let Some(last) = firsts.pop() else {
+            continuity::must_reach(&**disk, log, key, 0)?;
             let header = SegmentHeader { origin, id: [0; 16], first: 0, chain: random_chain()? };
             let segment = open_segment::begin(&**disk, dir, header, segment_size, None)?;
             let open = MemoryIndex::new(0);
@@ -116,7 +125,11 @@ impl Found {
         }
         let path = dir.join(segment::file_name(last));
         let header = checked_header(&**disk, &path, origin, (last, next, chain))?;
-        let (segment, mut open) = open_last((&**disk, keys), &path, header, recovered)?;
+        let file = disk.open(&path).map_err(LogError::disk("open", &path))?;
+        let read = read_last(&*file, &path, header, keys)?;
+        let must_reach = |leaves| continuity::must_reach(&**disk, log, key, leaves);
+        recovered.cut_bytes = cut_tail(&*file, &path, (&read.1, read.2), must_reach)?;
+        let (mut open, segment) = (read.0, reopen(file, &path, header, read.1)?);
         open.next_slot = open.next_slot.max(next_slot);
         Ok(Self { closed, segment, open, unwritten })
     }
@@ -222,37 +235,42 @@ pub(crate) fn read_closed(
     }
 }
 
-/// Reads the segment that was last written to. Cuts what follows the last whole group, if it is the rest of a write; and
-/// writes the last group again, since after a failed sync of an earlier process the system may show bytes that the disk
-/// does not have.
-fn open_last(
-    (disk, keys): (&dyn Disk, &KeyFiles),
+/// Cuts what follows the last whole group, if it is the rest of a write; says how many bytes. A write that was never
+/// acknowledged is in no checkpoint: `must_reach` is asked first, so that what was given away is never cut.
+fn cut_tail(
+    file: &dyn DiskFile,
+    path: &Path,
+    (extent, tail): (&Extent, Tail),
+    must_reach: impl FnOnce(u64) -> Result<(), LogError>,
+) -> Result<u64, LogError> {
+    if let Tail::GroupsBeyond { at } = tail {
+        let why = extent.torn.as_deref().unwrap_or("zeros");
+        let what = format!("{why}, but a whole group follows at byte {at}");
+        return Err(LogError::damaged(path, extent.end, what));
+    }
+    must_reach(extent.next)?;
+    let Tail::Torn { to } = tail else { return Ok(0) };
+    let bytes = to - extent.end;
+    tracing::warn!(path = %path.display(), bytes, "cut the rest of a write that was never acknowledged");
+    fill_zeros(file, extent.end, to).map_err(LogError::disk("cut", path))?;
+    Ok(bytes)
+}
+
+/// Makes ready for writing the segment that was last written to. Writes the last group again, since after a failed sync of
+/// an earlier process the system may show bytes that the disk does not have.
+fn reopen(
+    file: Arc<dyn DiskFile>,
     path: &Path,
     header: SegmentHeader,
-    recovered: &mut Recovered,
-) -> Result<(OpenSegment, MemoryIndex), LogError> {
-    let file = disk.open(path).map_err(LogError::disk("open", path))?;
-    let (open, extent, tail) = read_last(&*file, path, header, keys)?;
-    match tail {
-        Tail::Zeros => {}
-        Tail::Torn { to } => {
-            recovered.cut_bytes = to - extent.end;
-            tracing::warn!(path = %path.display(), bytes = to - extent.end, "cut the rest of a write that was never acknowledged");
-            fill_zeros(&*file, extent.end, to).map_err(LogError::disk("cut", path))?;
-        }
-        Tail::GroupsBeyond { at } => {
-            let why = extent.torn.unwrap_or_else(|| "zeros".to_owned());
-            let what = format!("{why}, but a whole group follows at byte {at}");
-            return Err(LogError::damaged(path, extent.end, what));
-        }
-    }
+    extent: Extent,
+) -> Result<OpenSegment, LogError> {
     let mut last = vec![0; usize::try_from(extent.end - extent.last_group).unwrap_or(0)];
     file.read_exact_at(&mut last, extent.last_group).map_err(LogError::disk("read", path))?;
     file.write_all_at(&last, extent.last_group).map_err(LogError::disk("write", path))?;
     file.sync().map_err(LogError::disk("sync", path))?;
     let capacity = file.len().map_err(LogError::disk("read", path))?;
     let Extent { end, chain, .. } = extent;
-    Ok((OpenSegment { file, path: path.to_owned(), header, end, capacity, chain }, open))
+    Ok(OpenSegment { file, path: path.to_owned(), header, end, capacity, chain })
 }
 
 /// The items, extent and tail of the segment that was last written to.

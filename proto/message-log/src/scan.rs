@@ -1,8 +1,9 @@
 //! Reading a segment file from end to end: how far it is whole, and whether what follows is a torn write or damage.
 //!
 //! What rests on assumption: a sector of 512 bytes is written whole or not at all; and the very last group, if it is not
-//! whole, was never acknowledged. A clean end therefore adds an empty group behind the last, and a checkpoint is kept in a
-//! file of its own besides, so that damage in the last group cannot pass for a torn write below what was given away.
+//! whole, was never acknowledged. A clean end therefore adds an empty group behind the last; and a checkpoint is kept in a
+//! file of its own besides, which is read before anything is cut, so that damage below what was given away is refused and
+//! kept. Damage in the last group of a crash, above the last checkpoint, cannot be told from a torn write.
 
 use std::path::{Path, PathBuf};
 

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::{Disk, DiskFile, Held};
 
 const SECTOR: usize = 512;
+/// In the place of a node: the entry is a directory.
+const DIRECTORY: usize = usize::MAX;
 
 /// What becomes of the operation that is made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +43,10 @@ struct World {
     locked: bool,
     operations: u64,
     fault: Option<(u64, Fault)>,
-    full: bool,
+    /// Bytes that were taken; the others are free.
+    taken: u64,
+    /// Files whose names begin so cannot be written.
+    unwritable: Option<&'static str>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -92,9 +97,14 @@ impl SimulatedDisk {
         world.fault = Some((world.operations + after, fault));
     }
 
-    /// From now on there is no free space, or there is again.
-    pub(crate) fn set_full(&self, full: bool) {
-        self.world().full = full;
+    /// From now on there is so much free space.
+    pub(crate) fn set_free(&self, free: u64) {
+        self.world().taken = u64::MAX - free;
+    }
+
+    /// From now on files whose names begin so cannot be written, as if they met a bad sector.
+    pub(crate) fn fail_writes_of(&self, name: &'static str) {
+        self.world().unwritable = Some(name);
     }
 
     /// The process dies and another begins; the system lives on, and shows what was written.
@@ -116,6 +126,9 @@ impl SimulatedDisk {
                 apply(&mut world.durable, change);
             }
         }
+        // What stands in a directory that is gone is gone.
+        let durable = world.durable.clone();
+        world.durable.retain(|path, _| above(path).all(|dir| durable.contains_key(dir)));
         world.entries = world.durable.clone();
         for node in &mut world.nodes {
             let longer = node.current.len() > node.durable.len() && dice.below(4) < kept;
@@ -180,6 +193,11 @@ fn copy_sector(from: &[u8], to: &mut [u8], sector: usize) {
     }
 }
 
+/// The directories above a path, without the root.
+fn above(path: &Path) -> impl Iterator<Item = &Path> {
+    path.ancestors().skip(1).filter(|dir| dir.parent().is_some())
+}
+
 fn not_found() -> io::Error {
     io::Error::from(io::ErrorKind::NotFound)
 }
@@ -192,6 +210,13 @@ impl Change {
 }
 
 impl World {
+    fn is_unwritable(&self, node: usize) -> bool {
+        let Some(start) = self.unwritable else { return false };
+        let name =
+            |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(start));
+        self.entries.iter().any(|(path, found)| *found == node && name(path))
+    }
+
     fn record(&mut self, change: Change) {
         apply(&mut self.entries, change.clone());
         self.pending.push(change);
@@ -213,8 +238,16 @@ impl Drop for Lock {
 }
 
 impl Disk for SimulatedDisk {
-    fn create_dir(&self, _: &Path) -> io::Result<()> {
-        Ok(())
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        let inside = dir.join("inside");
+        let mut missing: Vec<_> = above(&inside).map(Path::to_owned).collect();
+        missing.retain(|dir| !self.world().entries.contains_key(dir));
+        missing.into_iter().rev().try_for_each(|dir| {
+            self.change(|world| {
+                world.record(Change::Link(dir, DIRECTORY));
+                Ok(())
+            })
+        })
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -225,6 +258,9 @@ impl Disk for SimulatedDisk {
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let node = self.change(|world| {
+            if !above(path).all(|dir| world.entries.contains_key(dir)) {
+                return Err(not_found());
+            }
             world.nodes.push(Node::default());
             let node = world.nodes.len() - 1;
             world.record(Change::Link(path.to_owned(), node));
@@ -264,7 +300,7 @@ impl Disk for SimulatedDisk {
     }
 
     fn free_bytes(&self, _: &Path) -> io::Result<u64> {
-        Ok(if self.world().full { 0 } else { u64::MAX })
+        Ok(u64::MAX - self.world().taken)
     }
 
     fn lock(&self, _: &Path) -> io::Result<Option<Box<dyn Held>>> {
@@ -297,6 +333,9 @@ impl DiskFile for SimulatedFile {
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.disk.change(|world| {
+            if world.is_unwritable(self.node) {
+                return Err(io::Error::other("made to fail"));
+            }
             let node = &mut world.nodes[self.node];
             let from = usize::try_from(offset).unwrap();
             let to = from + bytes.len();

@@ -175,6 +175,31 @@ fn a_log_that_cannot_continue_its_checkpoint_is_refused() {
     assert!(matches!(refused, LogError::ContradictsCheckpoint { size: 11, .. }), "{refused}");
 }
 
+#[test]
+fn a_tail_below_the_checkpoint_is_refused_and_left_as_it_is() {
+    let dir = memory();
+    let (log, _) = Log::open(options(dir.path())).unwrap();
+    append_each(&log, 0..6);
+    let note = 512 + log.counters().bytes();
+    block_on(log.checkpoint()).unwrap();
+    let crashed = memory();
+    copy(dir.path(), crashed.path());
+    let path = segments(crashed.path()).pop().unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    // The group before the checkpoint's, and all that follows: what was given away is damaged, not torn.
+    bytes[usize::try_from(note).unwrap() - 60] ^= 1;
+    bytes[usize::try_from(note).unwrap() + 200..].fill(0);
+    fs::write(&path, &bytes).unwrap();
+    let refused = Log::open(options(crashed.path())).unwrap_err();
+    assert!(matches!(refused, LogError::ContradictsCheckpoint { size: 7, .. }), "{refused}");
+    assert!(fs::read(&path).unwrap() == bytes, "nothing was changed");
+    // The same when there is no segment left at all: none is begun.
+    segments(crashed.path()).iter().for_each(|path| fs::remove_file(path).unwrap());
+    let refused = Log::open(options(crashed.path())).unwrap_err();
+    assert!(matches!(refused, LogError::ContradictsCheckpoint { size: 7, .. }), "{refused}");
+    assert_eq!(segments(crashed.path()), Vec::<PathBuf>::new());
+}
+
 fn all_files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {

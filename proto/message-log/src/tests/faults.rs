@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::support::*;
+use crate::disk::Disk as _;
 use crate::disk::simulated::{Dice, Fault, SimulatedDisk};
 use crate::{ContentState, Log, LogError, Options};
 
@@ -96,11 +97,38 @@ fn a_full_disk_refuses_exchanges_but_still_logs() {
     let options = Options { reserve: 1 << 20, ..options(Path::new("/log")) };
     let (log, _) = Log::open_on(Arc::new(disk.clone()), options).unwrap();
     append_each(&log, 0..2);
-    disk.set_full(true);
+    disk.set_free(0);
     eventually(|| matches!(log.append(message(2), ()), Err(LogError::DiskFull { reserve: 1_048_576 })));
     block_on(log.append(refusal(2), ()).unwrap()).unwrap();
-    disk.set_full(false);
+    disk.set_free(u64::MAX);
     eventually(|| log.append(message(3), ()).is_ok());
+}
+
+#[test]
+fn a_spare_segment_is_not_made_of_the_reserve() {
+    let spares = |disk: &SimulatedDisk| {
+        let names = disk.list(Path::new("/log/segments")).unwrap();
+        names.into_iter().filter(|name| name.starts_with("spare-")).collect::<Vec<_>>()
+    };
+    for (free, expected) in [(0, 0), ((1 << 20) + (16 << 10) - 1, 0), ((1 << 20) + (16 << 10), 1)] {
+        let disk = SimulatedDisk::new();
+        disk.set_free(free);
+        let options = Options { reserve: 1 << 20, ..options(Path::new("/log")) };
+        let (log, _) = Log::open_on(Arc::new(disk.clone()), options).unwrap();
+        quiet(&disk);
+        assert_eq!(spares(&disk).len(), expected, "{free} bytes free");
+        drop(log);
+    }
+    // One that could not be made whole does not stay.
+    let disk = SimulatedDisk::new();
+    let (log, _) = Log::open_on(Arc::new(disk.clone()), options(Path::new("/log"))).unwrap();
+    quiet(&disk);
+    assert_eq!(spares(&disk), ["spare-1.tmp"]);
+    disk.fail_writes_of("spare-2");
+    append_each(&log, 0..60);
+    quiet(&disk);
+    assert!(!spares(&disk).contains(&"spare-2.tmp".to_owned()), "{:?}", spares(&disk));
+    assert!(log.poisoned().is_none());
 }
 
 /// Waits for what another thread does within moments.

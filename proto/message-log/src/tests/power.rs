@@ -102,3 +102,16 @@ fn power_cuts_lose_nothing_that_was_promised() {
     }
     assert!(cuts_at_opening > 0, "some cuts must fall into opening");
 }
+
+#[test]
+fn a_power_cut_right_after_the_first_record_leaves_its_directory_and_key() {
+    for seed in 0..40 {
+        let disk = SimulatedDisk::new();
+        let log = open(&disk).unwrap();
+        append_each(&log, 0..1);
+        disk.fail_after(1, Fault::PowerCut);
+        drop(log);
+        let log = open(&disk.cut_power(&mut Dice(seed))).unwrap();
+        assert_eq!(log.record(1).unwrap().content, ContentState::Included(parts(0)), "seed {seed}");
+    }
+}
