@@ -6,8 +6,8 @@
 //!
 //! On the disk: `segments/` holds the truth and an index beside each closed segment, `tree/` the hashes of the Merkle
 //! tree, `keys/` the keys of the contents (leave it out of archives and ordinary backups: whoever has it and the segments
-//! reads everything, and whoever keeps it un-erases), `checkpoint` what was last given away, `state/` small things that
-//! can be made again. Modules stand from the door to the cellar.
+//! reads everything, and whoever keeps it un-erases), `checkpoint` what was last given away, `erasures` which erasures could
+//! not be finished so far, `state/` small things that can be made again. Modules stand from the door to the cellar.
 
 mod log;
 mod pending;

@@ -38,7 +38,8 @@ pub struct Recovered {
     pub indexes_rebuilt: u64,
     /// Whether the tree was made again from the leaves.
     pub tree_rebuilt: bool,
-    /// Erasures of the last run that were done again, in case it was interrupted.
+    /// Erasures that were done again: those of the last run, in case it was interrupted, and those that could not be
+    /// finished at an earlier start.
     pub erasures_redone: u64,
     /// What is wrong but does not keep the log from going on, in words.
     pub warnings: Vec<String>,

@@ -47,6 +47,11 @@ struct World {
     taken: u64,
     /// Files whose names begin so cannot be written.
     unwritable: Option<&'static str>,
+    /// Files whose names begin so cannot be opened.
+    closed: Option<&'static str>,
+    open_files: usize,
+    /// Most files that may be open at once.
+    open_limit: Option<usize>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -152,6 +157,27 @@ impl SimulatedDisk {
         self.world().nodes.iter().flat_map(|node| [node.current.clone(), node.durable.clone()]).collect()
     }
 
+    /// From now on files whose names begin so cannot be opened, though they are there.
+    pub(crate) fn fail_opens_of(&self, name: Option<&'static str>) {
+        self.world().closed = name;
+    }
+
+    /// From now on no more than `more` files can be open than are now.
+    pub(crate) fn limit_open_files(&self, more: usize) {
+        let mut world = self.world();
+        world.open_limit = Some(world.open_files + more);
+    }
+
+    /// A handle of a file, if one more may be open.
+    fn handle(&self, node: usize) -> io::Result<Arc<dyn DiskFile>> {
+        let mut world = self.world();
+        if world.open_limit.is_some_and(|limit| world.open_files >= limit) {
+            return Err(io::Error::other("too many open files"));
+        }
+        world.open_files += 1;
+        Ok(Arc::new(SimulatedFile { disk: self.clone(), node }))
+    }
+
     fn change<T>(&self, perform: impl FnOnce(&mut World) -> io::Result<T>) -> io::Result<T> {
         let mut world = self.world();
         if world.process != self.process {
@@ -198,6 +224,10 @@ fn above(path: &Path) -> impl Iterator<Item = &Path> {
     path.ancestors().skip(1).filter(|dir| dir.parent().is_some())
 }
 
+fn is_named(path: &Path, start: &str) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(start))
+}
+
 fn not_found() -> io::Error {
     io::Error::from(io::ErrorKind::NotFound)
 }
@@ -212,9 +242,7 @@ impl Change {
 impl World {
     fn is_unwritable(&self, node: usize) -> bool {
         let Some(start) = self.unwritable else { return false };
-        let name =
-            |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(start));
-        self.entries.iter().any(|(path, found)| *found == node && name(path))
+        self.entries.iter().any(|(path, found)| *found == node && is_named(path, start))
     }
 
     fn record(&mut self, change: Change) {
@@ -266,12 +294,15 @@ impl Disk for SimulatedDisk {
             world.record(Change::Link(path.to_owned(), node));
             Ok(node)
         })?;
-        Ok(Arc::new(SimulatedFile { disk: self.clone(), node }))
+        self.handle(node)
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let node = *self.world().entries.get(path).ok_or_else(not_found)?;
-        Ok(Arc::new(SimulatedFile { disk: self.clone(), node }))
+        if self.world().closed.is_some_and(|start| is_named(path, start)) {
+            return Err(io::Error::other("made to fail"));
+        }
+        self.handle(node)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -316,6 +347,12 @@ impl Disk for SimulatedDisk {
 struct SimulatedFile {
     disk: SimulatedDisk,
     node: usize,
+}
+
+impl Drop for SimulatedFile {
+    fn drop(&mut self) {
+        self.disk.world().open_files -= 1;
+    }
 }
 
 impl DiskFile for SimulatedFile {

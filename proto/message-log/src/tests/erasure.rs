@@ -125,8 +125,56 @@ fn a_damaged_record_does_not_keep_the_others_from_being_erased() {
     assert_eq!(log.record(41).unwrap().content, ContentState::Erased);
     append_each(&log, 41..42);
     drop(log);
+    for start in 0..3 {
+        let (_, recovered) = Log::open(options(dir.path())).unwrap();
+        assert_eq!((recovered.erasures_redone, recovered.warnings.len()), (1, 1), "start {start}");
+    }
+    // The record is restored from a copy: what was to be erased then is erased now, and the matter is at an end.
+    bytes[stored.offset as usize + stored.length as usize + 40] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    for redone in [1, 0] {
+        let (log, recovered) = Log::open(options(dir.path())).unwrap();
+        assert_eq!((recovered.erasures_redone, recovered.warnings.len()), (redone, 0));
+        assert_eq!(content(&log, 0), ContentState::Erased);
+        let bytes = std::fs::read(&path).unwrap();
+        let from = stored.offset as usize + 48;
+        assert!(bytes[from..from + stored.length as usize - 36].iter().all(|byte| *byte == 0));
+    }
+    // Without knowing which erasures are at an end, all are done again.
+    std::fs::write(dir.path().join("erasures"), b"no list").unwrap();
     let (_, recovered) = Log::open(options(dir.path())).unwrap();
-    assert_eq!((recovered.erasures_redone, recovered.warnings.len()), (1, 1));
+    assert_eq!((recovered.erasures_redone, recovered.warnings.len()), (1, 0));
+}
+
+#[test]
+fn a_key_file_that_does_not_open_is_not_taken_for_one_without_the_key() {
+    let disk = SimulatedDisk::new();
+    let (log, _) = Log::open_on(Arc::new(disk.clone()), options(Path::new("/log"))).unwrap();
+    append_each(&log, 0..2);
+    let (ciphertext, key) = ciphertext_and_key(&log, 1);
+    disk.fail_opens_of(Some("keys-"));
+    let told = block_on(log.erase(exchange(1), "operator", "request")).unwrap_err();
+    assert!(matches!(told, LogError::Disk { what: "open", .. }), "{told}");
+    assert!(matches!(log.record(1), Err(LogError::Disk { what: "open", .. })), "not known is not missing");
+    disk.fail_opens_of(None);
+    drop(log);
+    let (log, recovered) = Log::open_on(Arc::new(disk.clone()), options(Path::new("/log"))).unwrap();
+    assert_eq!(recovered.erasures_redone, 1);
+    assert_eq!(content(&log, 1), ContentState::Erased);
+    assert!(!holds(&disk.all_bytes(), &ciphertext) && !holds(&disk.all_bytes(), &key));
+}
+
+#[test]
+fn erasing_a_long_exchange_takes_few_open_files() {
+    let disk = SimulatedDisk::new();
+    let (log, _) = Log::open_on(Arc::new(disk.clone()), options(Path::new("/log"))).unwrap();
+    for _ in 0..100 {
+        block_on(log.append(message(1), ()).unwrap()).unwrap();
+    }
+    quiet(&disk);
+    disk.limit_open_files(4);
+    assert_eq!(block_on(log.erase(exchange(1), "operator", "request")).unwrap(), 100);
+    assert!(log.exchange(exchange(1)).unwrap()[..100].iter().all(|one| one.content == ContentState::Erased));
 }
 
 /// A message whose ciphertext spans many sectors, so that a power cut can leave some of them overwritten and others not.
