@@ -22,8 +22,10 @@ use crate::state::Store;
 
 /// How long a cosigner has to answer.
 const ANSWER: Duration = Duration::from_secs(30);
-/// Most configurations that are sent to a cosigner that fell behind, at once.
+/// Most configurations that a cosigner is shown that fell behind.
 const MAX_MISSED: u64 = 200;
+/// Most bytes of them in one request, unless one alone has more.
+const MAX_BATCH: usize = MAX_CONFIGURATION;
 
 /// What came of asking.
 #[derive(Debug)]
@@ -110,10 +112,8 @@ async fn ask_one(
         Err(status) if reason(&status) == Some("behind") => {
             let last = status.metadata().get(LAST_NUMBER).and_then(|value| value.to_str().ok()?.parse().ok());
             let last = last.ok_or_else(|| Unsigned::because("it is behind and does not say by how much"))?;
-            request.missed = missed(store, last, request).await?;
-            let answer = call(&mut client, request).await;
-            request.missed.clear();
-            answer.map_err(|status| unsigned(&status))
+            catch_up(&mut client, store, last, request).await?;
+            call(&mut client, request).await.map_err(|status| unsigned(&status))
         }
         answer => answer.map_err(|status| unsigned(&status)),
     }
@@ -139,22 +139,48 @@ fn unsigned(status: &Status) -> Unsigned {
     Unsigned { stale: reason(status) == Some("stale"), text }
 }
 
-/// What a cosigner missed after number `last`: each configuration with its acts.
-async fn missed(store: &Store, last: u64, request: &CosignRequest) -> Result<Vec<CosignRequest>, Unsigned> {
+/// Shows a cosigner what it missed after number `last`, in as many requests as it takes: the last configuration of each
+/// is signed as the anchor demands, so that the cosigner follows it.
+async fn catch_up(
+    client: &mut CosignerServiceClient<Channel>,
+    store: &Store,
+    last: u64,
+    request: &CosignRequest,
+) -> Result<(), Unsigned> {
     let proposed = request.proposed.as_ref().map_or(0, |signed| number_of(&signed.configuration));
     if proposed.saturating_sub(last) > MAX_MISSED {
         return Err(Unsigned::because(format!("it knows nothing after number {last}: restore its state")));
     }
-    let mut missed = Vec::new();
+    let (mut batch, mut bytes) = (Vec::new(), 0);
     for number in last + 1..proposed {
-        let encoded = store.configuration(number).await;
-        let signed = encoded.and_then(|bytes| SignedConfiguration::decode(bytes).ok());
-        let signed =
-            signed.ok_or_else(|| Unsigned::because(format!("configuration {number} is not kept")))?;
-        let acts = store.lock().await.acts_of(&signed.configuration);
-        missed.push(CosignRequest { proposed: Some(signed), acts, missed: Vec::new() });
+        let missed = missed(store, number).await?;
+        let more = missed.encoded_len();
+        if bytes + more > MAX_BATCH {
+            show(client, std::mem::take(&mut batch)).await?;
+            bytes = 0;
+        }
+        bytes += more;
+        batch.push(missed);
     }
-    Ok(missed)
+    show(client, batch).await
+}
+
+async fn show(
+    client: &mut CosignerServiceClient<Channel>,
+    mut batch: Vec<CosignRequest>,
+) -> Result<(), Unsigned> {
+    let Some(last) = batch.pop() else { return Ok(()) };
+    let answer = call(client, &CosignRequest { missed: batch, ..last }).await;
+    answer.map(drop).map_err(|status| unsigned(&status))
+}
+
+/// A configuration that was published, with its acts.
+async fn missed(store: &Store, number: u64) -> Result<CosignRequest, Unsigned> {
+    let encoded = store.configuration(number).await;
+    let signed = encoded.and_then(|bytes| SignedConfiguration::decode(bytes).ok());
+    let signed = signed.ok_or_else(|| Unsigned::because(format!("configuration {number} is not kept")))?;
+    let acts = store.lock().await.acts_of(&signed.configuration);
+    Ok(CosignRequest { proposed: Some(signed), acts, missed: Vec::new() })
 }
 
 fn number_of(configuration: &Bytes) -> u64 {

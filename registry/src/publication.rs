@@ -15,12 +15,14 @@ use trave_host::drain::Drain;
 use trave_host::keys::NoteKey;
 use trave_proto::clock::{Clock, Time};
 use trave_proto::global_configuration::{Anchor, Configuration, ConfigurationError, sign_configuration};
-use trave_proto::management::{Validity, check_genesis, follow};
+use trave_proto::management::{ActError, ActId, FollowError, MAX_ACTS, Succession, Validity, check_genesis};
 use trave_proto::schema::configuration::{GlobalConfiguration, SignedConfiguration};
-use trave_proto::schema::management::{CertificatesIssued, CosignRequest, SignedAct, registry_event::Event};
+use trave_proto::schema::management::{
+    ActFailed, CertificatesIssued, CosignRequest, ProposalSigned, registry_event::Event,
+};
 
 use crate::cosigners::{Asked, Cosigners};
-use crate::state::{JournalError, State, Store};
+use crate::state::{ActRecord, JournalError, State, Store};
 use crate::trust_services::{certify, revoke_unlisted};
 
 /// After this time a failed attempt is made again, then after twice as long, up to [`LAST_RETRY`].
@@ -28,6 +30,10 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(60);
 /// A proposal of this age may be abandoned, if the cosigners find it too old.
 const OLD: Duration = Duration::from_secs(5 * 60);
+/// Most bytes of acts in one proposal: with the longest configuration they still fit into what a cosigner reads.
+const MAX_ACTS_BYTES: usize = 8 * 1024 * 1024;
+/// Longest reason for a failure that is recorded, in characters.
+const MAX_REASON: usize = 500;
 
 /// Why nothing could be published.
 #[derive(Debug, thiserror::Error)]
@@ -114,36 +120,43 @@ impl Publication {
         if let Some(standing) = state.proposal() {
             return Ok(Some(standing.clone()));
         }
-        let Some(bytes) = self.next(&state)? else { return Ok(None) };
+        let Next { proposal, failed } = self.next(&state)?;
+        for (id, reason) in failed {
+            tracing::warn!(act = %id, reason, "an approved act cannot come into force");
+            let failed = Event::Failed(ActFailed { id: id.to_bytes(), reason });
+            self.store.record(&mut state, failed).await.map_err(PublicationError::Journal)?;
+        }
+        let Some(bytes) = proposal else { return Ok(None) };
         let proposed = Event::Proposed(bytes.clone());
         self.store.record(&mut state, proposed).await.map_err(PublicationError::Journal)?;
         Ok(Some(bytes))
     }
 
-    fn next(&self, state: &State) -> Result<Option<Bytes>, PublicationError> {
+    fn next(&self, state: &State) -> Result<Next, PublicationError> {
         let Some(latest) = state.latest() else {
-            return self.first().map(Some);
+            return Ok(Next { proposal: Some(self.first()?), failed: Vec::new() });
         };
         let now = self.clock.now().max(latest.configuration.issued());
         let validity = Validity { issued: now, until: now.plus(self.validity) };
-        let mut acts: Vec<SignedAct> = Vec::new();
-        for record in state.approved() {
-            acts.push(record.signed.clone());
-            // One that cannot be carried out any more must not hold up the others. It stays approved until it expires.
-            if let Err(error) = follow(&latest.decoded, &acts, validity) {
-                let error = with_causes(&error);
-                tracing::warn!(act = %record.act.id(), error, "an approved act cannot come into force");
-                acts.pop();
-            }
+        let waiting = waiting(state, now);
+        if waiting.is_empty() && now < self.due() {
+            return Ok(Next::default());
         }
-        if acts.is_empty() && now < self.due() {
-            return Ok(None);
-        }
-        match follow(&latest.decoded, &acts, validity) {
-            Ok(next) => Ok(Some(next.encode_to_vec().into())),
+        let (succession, failed) = match carried_out(&latest.decoded, &waiting, validity) {
+            Ok(carried_out) => carried_out,
             Err(error) => {
                 tracing::error!(error = with_causes(&error), "no configuration follows");
-                Ok(None)
+                return Ok(Next::default());
+            }
+        };
+        if failed.len() == waiting.len() && now < self.due() {
+            return Ok(Next { proposal: None, failed });
+        }
+        match succession.finish() {
+            Ok(next) => Ok(Next { proposal: Some(next.encode_to_vec().into()), failed }),
+            Err(error) => {
+                tracing::error!(error = with_causes(&error), "no configuration follows");
+                Ok(Next { proposal: None, failed })
             }
         }
     }
@@ -178,7 +191,9 @@ impl Publication {
         let configuration =
             Configuration::verify(&signed, &self.anchor).map_err(PublicationError::Unacceptable)?;
         let mut state = self.store.lock().await;
-        let published = Event::Published(signed);
+        // The configuration itself is in the log already, as the proposal.
+        let digest = configuration.digest().to_bytes();
+        let published = Event::ProposalSigned(ProposalSigned { digest, signatures: signed.signatures });
         self.store.record(&mut state, published).await.map_err(PublicationError::Journal)?;
         let (number, acts) = (configuration.number(), configuration.acts().len());
         tracing::info!(number, acts, valid_until = %configuration.valid_until(), "configuration published");
@@ -220,5 +235,58 @@ impl Publication {
             revoke_unlisted(authority, &latest.configuration, enrolment);
         }
         Ok(())
+    }
+}
+
+/// What is to be proposed, and the acts that failed on the way to it, with the reasons.
+#[derive(Debug, Default)]
+struct Next {
+    proposal: Option<Bytes>,
+    failed: Vec<(ActId, String)>,
+}
+
+/// The approved acts that have not expired, in the order of their approval: as many as one proposal takes. The others
+/// wait for the next.
+fn waiting(state: &State, now: Time) -> Vec<&ActRecord> {
+    let mut bytes = 0;
+    let fits = |record: &&ActRecord| {
+        bytes += record.signed.encoded_len();
+        bytes <= MAX_ACTS_BYTES
+    };
+    state.approved().filter(|record| record.is_pending(now)).take(MAX_ACTS).take_while(fits).collect()
+}
+
+/// What follows by as many of `acts` as can be carried out. One that cannot must not hold up the others.
+fn carried_out(
+    previous: &GlobalConfiguration,
+    acts: &[&ActRecord],
+    validity: Validity,
+) -> Result<(Succession, Vec<(ActId, String)>), FollowError> {
+    let begin = Succession::new(previous, validity)?;
+    let mut failed = Vec::new();
+    let mut succession = begin.clone();
+    for record in acts {
+        succession.add(&record.signed).unwrap_or_else(|error| fail(&mut failed, record, &error));
+    }
+    if succession.check().is_ok() {
+        return Ok((succession, failed));
+    }
+    // One of them spoils the whole: which one, a look after each act tells.
+    failed.clear();
+    succession = begin;
+    for record in acts {
+        let mut with = succession.clone();
+        match with.add(&record.signed).and_then(|()| with.check()) {
+            Ok(()) => succession = with,
+            Err(error) => fail(&mut failed, record, &error),
+        }
+    }
+    Ok((succession, failed))
+}
+
+fn fail(failed: &mut Vec<(ActId, String)>, record: &ActRecord, error: &FollowError) {
+    // What has expired says so itself.
+    if !matches!(error, FollowError::Act { source: ActError::Expired { .. }, .. }) {
+        failed.push((record.act.id(), with_causes(error).chars().take(MAX_REASON).collect()));
     }
 }

@@ -144,3 +144,54 @@ async fn the_configuration_is_renewed_before_half_of_its_validity_and_expired_ac
     registry.stop().await;
     cosigner.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approved_act_is_withdrawn_or_fails_and_holds_up_no_other() {
+    let network = Network::new();
+    let (registry, cosigner) = network.start().await;
+    let mut frauke = network.administrator(FRAUKE_SH).await;
+    let mut uwe = network.administrator(UWE_MV).await;
+    assert_eq!(decide(&mut frauke, &mut uwe, luebeck()).await, 2);
+    cosigner.stop().await;
+    let mut approved = Vec::new();
+    let remove = Change::RemoveMember("NORD/SH/luebeck".into());
+    for change in [purpose("a"), purpose("b"), remove, server(), purpose("c")] {
+        let act = apply(&mut frauke, change).await;
+        assert_eq!(uwe.approve(act, None).await.unwrap(), 0, "no cosigner is there");
+        approved.push(act);
+    }
+    let late = declined(uwe.reject(approved[0], "too late").await);
+    assert!(late.contains("cannot be rejected any more"), "{late}");
+    uwe.reject(approved[1], "not needed").await.unwrap();
+
+    let cosigner = network.cosigner().await;
+    assert!(registry.published(4, Duration::from_secs(60)).await);
+    let shown = frauke.acts(false).await.unwrap();
+    let states: Vec<_> = shown[1..].iter().map(|act| act.state.as_str()).collect();
+    assert_eq!(states, ["in_force", "rejected", "in_force", "failed", "in_force"]);
+    let configuration = network.configuration().await;
+    assert!(configuration.purpose("b").is_none() && configuration.purpose("c").is_some());
+    registry.stop().await;
+    let registry = network.registry().await;
+    let again = network.administrator(FRAUKE_SH).await.acts(false).await.unwrap();
+    assert_eq!(again[4].state, "failed", "the log says so");
+    registry.stop().await;
+    cosigner.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_administrator_cannot_take_the_room_of_the_others() {
+    let network = Network::new();
+    let (registry, cosigner) = network.start().await;
+    let mut frauke = network.administrator(FRAUKE_SH).await;
+    for i in 0..100 {
+        apply(&mut frauke, purpose(&format!("p{i}"))).await;
+    }
+    let full = declined(frauke.apply(purpose("p100"), DAY).await);
+    assert!(full.contains("too many acts of yours"), "{full}");
+    let mut uwe = network.administrator(UWE_MV).await;
+    let act = apply(&mut uwe, purpose("zuzug")).await;
+    assert_eq!(frauke.approve(act, None).await.unwrap(), 2);
+    registry.stop().await;
+    cosigner.stop().await;
+}

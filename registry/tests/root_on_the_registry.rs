@@ -25,7 +25,8 @@ use trave_proto::global_configuration::{Configuration, sign_configuration};
 use trave_proto::management::{Act, ActId, Role, Validity, follow};
 use trave_proto::schema::configuration::{Administrator, GlobalConfiguration, SignedConfiguration};
 use trave_proto::schema::management::{CosignRequest, SignedAct, act::Change};
-use trave_registry::config::RegistrySettings;
+use trave_registry::config::{CosignerSettings, RegistrySettings};
+use trave_registry::cosigner::{Cosigner, CosignerError, KeepingError};
 
 /// Root on the registry's machine: its keys, its TLS identity, its log.
 struct Root<'n> {
@@ -231,4 +232,22 @@ async fn nobody_but_the_registry_reaches_the_cosigner() {
     };
     assert!(!answer, "a stranger was answered");
     cosigner.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cosigner_that_lost_its_memory_does_not_start_as_if_it_had_signed_nothing() {
+    let network = Network::new();
+    let (registry, cosigner) = network.start().await;
+    registry.stop().await;
+    let settings = || CosignerSettings::load(&network.instance.cosigner).unwrap();
+    let second = Cosigner::start(settings(), network.clock()).await.map(|_| ()).unwrap_err();
+    assert!(matches!(second, CosignerError::Memory(KeepingError::InUse { .. })), "{second:?}");
+    cosigner.stop().await;
+    let state = settings().state;
+    assert!(Cosigner::begin(&settings()).is_err(), "a memory that is there stays");
+    std::fs::remove_file(&state).unwrap();
+    let lost = Cosigner::start(settings(), network.clock()).await.map(|_| ()).unwrap_err();
+    assert!(matches!(lost, CosignerError::Memory(KeepingError::Missing { .. })), "{lost:?}");
+    Cosigner::begin(&settings()).unwrap();
+    network.cosigner().await.stop().await;
 }

@@ -12,8 +12,8 @@ use crate::encoding::{EncodingError, decode_canonical};
 use crate::schema::management::{self as schema, ActSignature, act::Change};
 
 const VERSION: u32 = 1;
-/// Longest encoding of an act, in bytes.
-pub const MAX_ACT: usize = 1024 * 1024;
+/// Longest encoding of an act, in bytes: a member with as many subsystems as it may have.
+pub const MAX_ACT: usize = 256 * 1024;
 /// Longest time between an act's creation and its expiry: so long must used ids be remembered.
 pub const MAX_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -176,7 +176,7 @@ impl Act {
     /// Reads an act in the bytes that are signed.
     pub fn parse(bytes: &Bytes) -> Result<Self, ActError> {
         if bytes.len() > MAX_ACT {
-            return Err(ActError::Malformed { problem: "it is longer than 1 MiB" });
+            return Err(ActError::Malformed { problem: "it is longer than 256 KiB" });
         }
         let act = decode_canonical("act", bytes).map_err(|source| ActError::Encoding { source })?;
         Self::check(act, bytes.clone())
@@ -188,7 +188,7 @@ impl Act {
             return Err(malformed("its version is not 1, the only one known here"));
         }
         if bytes.len() > MAX_ACT {
-            return Err(malformed("it is longer than 1 MiB"));
+            return Err(malformed("it is longer than 256 KiB"));
         }
         let id = ActId::from_slice(&act.id).ok_or(malformed("its id has not 16 bytes"))?;
         let (created, expires) = (Time::from_millis(act.created_ms), Time::from_millis(act.expires_ms));

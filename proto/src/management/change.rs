@@ -20,7 +20,7 @@ impl ChangeError {
     }
 }
 
-/// Makes `change` to `configuration`. Lists stay ascending; whether the result holds together is checked afterwards.
+/// Makes `change` to `configuration`, or leaves it as it is and says why it cannot be made. Lists stay ascending; whether the result holds together is checked afterwards.
 pub(super) fn make(configuration: &mut GlobalConfiguration, change: &Change) -> Result<(), ChangeError> {
     let c = configuration;
     match change {

@@ -1,20 +1,27 @@
 //! Which configuration follows: a pure function of the one before and of signed acts.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use prost::Message;
 
-use super::act::{Act, ActError};
+use super::act::{Act, ActError, ActId};
 use super::authority::Authority;
 use super::change::{ChangeError, make};
 use crate::clock::Time;
 use crate::digest::Digest;
-use crate::global_configuration::{Contents, FieldError};
+use crate::global_configuration::{Contents, FieldError, MAX_CONFIGURATION};
 use crate::schema::configuration::GlobalConfiguration;
 use crate::schema::management::SignedAct;
 
 /// Most acts that one configuration puts into force.
 pub const MAX_ACTS: usize = 1_000;
+
+/// Longest configuration that follows from acts, in bytes: signatures, and what a renewal grows by, must still find room
+/// within [`MAX_CONFIGURATION`], or the instance could never publish again.
+const MAX_LENGTH: usize = MAX_CONFIGURATION - 64 * 1024;
+/// The same without acts: a renewal is never refused for what the acts before it were allowed.
+const MAX_RENEWED: usize = MAX_CONFIGURATION - 32 * 1024;
 
 /// Why no configuration follows.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +60,16 @@ pub enum FollowError {
         /// Why.
         source: FieldError,
     },
+    /// Longer than can be published.
+    #[error(
+        "the configuration would have {length} bytes, more than the {limit} that can be published; remove entries"
+    )]
+    TooLong {
+        /// How long it would be, in bytes.
+        length: usize,
+        /// How long it may be, in bytes.
+        limit: usize,
+    },
     /// After it, nobody could approve anything any more.
     #[error("{problem}: nothing could be approved any more")]
     LockedOut {
@@ -89,32 +106,69 @@ pub fn follow(
     if acts.len() > MAX_ACTS {
         return Err(FollowError::TooMany { count: acts.len() });
     }
-    if validity.issued.as_millis() < previous.issued_ms {
-        return Err(FollowError::Earlier { issued: validity.issued });
+    let mut succession = Succession::new(previous, validity)?;
+    acts.iter().try_for_each(|act| succession.add(act))?;
+    succession.finish()
+}
+
+/// The configuration that follows, made act by act. What comes of it in the end is the same as with [`follow`].
+#[derive(Debug, Clone)]
+pub struct Succession {
+    authority: Arc<Authority>,
+    issued: Time,
+    next: GlobalConfiguration,
+    seen: HashSet<ActId>,
+}
+
+impl Succession {
+    /// The configuration after `previous`, without acts as yet.
+    pub fn new(previous: &GlobalConfiguration, validity: Validity) -> Result<Self, FollowError> {
+        if validity.issued.as_millis() < previous.issued_ms {
+            return Err(FollowError::Earlier { issued: validity.issued });
+        }
+        let authority = Authority::of(previous).map_err(|source| FollowError::Result { source })?;
+        let next = GlobalConfiguration {
+            number: previous.number.saturating_add(1),
+            previous: Digest::of(&previous.encode_to_vec()).to_bytes(),
+            issued_ms: validity.issued.as_millis(),
+            valid_until_ms: validity.until.as_millis(),
+            acts: Vec::new(),
+            ..previous.clone()
+        };
+        Ok(Self { authority: Arc::new(authority), issued: validity.issued, next, seen: HashSet::new() })
     }
-    let authority = Authority::of(previous).map_err(|source| FollowError::Result { source })?;
-    let mut next = GlobalConfiguration {
-        number: previous.number.saturating_add(1),
-        previous: Digest::of(&previous.encode_to_vec()).to_bytes(),
-        issued_ms: validity.issued.as_millis(),
-        valid_until_ms: validity.until.as_millis(),
-        acts: Vec::with_capacity(acts.len()),
-        ..previous.clone()
-    };
-    let mut seen = HashSet::with_capacity(acts.len());
-    for (i, signed) in acts.iter().enumerate() {
-        let position = i + 1;
-        let (act, _, _) = authority
-            .verify(signed, validity.issued)
+
+    /// Puts one more act into it. After an error it is as it was before. Whether the result holds together, only
+    /// [`Self::check`] and [`Self::finish`] say.
+    pub fn add(&mut self, signed: &SignedAct) -> Result<(), FollowError> {
+        let position = self.next.acts.len() + 1;
+        if position > MAX_ACTS {
+            return Err(FollowError::TooMany { count: position });
+        }
+        let (act, _, _) = self
+            .authority
+            .verify(signed, self.issued)
             .map_err(|source| FollowError::Act { position, source })?;
-        if !seen.insert(act.id()) {
+        if self.seen.contains(&act.id()) {
             return Err(FollowError::Repeated { position });
         }
-        make(&mut next, act.change()).map_err(|source| FollowError::Change { position, source })?;
-        next.acts.push(act.digest().to_bytes());
+        make(&mut self.next, act.change()).map_err(|source| FollowError::Change { position, source })?;
+        self.seen.insert(act.id());
+        self.next.acts.push(act.digest().to_bytes());
+        Ok(())
     }
-    check_result(&next)?;
-    Ok(next)
+
+    /// Whether what it is so far holds together.
+    pub fn check(&self) -> Result<(), FollowError> {
+        let limit = if self.next.acts.is_empty() { MAX_RENEWED } else { MAX_LENGTH };
+        check_result(&self.next, limit)
+    }
+
+    /// The configuration.
+    pub fn finish(self) -> Result<GlobalConfiguration, FollowError> {
+        self.check()?;
+        Ok(self.next)
+    }
 }
 
 /// Tries whether `acts` could follow `previous`, in that order, once they are signed: for telling an applicant at once
@@ -125,7 +179,7 @@ pub fn rehearse(previous: &GlobalConfiguration, acts: &[&Act]) -> Result<(), Fol
         let position = i + 1;
         make(&mut next, act.change()).map_err(|source| FollowError::Change { position, source })?;
     }
-    check_result(&next)
+    check_result(&next, MAX_LENGTH)
 }
 
 /// Checks the first configuration of an instance. It rests on no act: people make it together, at a ceremony, and
@@ -135,10 +189,14 @@ pub fn check_genesis(configuration: &GlobalConfiguration) -> Result<(), FollowEr
         let source = FieldError::new("number", "the first configuration has number 1 and no acts");
         return Err(FollowError::Result { source });
     }
-    check_result(configuration)
+    check_result(configuration, MAX_LENGTH)
 }
 
-fn check_result(configuration: &GlobalConfiguration) -> Result<(), FollowError> {
+fn check_result(configuration: &GlobalConfiguration, limit: usize) -> Result<(), FollowError> {
+    let length = configuration.encoded_len();
+    if length > limit {
+        return Err(FollowError::TooLong { length, limit });
+    }
     let contents = Contents::check(configuration).map_err(|source| FollowError::Result { source })?;
     if contents.administrators.len() < 2 {
         return Err(FollowError::LockedOut { problem: "fewer than two administrators would be left" });

@@ -5,6 +5,7 @@ use crate::management::testing::{Instance, sign, signed};
 use crate::schema::configuration as schema;
 use crate::schema::management::{EnrolSecurityServer, RemoveKey, SuspendSecurityServer, act::Change};
 use bytes::Bytes;
+use prost::Message;
 use std::time::Duration;
 
 const SERVER: &str = "NORD/SH/luebeck/s1";
@@ -198,4 +199,42 @@ fn the_first_configuration_is_checked_like_any_other() {
     assert!(matches!(check_genesis(&without), Err(FollowError::LockedOut { .. })));
     let second = after(&instance, &[]).unwrap();
     assert!(check_genesis(&second).is_err());
+}
+
+#[test]
+fn a_configuration_that_could_not_be_published_does_not_follow() {
+    let mut instance = Instance::new();
+    let long = |code: usize| schema::CatalogueEntry {
+        code: format!("zz-{code:05}"),
+        text: "x".repeat(2_048),
+        text_de: "x".repeat(2_048),
+        citation: "x".repeat(2_048),
+    };
+    let growth = long(0).encoded_len() + 3;
+    let room = MAX_LENGTH - instance.configuration.encoded_len();
+    instance.configuration.purposes.extend((0..room / growth - 1).map(long));
+    let short = schema::CatalogueEntry { code: "zz-a".into(), ..catalogue_entry("x") };
+    let fits = instance.approved(1, Change::PutPurpose(short));
+    instance.configuration = after(&instance, std::slice::from_ref(&fits)).unwrap();
+    let changes = [long(99_998), long(99_999)].map(Change::PutPurpose);
+    let over = [instance.approved(2, changes[0].clone()), instance.approved(3, changes[1].clone())];
+    assert!(matches!(after(&instance, &over), Err(FollowError::TooLong { .. })));
+    let acts = [instance.act(2, changes[0].clone()), instance.act(3, changes[1].clone())];
+    let rehearsed = rehearse(&instance.configuration, &[&acts[0], &acts[1]]);
+    assert!(matches!(rehearsed, Err(FollowError::TooLong { .. })), "and its applicant is told");
+    let renewed = after(&instance, &[]).unwrap();
+    assert!(renewed.encoded_len() < MAX_CONFIGURATION - 32 * 1024);
+}
+
+#[test]
+fn an_act_that_cannot_be_carried_out_leaves_the_succession_as_it_was() {
+    let instance = Instance::new();
+    let good = [instance.approved(1, purpose("zuzug")), instance.approved(3, purpose("auszug"))];
+    let bad = instance.approved(2, Change::RemoveMember("NORD/SH/nirgends".into()));
+    let mut succession = Succession::new(&instance.configuration, validity(&instance)).unwrap();
+    succession.add(&good[0]).unwrap();
+    assert!(succession.add(&bad).is_err());
+    assert!(matches!(succession.add(&good[0]), Err(FollowError::Repeated { .. })));
+    succession.add(&good[1]).unwrap();
+    assert_eq!(succession.finish().unwrap(), after(&instance, &good).unwrap());
 }

@@ -15,9 +15,9 @@ mod token;
 pub use act::{Act, ActError, ActId, MAX_ACT, MAX_LIFETIME, Role};
 pub use authority::Authority;
 pub use change::ChangeError;
-pub use describe::describe;
+pub use describe::{describe, describe_against};
 pub use enrolment::{EnrolmentKeys, enrolment_mac, status_mac, verify_enrolment_mac, verify_status_mac};
-pub use follow::{FollowError, MAX_ACTS, Validity, check_genesis, follow, rehearse};
+pub use follow::{FollowError, MAX_ACTS, Succession, Validity, check_genesis, follow, rehearse};
 pub use token::{EnrolmentToken, Secret, TokenError};
 
 #[cfg(test)]

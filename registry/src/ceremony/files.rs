@@ -85,7 +85,7 @@ key_name = "{cosigner_key}"
 genesis = "{genesis}"
 # SHA-256 of the SubjectPublicKeyInfo of the registry's TLS key.
 registry_key = "{registry}"
-# What was signed last. With an older copy of it this cosigner could sign one number twice.
+# What was signed last. With an older copy of it this cosigner could sign one number twice; without it, it does not start.
 state = "cosigner.state"
 
 # Its holder can sign configurations in one state's name, which alone is not enough.

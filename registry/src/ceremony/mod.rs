@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! DIR/registry/       registry.toml  anchor  genesis.configuration  *.key.pem  *.pem  passphrase  trust-services/
-//! DIR/cosigner/       cosigner.toml  anchor  configuration.key.pem  tls.key.pem  tls.pem  passphrase
+//! DIR/cosigner/       cosigner.toml  cosigner.state  anchor  configuration.key.pem  tls.key.pem  tls.pem  passphrase
 //! DIR/administrators/NAME/   admin.toml  anchor  administrator.key.pem  administrator.pem  passphrase
 //! ```
 //!
@@ -30,6 +30,7 @@ use trave_proto::digest::Digest;
 use trave_proto::global_configuration::{Anchor, AnchorError, AnchorKey};
 use trave_proto::management::FollowError;
 
+use crate::cosigner::{KeepingError, begin};
 use crate::trust_services::{self, TrustServicesError};
 
 /// What the instance is to be.
@@ -66,6 +67,9 @@ pub enum CeremonyError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The cosigner's memory.
+    #[error("the cosigner's memory cannot be written")]
+    Memory(#[source] KeepingError),
     /// A file.
     #[error("a file cannot be written")]
     File(#[source] FileError),
@@ -130,6 +134,7 @@ impl Ceremony {
         registry.write("genesis.configuration", &genesis)?;
         registry.write("registry.toml", self.registry_toml(&cosigner_tls).as_bytes())?;
         cosigner.write("cosigner.toml", self.cosigner_toml(&genesis_digest, &registry_tls).as_bytes())?;
+        begin(&cosigner.0.join("cosigner.state"), &genesis_digest).map_err(CeremonyError::Memory)?;
         for place in [&registry, &cosigner].into_iter().chain(people.iter().map(|person| &person.place)) {
             place.write("anchor", anchor.bytes())?;
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use trave_proto::clock::Clock;
-use trave_proto::management::{ActId, describe};
+use trave_proto::management::{ActId, describe_against};
 
 use super::changes::{ChangeCommand, change_of};
 use super::{Failure, show};
@@ -98,7 +98,7 @@ pub(super) async fn run(arguments: AdminArguments, clock: Arc<dyn Clock>) -> Res
         AdminCommand::Change(command) => {
             let (_, configuration) = administrator.configuration(0).await?;
             let change = change_of(command, &configuration)?;
-            eprintln!("applying: {}", describe(&change));
+            eprintln!("applying: {}", describe_against(&change, &configuration));
             let act = administrator.apply(change, 14 * DAY).await?;
             let id = act.id;
             println!("{id}");
@@ -137,7 +137,8 @@ pub(super) async fn run(arguments: AdminArguments, clock: Arc<dyn Clock>) -> Res
 async fn approve(administrator: &mut Administrator, arguments: ApproveArguments) -> Result<(), Failure> {
     let ApproveArguments { id, fingerprint, digest, yes } = arguments;
     let shown = administrator.pending(id).await?;
-    eprintln!("{}", describe(shown.act.change()));
+    let (_, configuration) = administrator.configuration(0).await?;
+    eprintln!("{}", describe_against(shown.act.change(), &configuration));
     eprintln!("digest {}", shown.act.digest());
     let by = if shown.applicant.is_empty() { "a security server with a token" } else { &shown.applicant };
     eprintln!("applied for by {by}, expires {}", shown.act.expires());

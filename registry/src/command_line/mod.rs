@@ -35,7 +35,7 @@ enum Command {
     /// Run the registry
     Run(serve::ServeArguments),
     /// Run the cosigner
-    Cosigner(serve::ServeArguments),
+    Cosigner(serve::CosignerArguments),
     /// Administer the registry, with your own key
     Admin(admin::AdminArguments),
     /// Tell every mistake in a configuration file

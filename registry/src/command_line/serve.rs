@@ -24,6 +24,15 @@ pub(super) struct ServeArguments {
     log_json: bool,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct CosignerArguments {
+    #[command(flatten)]
+    serve: ServeArguments,
+    /// Begin with the memory of a cosigner that never signed anything; never after a loss
+    #[arg(long)]
+    begin: bool,
+}
+
 impl ServeArguments {
     fn begin_log(&self) -> Result<(), Failure> {
         let format = if self.log_json { Format::Json } else { Format::Automatic };
@@ -41,9 +50,12 @@ pub(super) async fn registry(arguments: ServeArguments, clock: Arc<dyn Clock>) -
     Ok(())
 }
 
-pub(super) async fn cosigner(arguments: ServeArguments, clock: Arc<dyn Clock>) -> Result<(), Failure> {
-    arguments.begin_log()?;
-    let settings = CosignerSettings::load(&arguments.config)?;
+pub(super) async fn cosigner(arguments: CosignerArguments, clock: Arc<dyn Clock>) -> Result<(), Failure> {
+    arguments.serve.begin_log()?;
+    let settings = CosignerSettings::load(&arguments.serve.config)?;
+    if arguments.begin {
+        Cosigner::begin(&settings)?;
+    }
     let cosigner = Cosigner::start(settings, clock).await?;
     cosigner.drain().on_signals()?;
     cosigner.drain().begun().await;

@@ -31,6 +31,7 @@ fn state(shown: &ShownAct) -> String {
         "requested" => format!("requested by a security server, until {}", shown.act.expires()),
         "applied" => format!("awaits approval until {}", shown.act.expires()),
         "approved" => "approved, awaits the cosigner's signature".into(),
+        "failed" => "approved, but it cannot be carried out any more; apply for it again".into(),
         other => other.into(),
     }
 }
@@ -44,7 +45,7 @@ pub(super) fn configuration(verified: &Configuration, decoded: &GlobalConfigurat
     let keys: Vec<_> = verified.signed().signatures.iter().map(|signature| signature.key.as_str()).collect();
     println!("    signed by    {}", keys.join(", "));
     for administrator in &decoded.administrators {
-        let key = Digest::of(&administrator.public_key).short();
+        let key = Digest::of(&administrator.public_key);
         println!("administrator {} ({}), key {key}", administrator.name, administrator.class);
     }
     for member in &decoded.members {

@@ -26,7 +26,8 @@ use trave_proto::schema::management::{CosignRequest, CosignResponse};
 pub use judge::Refusal;
 use judge::{Memory, Rules, Verdict, judge};
 pub use keeping::KeepingError;
-use keeping::{keep, recall};
+pub(crate) use keeping::begin;
+use keeping::{Lock, keep, recall};
 
 use crate::config::CosignerSettings;
 
@@ -40,8 +41,8 @@ pub(crate) const MAX_REQUEST: usize = 2 * MAX_CONFIGURATION;
 /// Why a cosigner does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum CosignerError {
-    /// Its memory cannot be read.
-    #[error("the cosigner's memory cannot be read")]
+    /// Its memory cannot be used.
+    #[error("the cosigner's memory cannot be used")]
     Memory(#[source] KeepingError),
     /// Its door cannot be opened.
     #[error("the cosigner cannot listen")]
@@ -56,12 +57,21 @@ pub enum CosignerError {
 pub struct Cosigner {
     address: SocketAddr,
     drain: Drain,
+    /// Held until the last answer is given.
+    _lock: Lock,
 }
 
 impl Cosigner {
+    /// Writes the memory of a cosigner that never signed anything, where there is none. Nobody but the cosigner's own
+    /// administrator knows whether that is so: with a memory that was lost, it could sign one number twice.
+    pub fn begin(settings: &CosignerSettings) -> Result<(), CosignerError> {
+        begin(&settings.state, &settings.genesis).map_err(CosignerError::Memory)
+    }
+
     /// Opens the door and serves until [`Cosigner::stop`].
     pub async fn start(settings: CosignerSettings, clock: Arc<dyn Clock>) -> Result<Self, CosignerError> {
-        let memory = recall(&settings.state).map_err(CosignerError::Memory)?;
+        let lock = Lock::take(&settings.state).map_err(CosignerError::Memory)?;
+        let memory = recall(&settings.state, &settings.genesis).map_err(CosignerError::Memory)?;
         let policy = Clients::Known(Arc::new(Pinned::new([settings.registry_key])));
         let tls = tls::Server::new(settings.identity.clone(), policy, Http::Two, clock.clone())
             .map_err(CosignerError::Tls)?;
@@ -80,7 +90,7 @@ impl Cosigner {
         let serving = drain.clone();
         drain.spawn(listener.serve(serving, move |_| TowerToHyperService::new(service.clone())));
         tracing::info!(%address, "cosigner serves");
-        Ok(Self { address, drain })
+        Ok(Self { address, drain, _lock: lock })
     }
 
     /// Where it listens.
@@ -126,7 +136,7 @@ impl Desk {
         let sign = |content: &[u8]| self.key.sign(content);
         let signature = sign_configuration(&last.configuration, &self.rules.key_name, sign);
         last.signatures = vec![signature.clone()];
-        keep(&self.state, &next).map_err(|error| {
+        keep(&self.state, &next, &self.rules.genesis).map_err(|error| {
             tracing::error!(error = with_causes(&error), "cannot keep what would be signed, so nothing is");
             Box::new(Status::unavailable("the cosigner cannot write to its disk"))
         })?;

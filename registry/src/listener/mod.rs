@@ -29,9 +29,12 @@ async fn whole<T: Send + 'static>(
 fn status(error: &RegistrationError) -> Status {
     use RegistrationError as E;
     let code = match error {
-        E::NothingPublished | E::Stage { .. } | E::Follow(_) | E::UnknownServer(_) | E::TokenUsed => {
-            Code::FailedPrecondition
-        }
+        E::NothingPublished
+        | E::Stage { .. }
+        | E::Proposed(_)
+        | E::Follow(_)
+        | E::UnknownServer(_)
+        | E::TokenUsed => Code::FailedPrecondition,
         E::NoAdministrator | E::OtherKey | E::Act(_) | E::Token | E::TokenExpired => Code::PermissionDenied,
         E::Known(_) => Code::AlreadyExists,
         E::Future | E::Malformed(_) => Code::InvalidArgument,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use prost::Message;
+use trave_proto::clock::Time;
 use trave_proto::digest::Digest;
 use trave_proto::management::{Act, ActId, Authority, rehearse};
 use trave_proto::schema::management::{
@@ -12,8 +13,10 @@ use trave_proto::schema::management::{
 use super::{Registration, RegistrationError};
 use crate::state::{ActRecord, Published, Stage, State};
 
-/// Most acts that may be pending.
-pub(super) const MAX_PENDING: usize = 500;
+/// Most acts that may be pending, and their size in bytes: of all administrators, and of one, who must not be able to
+/// stop the others.
+const MAX_PENDING: (usize, usize) = (500, 16 * 1024 * 1024);
+const MAX_PENDING_OF_ONE: (usize, usize) = (100, 2 * 1024 * 1024);
 /// Most acts in one answer, and their size in bytes: an administrator's program reads 32 MiB.
 const MAX_LIST: usize = 5_000;
 const MAX_LIST_BYTES: usize = 16 * 1024 * 1024;
@@ -45,10 +48,8 @@ impl Registration {
         if !known.is_none_or(drafted) {
             return Err(RegistrationError::Known(act.id()));
         }
+        check_quota(&state, now, who, &signed)?;
         let open: Vec<&Act> = pending(&state, now, &[Stage::Approved, Stage::Applied], &act.id());
-        if open.len() >= MAX_PENDING {
-            return Err(RegistrationError::TooMany("acts"));
-        }
         rehearse_with(&latest, open, &act)?;
         let applied = SignedAct { approver: None, ..signed };
         self.store.record(&mut state, Event::Applied(applied)).await.map_err(RegistrationError::Journal)?;
@@ -81,6 +82,7 @@ impl Registration {
     }
 
     /// Rejects a pending act in the name of the administrator with the key `who`. Any one may: nothing changes by it.
+    /// An approved one can be withdrawn so until the cosigners are asked to sign it.
     pub(crate) async fn reject(
         &self,
         who: &Digest,
@@ -90,8 +92,10 @@ impl Registration {
         let mut state = self.store.lock().await;
         let administrator = Self::administrator(&*self.latest()?, who)?;
         let record = find(&state, id)?;
-        // What is approved may be in a cosigner's hands already.
-        require_stage(record, &[Stage::Requested, Stage::Applied], "rejected")?;
+        require_stage(record, &[Stage::Requested, Stage::Applied, Stage::Approved], "rejected")?;
+        if state.is_proposed(&record.act) {
+            return Err(RegistrationError::Proposed(record.act.id()));
+        }
         if reason.len() > MAX_REASON || reason.chars().any(char::is_control) {
             return Err(RegistrationError::Malformed(
                 "the reason is longer than 1000 bytes, or not plain text",
@@ -155,6 +159,7 @@ pub(super) fn stage_name(record: &ActRecord, is_pending: bool) -> &'static str {
     match record.stage {
         Stage::InForce(_) => "in_force",
         Stage::Rejected => "rejected",
+        Stage::Failed => "failed",
         _ if !is_pending => "expired",
         Stage::Requested => "requested",
         Stage::Applied => "applied",
@@ -162,13 +167,33 @@ pub(super) fn stage_name(record: &ActRecord, is_pending: bool) -> &'static str {
     }
 }
 
+/// Requires that one more act of this applicant finds room.
+fn check_quota(state: &State, now: Time, who: &Digest, signed: &SignedAct) -> Result<(), RegistrationError> {
+    let applied = |record: &&ActRecord| record.is_pending(now) && record.signed.applicant.is_some();
+    let own = |record: &ActRecord| {
+        let key = record.signed.applicant.as_ref().and_then(|it| Digest::from_slice(&it.key));
+        key.as_ref() == Some(who)
+    };
+    let begin = (1, signed.encoded_len());
+    let (mut all, mut of_one) = (begin, begin);
+    for record in state.acts().filter(applied) {
+        let bytes = record.signed.encoded_len();
+        all = (all.0 + 1, all.1 + bytes);
+        if own(record) {
+            of_one = (of_one.0 + 1, of_one.1 + bytes);
+        }
+    }
+    if of_one.0 > MAX_PENDING_OF_ONE.0 || of_one.1 > MAX_PENDING_OF_ONE.1 {
+        return Err(RegistrationError::TooMany("acts of yours"));
+    }
+    if all.0 > MAX_PENDING.0 || all.1 > MAX_PENDING.1 {
+        return Err(RegistrationError::TooMany("acts"));
+    }
+    Ok(())
+}
+
 /// Acts at one of `stages` that can still come into force, without the one with `id`.
-fn pending<'s>(
-    state: &'s State,
-    now: trave_proto::clock::Time,
-    stages: &[Stage],
-    id: &ActId,
-) -> Vec<&'s Act> {
+fn pending<'s>(state: &'s State, now: Time, stages: &[Stage], id: &ActId) -> Vec<&'s Act> {
     let counts = |record: &&ActRecord| {
         record.is_pending(now) && stages.contains(&record.stage) && record.act.id() != *id
     };

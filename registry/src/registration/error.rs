@@ -41,6 +41,12 @@ pub(crate) enum RegistrationError {
         /// What was asked for.
         wanted: &'static str,
     },
+    /// It cannot be taken back any more.
+    #[error(
+        "the act {0} stands in the configuration that the cosigners are being asked to sign and cannot be rejected any \
+         more; apply for an act that undoes it"
+    )]
+    Proposed(ActId),
     /// Too many acts, or tokens, wait already.
     #[error("too many {0} are open; finish or reject some first")]
     TooMany(&'static str),

@@ -11,6 +11,8 @@ use trave_proto::clock::Clock;
 use trave_proto::schema::log::{AdministrativeAct, Leaf, leaf};
 use trave_proto::schema::management::{RegistryEvent, registry_event::Event};
 
+use super::records::StateError;
+
 /// Why the log cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
@@ -23,6 +25,14 @@ pub enum JournalError {
         /// Its place in the log.
         index: u64,
     },
+    /// A record that does not fit those before it.
+    #[error("the registry's log does not make a state, from its record {index} on")]
+    State {
+        /// Its place in the log.
+        index: u64,
+        /// Why.
+        source: StateError,
+    },
 }
 
 /// The registry's log, open for writing.
@@ -33,25 +43,27 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Opens the log in `directory`, and reads all events that it holds. Blocks.
+    /// Opens the log in `directory`, and gives `take` each event that it holds, in order. Blocks.
     pub(super) fn open(
         directory: &Path,
         signer: NoteSigner,
         clock: Arc<dyn Clock>,
-    ) -> Result<(Self, Vec<Event>), JournalError> {
+        mut take: impl FnMut(Event) -> Result<(), StateError>,
+    ) -> Result<Self, JournalError> {
         let mut options = Options::new(directory, signer, clock.clone());
         // Acts are few and small.
         (options.segment_size, options.reserve) = (16 << 20, 16 << 20);
         let (log, recovered) = Log::open(options).map_err(JournalError::Log)?;
         tracing::info!(records = recovered.records, cut = recovered.cut_bytes, "the registry's log is open");
-        let events = log.scan_kind(kind::ACT, 0).map(|record| {
+        for record in log.scan_kind(kind::ACT, 0) {
             let record = record.map_err(JournalError::Log)?;
-            let foreign = JournalError::Foreign { index: record.index };
+            let index = record.index;
+            let foreign = JournalError::Foreign { index };
             let Some(leaf::Entry::Act(act)) = record.leaf.entry else { return Err(foreign) };
-            RegistryEvent::decode(act.act).ok().and_then(|event| event.event).ok_or(foreign)
-        });
-        let events = events.collect::<Result<_, _>>()?;
-        Ok((Self { log, clock }, events))
+            let event = RegistryEvent::decode(act.act).ok().and_then(|event| event.event).ok_or(foreign)?;
+            take(event).map_err(|source| JournalError::State { index, source })?;
+        }
+        Ok(Self { log, clock })
     }
 
     /// Records an event. When this returns, it is durable.
@@ -86,5 +98,7 @@ fn name(event: &Event) -> &'static str {
         Event::Abandoned(_) => "abandoned",
         Event::Published(_) => "published",
         Event::CertificatesIssued(_) => "certificates_issued",
+        Event::Failed(_) => "failed",
+        Event::ProposalSigned(_) => "proposal_signed",
     }
 }

@@ -1,102 +1,31 @@
 //! What follows from the events, in memory: acts and where they stand, tokens, enrolments, the configuration in force.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
 use trave_proto::clock::Time;
 use trave_proto::digest::Digest;
-use trave_proto::global_configuration::{Anchor, Configuration, ConfigurationError};
-use trave_proto::management::{Act, ActError, ActId};
+use trave_proto::global_configuration::Anchor;
+use trave_proto::management::{Act, ActId};
 use trave_proto::schema::configuration::{GlobalConfiguration, SignedConfiguration};
-use trave_proto::schema::management::{CertificatesIssued, EnrolRequest, SignedAct, registry_event::Event};
+use trave_proto::schema::management::{SignedAct, registry_event::Event};
 
-/// Why the events do not make a state: the log is not this registry's, or the program has a mistake.
-#[derive(Debug, thiserror::Error)]
-pub enum StateError {
-    /// An act that cannot be read.
-    #[error("an act in the registry's log cannot be read")]
-    Act(#[source] ActError),
-    /// A published configuration that does not hold under the anchor.
-    #[error("a published configuration in the registry's log does not hold; is this the anchor of that log?")]
-    Configuration(#[source] ConfigurationError),
-    /// An event about an act that never was.
-    #[error("the registry's log speaks of the act {0}, which it does not hold")]
-    UnknownAct(String),
-}
-
-/// Where an act stands. Whether it has expired, its own time says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Stage {
-    /// A security server asks to enrol; nobody has applied for it yet.
-    Requested,
-    /// One administrator has signed.
-    Applied,
-    /// Two have; it awaits its publication.
-    Approved,
-    /// It is in force since the configuration of this number.
-    InForce(u64),
-    /// An administrator rejected it.
-    Rejected,
-}
-
-/// An act, with the signatures it has so far.
-#[derive(Debug, Clone)]
-pub(crate) struct ActRecord {
-    pub(crate) act: Act,
-    pub(crate) signed: SignedAct,
-    pub(crate) stage: Stage,
-}
-
-impl ActRecord {
-    /// Whether it can still come into force.
-    pub(crate) fn is_pending(&self, now: Time) -> bool {
-        matches!(self.stage, Stage::Requested | Stage::Applied | Stage::Approved) && now <= self.act.expires()
-    }
-}
-
-/// A token that was handed out.
-#[derive(Debug, Clone)]
-pub(crate) struct TokenRecord {
-    pub(crate) server: String,
-    pub(crate) expires: Time,
-    /// The enrolment for which it was used.
-    pub(crate) used: Option<ActId>,
-}
-
-/// An enrolment that a security server asked for.
-#[derive(Debug, Clone)]
-pub(crate) struct Enrolment {
-    pub(crate) request: EnrolRequest,
-    pub(crate) certificates: Option<CertificatesIssued>,
-}
-
-/// A configuration that was published.
-#[derive(Debug)]
-pub(crate) struct Published {
-    pub(crate) configuration: Configuration,
-    /// The same, as acts are applied to it.
-    pub(crate) decoded: GlobalConfiguration,
-    /// Encoded `SignedConfiguration`, as it is served.
-    pub(crate) encoded: Bytes,
-}
-
-impl Published {
-    fn new(signed: &SignedConfiguration, anchor: &Anchor) -> Result<Self, StateError> {
-        let configuration = Configuration::verify(signed, anchor).map_err(StateError::Configuration)?;
-        // It was verified, so it decodes; nothing here relies on that.
-        let decoded = GlobalConfiguration::decode(signed.configuration.clone()).unwrap_or_default();
-        Ok(Self { configuration, decoded, encoded: signed.encode_to_vec().into() })
-    }
-}
+use super::records::{ActRecord, Enrolment, Published, Stage, StateError, TokenRecord};
 
 /// The state.
 #[derive(Debug)]
 pub(crate) struct State {
     anchor: Anchor,
     latest: Option<Arc<Published>>,
+    /// Number and digest of the configuration in force: the next is built upon it.
+    link: Option<(u64, Digest)>,
+    /// The last configuration of the log, until [`State::settle`] verifies it.
+    unverified: Option<SignedConfiguration>,
     proposal: Option<Bytes>,
+    /// The acts that the proposal would put into force.
+    proposed: HashSet<Digest>,
     acts: HashMap<ActId, ActRecord>,
     by_digest: HashMap<Digest, ActId>,
     /// In the order in which they were applied for or asked for.
@@ -115,7 +44,10 @@ impl State {
         Self {
             anchor,
             latest: None,
+            link: None,
+            unverified: None,
             proposal: None,
+            proposed: HashSet::new(),
             acts: HashMap::new(),
             by_digest: HashMap::new(),
             order: Vec::new(),
@@ -134,6 +66,11 @@ impl State {
     /// The configuration that the cosigners are being asked to sign.
     pub(crate) fn proposal(&self) -> Option<&Bytes> {
         self.proposal.as_ref()
+    }
+
+    /// Whether an act is in the configuration that the cosigners are being asked to sign.
+    pub(crate) fn is_proposed(&self, act: &Act) -> bool {
+        self.proposed.contains(&act.digest())
     }
 
     /// An act.
@@ -186,6 +123,52 @@ impl State {
 
     /// Takes in an event that is durable.
     pub(crate) fn apply(&mut self, event: Event) -> Result<(), StateError> {
+        if let Some(signed) = self.published_by(&event)? {
+            let published = Published::new(&signed, &self.anchor)?;
+            self.put_in_force(&signed)?;
+            self.latest = Some(Arc::new(published));
+        }
+        self.note(event)
+    }
+
+    /// Takes in an event of the log, before [`Self::settle`]. Answers the configuration that it published.
+    ///
+    /// Configurations prove themselves by their chain up to the last one, and only that one by the anchor: so an
+    /// instance whose keys are exchanged keeps its history.
+    pub(crate) fn replay(&mut self, event: Event) -> Result<Option<SignedConfiguration>, StateError> {
+        let signed = self.published_by(&event)?;
+        if let Some(signed) = &signed {
+            self.put_in_force(signed)?;
+            self.unverified = Some(signed.clone());
+        }
+        self.note(event).map(|()| signed)
+    }
+
+    /// Ends the replay: the last configuration must hold under the anchor, and with it all that it is built upon.
+    pub(crate) fn settle(&mut self) -> Result<(), StateError> {
+        if let Some(signed) = self.unverified.take() {
+            self.latest = Some(Arc::new(Published::new(&signed, &self.anchor)?));
+        }
+        Ok(())
+    }
+
+    /// The configuration that an event publishes, if it publishes one.
+    pub(crate) fn published_by(&self, event: &Event) -> Result<Option<SignedConfiguration>, StateError> {
+        match event {
+            Event::Published(signed) => Ok(Some(signed.clone())),
+            Event::ProposalSigned(signed) => {
+                let proposal = self.proposal.clone();
+                let proposal = proposal.filter(|bytes| Digest::of(bytes).as_bytes()[..] == signed.digest[..]);
+                let unknown = || StateError::UnknownProposal(hex::encode(&signed.digest));
+                let configuration = proposal.ok_or_else(unknown)?;
+                let signatures = signed.signatures.clone();
+                Ok(Some(SignedConfiguration { configuration, signatures }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn note(&mut self, event: Event) -> Result<(), StateError> {
         match event {
             Event::Applied(signed) => self.put_act(signed, Stage::Applied)?,
             Event::Approved(signed) => {
@@ -197,6 +180,11 @@ impl State {
                 let id = self.known(&rejected.id)?;
                 self.approved.retain(|other| *other != id);
                 self.set_stage(id, Stage::Rejected)
+            }
+            Event::Failed(failed) => {
+                let id = self.known(&failed.id)?;
+                self.approved.retain(|other| *other != id);
+                self.set_stage(id, Stage::Failed)
             }
             Event::EnrolmentRequested(asked) => {
                 let signed = SignedAct { act: asked.act, ..Default::default() };
@@ -214,14 +202,18 @@ impl State {
                 return Ok(());
             }
             Event::Proposed(bytes) => {
+                let decoded = GlobalConfiguration::decode(bytes.clone()).unwrap_or_default();
+                self.proposed = decoded.acts.iter().filter_map(|act| Digest::from_slice(act)).collect();
                 self.proposal = Some(bytes);
                 return Ok(());
             }
             Event::Abandoned(_) => {
                 self.proposal = None;
+                self.proposed.clear();
                 return Ok(());
             }
-            Event::Published(signed) => return self.publish(&signed),
+            // Taken in before, as a configuration.
+            Event::Published(_) | Event::ProposalSigned(_) => return Ok(()),
             Event::CertificatesIssued(issued) => {
                 let id = self.known(&issued.id)?;
                 self.uncertified.remove(&id);
@@ -234,21 +226,30 @@ impl State {
         Ok(())
     }
 
-    fn publish(&mut self, signed: &SignedConfiguration) -> Result<(), StateError> {
-        let published = Published::new(signed, &self.anchor)?;
-        let number = published.configuration.number();
-        for digest in published.configuration.acts() {
-            let Some(id) = self.by_digest.get(digest).copied() else {
-                return Err(StateError::UnknownAct(digest.to_string()));
-            };
+    /// Puts a configuration and its acts into force. Its signatures are looked at elsewhere.
+    fn put_in_force(&mut self, signed: &SignedConfiguration) -> Result<(), StateError> {
+        let bytes = &signed.configuration;
+        let decoded = GlobalConfiguration::decode(bytes.clone()).unwrap_or_default();
+        let number = decoded.number;
+        let built = match &self.link {
+            None => number == 1,
+            Some((last, digest)) => number == last + 1 && decoded.previous[..] == digest.as_bytes()[..],
+        };
+        if !built {
+            return Err(StateError::Chain(number));
+        }
+        for digest in &decoded.acts {
+            let id = Digest::from_slice(digest).and_then(|digest| self.by_digest.get(&digest).copied());
+            let id = id.ok_or_else(|| StateError::UnknownAct(hex::encode(digest)))?;
             self.approved.retain(|other| *other != id);
             self.set_stage(id, Stage::InForce(number));
             if self.enrolments.get(&id).is_some_and(|enrolment| enrolment.certificates.is_none()) {
                 self.uncertified.insert(id);
             }
         }
-        self.latest = Some(Arc::new(published));
+        self.link = Some((number, Digest::of(bytes)));
         self.proposal = None;
+        self.proposed.clear();
         Ok(())
     }
 
@@ -274,3 +275,7 @@ impl State {
         known.ok_or_else(|| StateError::UnknownAct(hex::encode(id)))
     }
 }
+
+#[cfg(test)]
+#[path = "memory_tests.rs"]
+mod tests;

@@ -1,11 +1,13 @@
 //! The registry's state: what its log says, event by event, and nothing else.
 
+mod store;
 mod journal;
 mod memory;
-mod store;
+mod records;
 
 pub use journal::JournalError;
-pub use memory::StateError;
-pub(crate) use memory::{ActRecord, Enrolment, Published, Stage, State, TokenRecord};
+pub(crate) use memory::State;
+pub use records::StateError;
+pub(crate) use records::{ActRecord, Enrolment, Published, Stage, TokenRecord};
 pub(crate) use store::Store;
 pub use store::StoreError;

@@ -5,15 +5,18 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
+use prost::Message;
 use tokio::sync::{Mutex, MutexGuard, watch};
 use trave_host::files::replace;
 use trave_proto::checkpoint::NoteSigner;
 use trave_proto::clock::Clock;
 use trave_proto::global_configuration::Anchor;
+use trave_proto::schema::configuration::{GlobalConfiguration, SignedConfiguration};
 use trave_proto::schema::management::registry_event::Event;
 
 use super::journal::{Journal, JournalError};
-use super::memory::{Published, State, StateError};
+use super::memory::State;
+use super::records::{Published, StateError};
 
 /// Why the state cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -56,16 +59,16 @@ impl Store {
         let configurations = data.join("configurations");
         std::fs::create_dir_all(&configurations)
             .map_err(|source| StoreError::Directory { path: configurations.clone(), source })?;
-        let (journal, events) =
-            Journal::open(&data.join("log"), signer, clock).map_err(StoreError::Journal)?;
         let mut state = State::new(anchor.clone());
-        for event in events {
-            let published = matches!(event, Event::Published(_));
-            state.apply(event).map_err(StoreError::State)?;
-            if let Some(latest) = state.latest().filter(|_| published) {
-                keep_file(&configurations, latest, false);
+        let take = |event| {
+            let published = state.replay(event)?;
+            if let Some(signed) = published {
+                keep_if_lost(&configurations, &signed);
             }
-        }
+            Ok(())
+        };
+        let journal = Journal::open(&data.join("log"), signer, clock, take).map_err(StoreError::Journal)?;
+        state.settle().map_err(StoreError::State)?;
         let latest = ArcSwapOption::new(state.latest().cloned());
         let number = state.latest().map_or(0, |latest| latest.configuration.number());
         let (changed, _) = watch::channel(number);
@@ -101,13 +104,13 @@ impl Store {
     /// somebody may drop in between.
     pub(crate) async fn record(&self, state: &mut State, event: Event) -> Result<(), JournalError> {
         self.journal.record(&event).await?;
-        let published = matches!(event, Event::Published(_));
+        let published = matches!(event, Event::Published(_) | Event::ProposalSigned(_));
         if let Err(error) = state.apply(event) {
             // Only what was checked is recorded, so this is a mistake in the program; the log stays the truth.
             tracing::error!(error = trave_host::config::with_causes(&error), "an event was not understood");
         }
         if let Some(latest) = state.latest().filter(|_| published) {
-            keep_file(&self.configurations, latest, true);
+            keep_file(&file_of(&self.configurations, latest.configuration.number()), &latest.encoded);
             self.latest.store(Some(latest.clone()));
             self.changed.send_replace(latest.configuration.number());
             if let Err(error) = self.journal.checkpoint().await {
@@ -128,13 +131,18 @@ fn file_of(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{number}.configuration"))
 }
 
-/// The file only serves readers; the log holds the truth, so a failure is told and no more.
-fn keep_file(directory: &Path, published: &Published, anew: bool) {
-    let path = file_of(directory, published.configuration.number());
-    if !anew && path.exists() {
-        return;
+/// A file that was lost is made again from the log.
+fn keep_if_lost(directory: &Path, signed: &SignedConfiguration) {
+    let number = GlobalConfiguration::decode(signed.configuration.clone()).map_or(0, |it| it.number);
+    let path = file_of(directory, number);
+    if !path.exists() {
+        keep_file(&path, &signed.encode_to_vec());
     }
-    if let Err(error) = replace(&path, &published.encoded) {
+}
+
+/// The file only serves readers; the log holds the truth, so a failure is told and no more.
+fn keep_file(path: &Path, encoded: &[u8]) {
+    if let Err(error) = replace(path, encoded) {
         let error = trave_host::config::with_causes(&error);
         tracing::warn!(error, "a published configuration cannot be kept for readers");
     }
