@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use tokio::sync::Notify;
 use trave_certs::service::TrustServices;
 use trave_host::drain::Drain;
-use trave_host::listen::{Limits, ListenError, Listener, TowerToHyperService};
+use trave_host::listen::{Limits, ListenError, Listener, TowerToHyperService, with_body_deadline};
 use trave_host::tls::{self, Clients, Http, TlsError};
 use trave_proto::checkpoint::{CheckpointError, NoteSigner};
 use trave_proto::clock::Clock;
@@ -26,6 +26,10 @@ use crate::trust_services::{TrustServicesError, open};
 
 /// How long the end waits for what was begun.
 const END: Duration = Duration::from_secs(10);
+/// How long a stranger's connection stands before it is told to end: long enough for a configuration of any size.
+const STRANGERS: Duration = Duration::from_secs(120);
+/// Within this time the body of a request must have arrived.
+const BODY: Duration = Duration::from_secs(20);
 
 /// Why a registry does not start.
 #[derive(Debug, thiserror::Error)]
@@ -165,11 +169,13 @@ impl Doors {
         let public = Listener::tls(settings.public_listen, tls.map_err(RegistryError::Tls)?).await;
         let trust_services = match &settings.trust_services {
             Some(trust) => {
-                Some(Listener::tcp(trust.listen, Http::TwoOrOne).await.map_err(RegistryError::Listen)?)
+                let door = Listener::tcp(trust.listen, Http::TwoOrOne).await;
+                Some(door.map_err(RegistryError::Listen)?.with_limits(Limits::anonymous(STRANGERS)))
             }
             None => None,
         };
-        Ok(Self { public: public.map_err(RegistryError::Listen)?, trust_services })
+        let public = public.map_err(RegistryError::Listen)?.with_limits(Limits::anonymous(STRANGERS));
+        Ok(Self { public, trust_services })
     }
 }
 
@@ -208,6 +214,7 @@ fn open_trust_services(
 }
 
 fn serve(drain: &Drain, door: Listener, routes: Router) {
+    let routes = with_body_deadline(routes, BODY);
     drain.spawn(door.serve(drain.clone(), move |_| TowerToHyperService::new(routes.clone())));
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use http::{Extensions, Request, Response};
@@ -16,6 +16,7 @@ use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tower::BoxError;
 
+use super::places::{Places, Waiting};
 use super::{Connection, Counts, Limits, Peer};
 use crate::drain::Drain;
 use crate::tls::{self, Http};
@@ -28,14 +29,25 @@ pub(super) struct Door<F> {
     pub(super) tls: Option<tls::Server>,
     pub(super) http: Http,
     pub(super) limits: Limits,
+    pub(super) places: Places,
+    /// Whether it was said already that there are too many.
+    pub(super) full: AtomicBool,
     pub(super) counts: Arc<Counts>,
     pub(super) drain: Drain,
     pub(super) make: F,
 }
 
 impl<F> Door<F> {
+    /// Counts a connection for which there is no place.
+    pub(super) fn turn_away(&self, peer: Peer) {
+        self.counts.full.fetch_add(1, Ordering::Relaxed);
+        if !self.full.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%peer, "too many connections, in all or from one address: closing new ones");
+        }
+    }
+
     /// Serves one connection to its end.
-    pub(super) async fn welcome<T, S, B>(&self, stream: T, peer: Peer)
+    pub(super) async fn welcome<T, S, B>(&self, stream: T, peer: Peer, waiting: Waiting)
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         F: Fn(&mut Connection) -> S,
@@ -47,11 +59,11 @@ impl<F> Door<F> {
         B::Error: Into<BoxError>,
     {
         let served = match &self.tls {
-            None => self.serve(stream, peer, Arc::new([])).await,
+            None => self.serve(stream, peer, Arc::new([]), waiting).await,
             Some(tls) => match self.in_time(tls.accept(stream)).await {
                 Ok(stream) => {
                     let chain = tls::peer_chain(&stream);
-                    self.serve(stream, peer, chain).await
+                    self.serve(stream, peer, chain, waiting).await
                 }
                 Err(error) => Err(error),
             },
@@ -68,6 +80,7 @@ impl<F> Door<F> {
         mut stream: T,
         peer: Peer,
         chain: Arc<[rustls_pki_types::CertificateDer<'static>]>,
+        waiting: Waiting,
     ) -> io::Result<()>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -86,6 +99,12 @@ impl<F> Door<F> {
             Http::One if two => return Err(io::Error::other("HTTP/1.1 is spoken here, and nothing else")),
             _ => {}
         }
+        // From here on it takes a place among those who have shown who they are.
+        let Some(_place) = self.places.establish(waiting) else {
+            self.turn_away(peer);
+            return Ok(());
+        };
+        self.full.store(false, Ordering::Relaxed);
         let mut connection = Connection { peer, chain, extensions: Extensions::new() };
         let service = (self.make)(&mut connection);
         let service = Stamped { service, extensions: stamp(connection) };
@@ -106,9 +125,27 @@ impl<F> Door<F> {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
+            () = self.aged() => {
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    ended = connection => ended,
+                    () = self.aged() => {
+                        tracing::info!(%peer, "connection broken off: it did not end when it was told to");
+                        return;
+                    }
+                }
+            }
         };
         if let Err(error) = ended {
             tracing::debug!(%peer, error = crate::config::with_causes(&error), "connection broken off");
+        }
+    }
+
+    /// Waits as long as a connection may stand, for ever if that is not limited.
+    async fn aged(&self) {
+        match self.limits.age {
+            Some(age) => tokio::time::sleep(age).await,
+            None => std::future::pending().await,
         }
     }
 

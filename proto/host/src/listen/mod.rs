@@ -4,28 +4,32 @@
 //! begun. What is served is the caller's: a bare hyper service, or tonic and axum routers through [`TowerToHyperService`].
 
 mod connection;
+mod places;
+mod limits;
+mod body;
 mod socket;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use http::{Extensions, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::Service;
 use rustls_pki_types::CertificateDer;
-use tokio::sync::Semaphore;
 use tower::BoxError;
 
 pub use hyper_util::service::TowerToHyperService;
 
 use crate::drain::Drain;
 use crate::tls::{self, Http};
+pub use body::with_body_deadline;
 use connection::Door;
+pub use limits::Limits;
+use places::Places;
 use socket::{Accepted, Socket};
 
 /// Why a door cannot be opened.
@@ -68,43 +72,6 @@ pub enum ListenError {
         /// The file.
         path: PathBuf,
     },
-}
-
-/// What holds for whoever knocks. The defaults are for peers that are not trusted.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// Connections at a time; one more is closed at once.
-    pub connections: usize,
-    /// Requests at a time on one HTTP/2 connection.
-    pub concurrent_streams: u32,
-    /// All header fields of one request, in bytes (RFC 9113, section 6.5.2).
-    pub header_list: u32,
-    /// From the connection to the end of the TLS handshake, again to the first bytes of HTTP, and for the header of an
-    /// HTTP/1.1 request.
-    pub handshake: Duration,
-    /// An HTTP/2 connection without traffic is asked for a sign of life this often, and closed if there is none within
-    /// the same time.
-    pub keep_alive: Duration,
-    /// Bytes of one request that may be under way unread. A connection may have as many as all of its requests together,
-    /// so that one that is not read never stops the others.
-    pub stream_window: u32,
-    /// Requests that were reset by the peer before they were begun, after which it counts as an attack
-    /// (CVE-2023-44487).
-    pub pending_resets: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: 1024,
-            concurrent_streams: 256,
-            header_list: 64 * 1024,
-            handshake: Duration::from_secs(10),
-            keep_alive: Duration::from_secs(20),
-            stream_window: 256 * 1024,
-            pending_resets: 20,
-        }
-    }
 }
 
 /// Who is at the other end.
@@ -221,27 +188,22 @@ impl Listener {
         B::Error: Into<BoxError>,
     {
         let Self { socket, tls, http, limits, counts } = self;
-        let places = Arc::new(Semaphore::new(limits.connections));
-        let door = Arc::new(Door { tls, http, limits, counts, drain: drain.clone(), make });
-        let mut full = false;
+        let places = Places::new(&limits);
+        let full = AtomicBool::new(false);
+        let door = Arc::new(Door { tls, http, limits, places, full, counts, drain: drain.clone(), make });
         while let Some(accepted) = socket.accept(&drain).await {
             door.counts.accepted.fetch_add(1, Ordering::Relaxed);
-            let place = Arc::clone(&places).try_acquire_owned();
-            let Ok(place) = place else {
-                door.counts.full.fetch_add(1, Ordering::Relaxed);
-                if !std::mem::replace(&mut full, true) {
-                    tracing::warn!(limit = door.limits.connections, "too many connections: closing new ones");
-                }
+            let peer = accepted.peer();
+            let Some(place) = door.places.begin(peer) else {
+                door.turn_away(peer);
                 continue;
             };
-            full = false;
             let door = Arc::clone(&door);
             drain.spawn(async move {
                 match accepted {
-                    Accepted::Tcp(stream, peer) => door.welcome(stream, Peer::Tcp(peer)).await,
-                    Accepted::Unix(stream, user) => door.welcome(stream, Peer::Unix(user)).await,
+                    Accepted::Tcp(stream, _) => door.welcome(stream, peer, place).await,
+                    Accepted::Unix(stream, _) => door.welcome(stream, peer, place).await,
                 }
-                drop(place);
             });
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use super::ListenError;
+use super::{ListenError, Peer};
 use crate::drain::Drain;
 use crate::files::user_id;
 
@@ -28,6 +28,16 @@ pub(super) enum Accepted {
     Tcp(TcpStream, SocketAddr),
     /// With the numeric id of the user at the other end.
     Unix(UnixStream, u32),
+}
+
+impl Accepted {
+    /// Who is at the other end.
+    pub(super) fn peer(&self) -> Peer {
+        match self {
+            Self::Tcp(_, address) => Peer::Tcp(*address),
+            Self::Unix(_, user) => Peer::Unix(*user),
+        }
+    }
 }
 
 impl Socket {

@@ -14,7 +14,9 @@ use tokio::net::TcpStream;
 use tonic::Status;
 use trave_host::client::Channel;
 use trave_host::drain::Drain;
-use trave_host::listen::{Connection, Limits, ListenError, Listener, TowerToHyperService};
+use trave_host::listen::{
+    Connection, Limits, ListenError, Listener, TowerToHyperService, with_body_deadline,
+};
 use trave_host::stubs::transport::peer_service_client::PeerServiceClient;
 use trave_host::stubs::transport::peer_service_server::{PeerService, PeerServiceServer};
 use trave_host::tls::Http;
@@ -118,9 +120,14 @@ async fn one_connection_too_many_is_closed_at_once() {
     serve_mirror(listener, &drain);
     let mut first: Plain = Channel::plain(&address).await.unwrap();
     ask(&mut first).await.unwrap();
+    let mut silent = TcpStream::connect(&address).await.unwrap();
     let mut second = TcpStream::connect(&address).await.unwrap();
+    second.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
     assert_eq!(second.read(&mut [0; 1]).await.unwrap(), 0);
-    assert_eq!(counts.full(), 1);
+    assert_eq!(counts.full(), 1, "whoever says nothing takes no place");
+    let waits = tokio::time::timeout(Duration::from_millis(50), silent.read(&mut [0; 1])).await;
+    assert!(waits.is_err(), "and has its time: {waits:?}");
+    drop(silent);
     drop(first);
     // The place is free again as soon as the first connection's end was noticed.
     for _ in 0..100 {
@@ -133,6 +140,50 @@ async fn one_connection_too_many_is_closed_at_once() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("no place became free");
+}
+
+#[tokio::test]
+async fn who_says_nothing_is_counted_apart() {
+    let drain = Drain::new();
+    let limits = Limits { handshakes: 2, ..Limits::default() };
+    let (listener, address) = plain(Http::Two, limits).await;
+    let counts = listener.counts();
+    serve_mirror(listener, &drain);
+    let mut known: Plain = Channel::plain(&address).await.unwrap();
+    ask(&mut known).await.unwrap();
+    let _silent = [TcpStream::connect(&address).await.unwrap(), TcpStream::connect(&address).await.unwrap()];
+    let mut third = TcpStream::connect(&address).await.unwrap();
+    assert_eq!(third.read(&mut [0; 1]).await.unwrap(), 0);
+    assert_eq!(counts.full(), 1);
+    ask(&mut known).await.unwrap();
+}
+
+#[tokio::test]
+async fn strangers_do_not_stay_nor_keep_a_request_waiting_for_its_body() {
+    let drain = Drain::new();
+    let limits = Limits::anonymous(Duration::from_millis(300));
+    let (listener, address) = plain(Http::TwoOrOne, limits).await;
+    let routes = axum::Router::new().route("/", axum::routing::post(|body: Bytes| async move { body }));
+    let routes = with_body_deadline(routes, Duration::from_millis(100));
+    drain.spawn(listener.serve(drain.clone(), move |_| TowerToHyperService::new(routes.clone())));
+    let speak = async |said: &[u8]| {
+        let begun = Instant::now();
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        stream.write_all(said).await.unwrap();
+        let mut answer = Vec::new();
+        // Where something unread is left, the system resets the connection.
+        let _ = stream.read_to_end(&mut answer).await;
+        (String::from_utf8_lossy(&answer).into_owned(), begun.elapsed())
+    };
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n";
+    let (answer, _) = speak(format!("{head}four").as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("four"), "{answer}");
+    let (answer, took) = speak(format!("{head}thr").as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(took >= Duration::from_millis(90), "it had its time");
+    // HTTP/2 that says nothing more, though its keep-alive would let it stay.
+    let (_, took) = speak(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+    assert!(took >= Duration::from_millis(290) && took < Duration::from_secs(5), "{took:?}");
 }
 
 #[tokio::test]

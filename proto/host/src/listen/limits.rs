@@ -1,0 +1,58 @@
+//! What holds for whoever knocks at a door.
+
+use std::time::Duration;
+
+/// What holds for whoever knocks. The defaults are for peers that are not trusted.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections at a time that have shown who they are and begun to speak HTTP; one more is closed at once.
+    pub connections: usize,
+    /// Connections at a time that have not come so far yet: they take no place of those who have.
+    pub handshakes: usize,
+    /// Connections at a time from one address, or from one IPv6 network of 64 bits; one more is closed at once, before
+    /// anything is read. Those of this machine itself (loopback, Unix sockets) are not counted.
+    pub per_address: usize,
+    /// Requests at a time on one HTTP/2 connection.
+    pub concurrent_streams: u32,
+    /// All header fields of one request, in bytes (RFC 9113, section 6.5.2).
+    pub header_list: u32,
+    /// From the connection to the end of the TLS handshake, again to the first bytes of HTTP, and for the header of an
+    /// HTTP/1.1 request.
+    pub handshake: Duration,
+    /// A connection of this age is told to end (GOAWAY) and may finish what was begun; when it is twice as old, it is
+    /// broken off. For doors that let in strangers; none where whoever comes is known.
+    pub age: Option<Duration>,
+    /// An HTTP/2 connection without traffic is asked for a sign of life this often, and closed if there is none within
+    /// the same time.
+    pub keep_alive: Duration,
+    /// Bytes of one request that may be under way unread. A connection may have as many as all of its requests together,
+    /// so that one that is not read never stops the others.
+    pub stream_window: u32,
+    /// Requests that were reset by the peer before they were begun, after which it counts as an attack
+    /// (CVE-2023-44487).
+    pub pending_resets: usize,
+}
+
+impl Limits {
+    /// For a door that lets in strangers: no connection stays longer than twice `age`.
+    pub fn anonymous(age: Duration) -> Self {
+        Self { age: Some(age), ..Self::default() }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1024,
+            handshakes: 512,
+            per_address: 64,
+            concurrent_streams: 256,
+            header_list: 64 * 1024,
+            handshake: Duration::from_secs(10),
+            age: None,
+            keep_alive: Duration::from_secs(20),
+            stream_window: 256 * 1024,
+            pending_resets: 20,
+        }
+    }
+}
