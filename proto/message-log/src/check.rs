@@ -9,6 +9,7 @@ use trave_proto::checkpoint::{Checkpoint, NoteVerifier};
 use trave_proto::digest::Digest;
 
 use crate::error::LogError;
+use crate::finding;
 use crate::index::{Index, MemoryIndex, file};
 use crate::reading::{self, ContentState};
 use crate::record::Kind;
@@ -138,7 +139,7 @@ impl Check<'_> {
 
     /// Holds the tree that is kept against the leaves.
     fn kept_tree(&mut self, size: u64) {
-        let entries = reading::Entries::new(self.shared.clone(), 0..size);
+        let entries = finding::Entries::new(self.shared.clone(), 0..size);
         let wrong = entries.filter(|entry| match entry {
             Ok((index, entry)) => self.shared.tree().leaf(*index).ok() != Some(entry.hash),
             Err(_) => true,

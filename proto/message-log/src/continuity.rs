@@ -7,6 +7,7 @@ use trave_proto::checkpoint::{Checkpoint, NoteVerifier};
 
 use crate::disk::{Disk, read_small};
 use crate::error::LogError;
+use crate::finding;
 use crate::reading;
 use crate::record::Kind;
 use crate::shared::{Shared, SignedCheckpoint};
@@ -43,7 +44,7 @@ fn agrees(shared: &Arc<Shared>, latest: Option<&SignedCheckpoint>) -> Result<boo
         let Some(at) = at.filter(|at| at.root() == *root) else { return Ok(false) };
         edge = at;
     }
-    for entry in reading::Entries::new(shared.clone(), edge.size()..size) {
+    for entry in finding::Entries::new(shared.clone(), edge.size()..size) {
         edge.push(entry?.1.hash);
     }
     Ok(edge.root() == shared.tree().head())
@@ -52,7 +53,7 @@ fn agrees(shared: &Arc<Shared>, latest: Option<&SignedCheckpoint>) -> Result<boo
 /// The last checkpoint that the segments hold, with its timestamp token.
 fn last_checkpoint(shared: &Shared, key: &NoteVerifier) -> Result<Option<SignedCheckpoint>, LogError> {
     let mut tokens = Vec::new();
-    for (path, note) in reading::notes(shared)? {
+    for (path, note) in finding::notes(shared)? {
         let kind = if note.checkpoint { Kind::Checkpoint } else { Kind::Timestamp };
         let file = shared.disk.open(&path).map_err(LogError::disk("open", &path))?;
         let payload = reading::read_record(&*file, &path, note.offset, kind)?;

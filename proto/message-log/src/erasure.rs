@@ -12,6 +12,7 @@ use trave_proto::schema::log::StoredContent;
 use crate::disk::{fill_zeros, read_small, replace};
 use crate::entry::kind;
 use crate::error::LogError;
+use crate::finding;
 use crate::reading::{self, Located};
 use crate::record::{CONTENT_PREFIX, HEADER};
 use crate::segment::LeafEntry;
@@ -22,7 +23,7 @@ use crate::shared::{Recovered, Shared};
 /// being erased; the error is told afterwards.
 pub(crate) fn overwrite(shared: &Shared, exchange: &[u8; 16], before: u64) -> Result<u64, LogError> {
     let mut contents = Contents::default();
-    for index in reading::of_exchange(shared, exchange)?.into_iter().take_while(|index| *index < before) {
+    for index in finding::of_exchange(shared, exchange, 0)?.into_iter().take_while(|index| *index < before) {
         let found = reading::locate(shared, index).and_then(|located| contents.add(&located));
         contents.failed = found.err().or(contents.failed);
     }
@@ -102,7 +103,7 @@ pub(crate) fn redo(shared: &Arc<Shared>, recovered: &mut Recovered) -> Result<()
 fn to_redo(shared: &Arc<Shared>, kept: Option<&BTreeSet<u64>>) -> Result<BTreeMap<u64, LeafEntry>, LogError> {
     let size = shared.catalogue().open.next();
     let mut found = BTreeMap::new();
-    for entry in reading::Entries::new(shared.clone(), 0..size).rev() {
+    for entry in finding::Entries::new(shared.clone(), 0..size).rev() {
         let (index, entry) = entry?;
         if entry.kind == kind::STARTED && kept.is_some() {
             break;
@@ -112,7 +113,7 @@ fn to_redo(shared: &Arc<Shared>, kept: Option<&BTreeSet<u64>>) -> Result<BTreeMa
         }
     }
     for index in kept.into_iter().flatten() {
-        found.insert(*index, reading::locate(shared, *index)?.entry);
+        found.insert(*index, finding::entry(shared, *index)?.0);
     }
     Ok(found)
 }

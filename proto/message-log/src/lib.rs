@@ -19,6 +19,7 @@ mod continuity;
 mod keeper;
 mod erasure;
 mod reading;
+mod finding;
 mod shared;
 mod group;
 mod open_segment;

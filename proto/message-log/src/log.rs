@@ -3,6 +3,8 @@
 //! [`Log::append`] never waits; its [`Pending`] is ready when the record is durable, and then every record before it is
 //! durable too.
 
+mod queries;
+
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,14 +14,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use trave_proto::checkpoint::{NoteSigner, NoteVerifier};
-use trave_proto::clock::{Clock, Time};
-use trave_proto::digest::Digest;
+use trave_proto::clock::Clock;
 use trave_proto::identifier::ExchangeId;
 use trave_proto::schema::log::{Erasure, Leaf, leaf};
-use trave_proto::tree::root_from_path;
 
 use crate::batching::{Gauge, Limits, NotQueued, Queue};
-use crate::check::{self, Report};
 use crate::committer::{Command, Committer};
 use crate::disk::{Disk, Held, RealDisk};
 use crate::entry::{Entry, kind};
@@ -28,9 +27,8 @@ use crate::error::LogError;
 use crate::keeper::Keeper;
 use crate::pending::Pending;
 use crate::prepare::{check_size, prepare, started};
-use crate::reading::{self, StoredRecord};
 use crate::recovery::{self, Opened};
-use crate::shared::{Counters, Recovered, Shared, SignedCheckpoint, TREE_DIR};
+use crate::shared::{Counters, Recovered, Shared, SignedCheckpoint};
 
 /// How a log is opened.
 #[derive(Debug)]
@@ -170,102 +168,6 @@ impl Log {
         let (done, answer) = oneshot::channel();
         self.push(Command::Erase(*exchange.as_bytes(), logged.index(), done), 64)?;
         answer.await.unwrap_or(Err(LogError::Closed))
-    }
-
-    /// All records about an exchange, in order: messages, its end, refusals, erasures. Reads the disk.
-    pub fn exchange(&self, exchange: ExchangeId) -> Result<Vec<StoredRecord>, LogError> {
-        let indexes = reading::of_exchange(&self.0.shared, exchange.as_bytes())?;
-        indexes.into_iter().map(|index| reading::record(&self.0.shared, index)).collect()
-    }
-
-    /// The places of all records about an exchange, in order. Reads the indexes alone.
-    pub fn places(&self, exchange: ExchangeId) -> Result<Vec<u64>, LogError> {
-        reading::of_exchange(&self.0.shared, exchange.as_bytes())
-    }
-
-    /// The leaf at `index`, without what stands beside it: however much the contents are, this is small. Reads the disk.
-    pub fn leaf(&self, index: u64) -> Result<Leaf, LogError> {
-        reading::locate(&self.0.shared, index)?.read().map(|raw| raw.leaf)
-    }
-
-    /// The record at `index`. Reads the disk.
-    pub fn record(&self, index: u64) -> Result<StoredRecord, LogError> {
-        reading::record(&self.0.shared, index)
-    }
-
-    /// An artefact by its digest; none if no segment holds it. Reads the disk.
-    pub fn artefact(&self, digest: &Digest) -> Result<Option<Bytes>, LogError> {
-        reading::artefact(&self.0.shared, digest)
-    }
-
-    /// The records from `from` to the last that is durable now, one at a time. Reads the disk.
-    pub fn scan(&self, from: u64) -> impl Iterator<Item = Result<StoredRecord, LogError>> + use<> {
-        let shared = self.0.shared.clone();
-        (from..self.size()).map(move |index| reading::record(&shared, index))
-    }
-
-    /// The records of one [`kind`] from `from` on. Only these are read: the others cost a look into the index.
-    pub fn scan_kind(
-        &self,
-        kind: u8,
-        from: u64,
-    ) -> impl Iterator<Item = Result<StoredRecord, LogError>> + use<> {
-        let shared = self.0.shared.clone();
-        let entries = reading::Entries::new(shared.clone(), from..self.size());
-        entries.filter(move |entry| !matches!(entry, Ok((_, entry)) if entry.kind != kind)).map(
-            move |entry| {
-                let (index, _) = entry?;
-                reading::record(&shared, index)
-            },
-        )
-    }
-
-    /// The exchanges with a record since `since`, each once: what must not be accepted again. Reads the indexes alone.
-    pub fn tail_ids(&self, since: Time) -> Result<Vec<ExchangeId>, LogError> {
-        reading::tail_ids(&self.0.shared, since)
-    }
-
-    /// Leaves that are durable.
-    pub fn size(&self) -> u64 {
-        self.0.shared.catalogue().open.next()
-    }
-
-    /// The last checkpoint, with its timestamp token if there is one.
-    pub fn latest_checkpoint(&self) -> Option<SignedCheckpoint> {
-        self.0.shared.catalogue().checkpoint.clone()
-    }
-
-    /// The audit path of leaf `index` in the tree over the first `size` leaves (RFC 6962 section 2.1.1). It is verified
-    /// before it is given out; if the kept tree is damaged, it is made again from the leaves.
-    pub fn inclusion(&self, index: u64, size: u64) -> Result<Vec<Digest>, LogError> {
-        let shared = &self.0.shared;
-        let leaf = reading::locate(shared, index)?.entry.hash;
-        if index >= size || size > self.size() {
-            return Err(LogError::OutOfRange { asked: index.max(size), size: self.size() });
-        }
-        let path = || -> Result<Option<Vec<Digest>>, LogError> {
-            let root = shared.root(size)?;
-            let path = shared.tree().path(index, size)?;
-            Ok((root_from_path(&leaf, index, size, &path) == Some(root)).then_some(path))
-        };
-        if let Some(path) = path()? {
-            return Ok(path);
-        }
-        tracing::warn!(index, size, "the kept tree is damaged and is made again from the leaves");
-        shared.rebuild_tree()?;
-        path()?.ok_or_else(|| {
-            LogError::damaged(&shared.dir.join(TREE_DIR), 0, "the tree does not agree with the leaves")
-        })
-    }
-
-    /// The root over the first `size` leaves.
-    pub fn root(&self, size: u64) -> Result<Digest, LogError> {
-        self.0.shared.root(size)
-    }
-
-    /// Reads everything and says what is wrong. Takes as long as reading all segments does; exchanges go on meanwhile.
-    pub fn check(&self) -> Report {
-        check::check(&self.0.shared, &self.0.verifier)
     }
 
     /// The key that verifies this log's checkpoints; its name is the origin.

@@ -1,4 +1,4 @@
-//! Reading the log: records by exchange, by index or in order, artefacts, and contents as far as they are kept.
+//! Reading the log: records, artefacts, and contents as far as they are kept.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use trave_proto::tree::leaf_hash;
 
 use crate::contents::ContentParts;
 use crate::disk::DiskFile;
-use crate::entry::kind;
 use crate::error::LogError;
-use crate::index::{Index, NoteEntry};
+use crate::finding;
+use crate::index::Index;
 use crate::keys::SlotState;
 use crate::record::{self, HEADER, Header, Kind};
 use crate::segment::LeafEntry;
@@ -109,40 +109,9 @@ pub(crate) fn read_record(
 
 /// Finds the record of leaf `index`.
 pub(crate) fn locate(shared: &Shared, index: u64) -> Result<Located, LogError> {
-    let (closed, open_path, size) = {
-        let catalogue = shared.catalogue();
-        let size = catalogue.open.next();
-        if let Some(entry) = catalogue.open.leaf(index) {
-            (Err(entry), catalogue.open_path.clone(), size)
-        } else {
-            let after = catalogue.closed.partition_point(|segment| segment.first <= index);
-            (Ok(after.checked_sub(1).map(|at| catalogue.closed[at].clone())), PathBuf::new(), size)
-        }
-    };
-    let out_of_range = LogError::OutOfRange { asked: index, size };
-    let (entry, path) = match closed {
-        Err(entry) => (entry, open_path),
-        Ok(segment) => {
-            let segment = segment.ok_or(out_of_range.clone())?;
-            (segment.index().leaf(index)?.ok_or(out_of_range)?, segment.path.clone())
-        }
-    };
+    let (entry, path) = finding::entry(shared, index)?;
     let file = shared.disk.open(&path).map_err(LogError::disk("open", &path))?;
     Ok(Located { index, entry, path, file })
-}
-
-/// The indexes of all leaves about an exchange, ascending.
-pub(crate) fn of_exchange(shared: &Shared, exchange: &[u8; 16]) -> Result<Vec<u64>, LogError> {
-    let (closed, open) = {
-        let catalogue = shared.catalogue();
-        (catalogue.closed.clone(), Index::of_exchange(&catalogue.open, exchange)?)
-    };
-    let mut found = Vec::new();
-    for segment in closed {
-        found.extend(segment.index().of_exchange(exchange)?);
-    }
-    found.extend(open);
-    Ok(found)
 }
 
 /// The full record at `index`.
@@ -183,23 +152,13 @@ fn content(shared: &Shared, located: &Located, raw: &Raw) -> Result<ContentState
     };
     // A content that was on its way while its exchange was erased stands behind the erasure, under the erased key.
     let key_erased = matches!(slot, SlotState::Erased);
-    let erased = erasures(shared, exchange)?.any(|index| index > located.index || key_erased);
+    let erased = finding::last_erasure(shared, exchange)?;
+    let erased = erased.is_some_and(|last| last > located.index || key_erased);
     Ok(if erased {
         ContentState::Erased
     } else {
         ContentState::Mismatch(format!("{missing}, and no record says that it was erased"))
     })
-}
-
-/// The indexes of the erasures of an exchange.
-fn erasures(shared: &Shared, exchange: &[u8; 16]) -> Result<impl Iterator<Item = u64>, LogError> {
-    let mut found = Vec::new();
-    for index in of_exchange(shared, exchange)? {
-        if locate(shared, index)?.entry.kind == kind::ERASURE {
-            found.push(index);
-        }
-    }
-    Ok(found.into_iter())
 }
 
 /// The bytes of an artefact; none if no segment holds it.
@@ -222,102 +181,4 @@ pub(crate) fn artefact(shared: &Shared, digest: &Digest) -> Result<Option<Bytes>
         return Err(LogError::damaged(&path, offset, "the artefact has another digest"));
     }
     Ok(Some(bytes.into()))
-}
-
-/// The last checkpoint and timestamp records, latest first.
-pub(crate) fn notes(shared: &Shared) -> Result<Vec<(PathBuf, NoteEntry)>, LogError> {
-    let (closed, open, open_path) = {
-        let catalogue = shared.catalogue();
-        (catalogue.closed.clone(), catalogue.open.notes.clone(), catalogue.open_path.clone())
-    };
-    let mut notes: Vec<_> = open.into_iter().rev().map(|note| (open_path.clone(), note)).collect();
-    for segment in closed.iter().rev() {
-        let has_checkpoint = notes.iter().any(|(_, note)| note.checkpoint);
-        if has_checkpoint {
-            break;
-        }
-        notes.extend(segment.index().notes()?.into_iter().rev().map(|note| (segment.path.clone(), note)));
-    }
-    Ok(notes)
-}
-
-/// The index entries of a range of leaves, one after the other, in either direction.
-pub(crate) struct Entries {
-    shared: Arc<Shared>,
-    range: std::ops::Range<u64>,
-    /// What was read last: the index of the first, and the entries.
-    near: (u64, Vec<LeafEntry>),
-}
-
-impl Entries {
-    pub(crate) fn new(shared: Arc<Shared>, range: std::ops::Range<u64>) -> Self {
-        Self { shared, range, near: (0, Vec::new()) }
-    }
-
-    fn entry(&mut self, index: u64) -> Result<(u64, LeafEntry), LogError> {
-        if self.cached(index).is_none() {
-            let segment = {
-                let catalogue = self.shared.catalogue();
-                let after = catalogue.closed.partition_point(|segment| segment.first <= index);
-                let closed = after.checked_sub(1).map(|at| catalogue.closed[at].clone());
-                match closed.filter(|segment| index < segment.first + segment.count) {
-                    Some(segment) => Some(segment),
-                    None => {
-                        self.near = catalogue.open.leaves_near(index)?;
-                        None
-                    }
-                }
-            };
-            if let Some(segment) = segment {
-                self.near = segment.index().leaves_near(index)?;
-            }
-        }
-        let size = self.range.end;
-        self.cached(index).map(|entry| (index, entry)).ok_or(LogError::OutOfRange { asked: index, size })
-    }
-
-    fn cached(&self, index: u64) -> Option<LeafEntry> {
-        let (first, entries) = &self.near;
-        entries.get(usize::try_from(index.checked_sub(*first)?).ok()?).copied()
-    }
-}
-
-impl Iterator for Entries {
-    type Item = Result<(u64, LeafEntry), LogError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let index = self.range.next()?;
-        Some(self.entry(index))
-    }
-}
-
-impl DoubleEndedIterator for Entries {
-    fn next_back(&mut self) -> Option<Self::Item> {
-        let index = self.range.next_back()?;
-        Some(self.entry(index))
-    }
-}
-
-/// The exchanges with a record since `since`, each once.
-pub(crate) fn tail_ids(
-    shared: &Arc<Shared>,
-    since: trave_proto::clock::Time,
-) -> Result<Vec<trave_proto::identifier::ExchangeId>, LogError> {
-    let since = since.as_millis();
-    let recent = |times: Option<(i64, i64)>| times.is_some_and(|(_, latest)| latest >= since);
-    let (from, size) = {
-        let catalogue = shared.catalogue();
-        let first = catalogue.closed.iter().find(|segment| recent(segment.times));
-        (first.map_or(catalogue.open.first, |segment| segment.first), catalogue.open.next())
-    };
-    let mut ids = std::collections::BTreeSet::new();
-    for entry in Entries::new(shared.clone(), from..size) {
-        let (_, entry) = entry?;
-        if entry.time >= since
-            && let Ok(id) = trave_proto::identifier::ExchangeId::from_slice(&entry.exchange)
-        {
-            ids.insert(id);
-        }
-    }
-    Ok(ids.into_iter().collect())
 }

@@ -1,8 +1,9 @@
 //! What the one writer and the many readers of a log share: the catalogue of its segments, the tree, the keys.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 use trave_proto::checkpoint::Checkpoint;
@@ -92,6 +93,16 @@ pub(crate) struct Shared {
     pub(crate) disk_full: AtomicBool,
     pub(crate) poisoned: OnceLock<Arc<str>>,
     catalogue: RwLock<Catalogue>,
+    last_erasures: Mutex<HashMap<[u8; 16], LastErasure>>,
+}
+
+/// The last erasure of an exchange, as far as the log was looked through.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct LastErasure {
+    /// Leaves before this one were looked through.
+    pub(crate) looked_to: u64,
+    /// Its index.
+    pub(crate) index: Option<u64>,
 }
 
 /// The segments of the log, and its last checkpoint: only what is durable.
@@ -154,6 +165,7 @@ impl Shared {
             disk_full: AtomicBool::new(false),
             poisoned: OnceLock::new(),
             catalogue: RwLock::new(catalogue),
+            last_erasures: Mutex::default(),
         }
     }
 
@@ -165,6 +177,11 @@ impl Shared {
     /// The catalogue, for the committer.
     pub(crate) fn catalogue_mut(&self) -> RwLockWriteGuard<'_, Catalogue> {
         self.catalogue.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last erasures of exchanges that were asked for.
+    pub(crate) fn last_erasures(&self) -> MutexGuard<'_, HashMap<[u8; 16], LastErasure>> {
+        self.last_erasures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The tree, for reading.

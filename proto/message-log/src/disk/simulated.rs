@@ -50,6 +50,7 @@ struct World {
     /// Files whose names begin so cannot be opened.
     closed: Option<&'static str>,
     open_files: usize,
+    opened: u64,
     /// Most files that may be open at once.
     open_limit: Option<usize>,
 }
@@ -162,6 +163,11 @@ impl SimulatedDisk {
         self.world().closed = name;
     }
 
+    /// How often a file was opened.
+    pub(crate) fn opened(&self) -> u64 {
+        self.world().opened
+    }
+
     /// From now on no more than `more` files can be open than are now.
     pub(crate) fn limit_open_files(&self, more: usize) {
         let mut world = self.world();
@@ -175,6 +181,7 @@ impl SimulatedDisk {
             return Err(io::Error::other("too many open files"));
         }
         world.open_files += 1;
+        world.opened += 1;
         Ok(Arc::new(SimulatedFile { disk: self.clone(), node }))
     }
 

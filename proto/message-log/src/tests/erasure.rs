@@ -177,6 +177,33 @@ fn erasing_a_long_exchange_takes_few_open_files() {
     assert!(log.exchange(exchange(1)).unwrap()[..100].iter().all(|one| one.content == ContentState::Erased));
 }
 
+#[test]
+fn reading_an_erased_exchange_costs_a_few_look_ups_for_each_record() {
+    let disk = SimulatedDisk::new();
+    let (log, _) = Log::open_on(Arc::new(disk.clone()), options(Path::new("/log"))).unwrap();
+    let append = |count| {
+        for _ in 0..count {
+            block_on(log.append(message(1), ()).unwrap()).unwrap();
+        }
+    };
+    append(200);
+    assert_eq!(block_on(log.erase(exchange(1), "operator", "request")).unwrap(), 200);
+    quiet(&disk);
+    let before = disk.opened();
+    for index in log.places(exchange(1)).unwrap().into_iter().take(200) {
+        assert_eq!(log.record(index).unwrap().content, ContentState::Erased);
+    }
+    assert!(disk.opened() - before < 200 * 10, "{} files opened", disk.opened() - before);
+    let before = disk.opened();
+    assert_eq!(log.check().erased, 200);
+    assert!(disk.opened() - before < 200 * 20, "{} files opened", disk.opened() - before);
+    // What comes later is found, though it was looked for before.
+    append(3);
+    let ContentState::Included(_) = log.record(202).unwrap().content else { panic!() };
+    assert_eq!(block_on(log.erase(exchange(1), "operator", "request")).unwrap(), 203);
+    assert_eq!(log.record(202).unwrap().content, ContentState::Erased);
+}
+
 /// A message whose ciphertext spans many sectors, so that a power cut can leave some of them overwritten and others not.
 fn large(number: u32) -> crate::Entry {
     let mut large = message(number);

@@ -1,0 +1,174 @@
+//! Finding records by the indexes alone: by place, by exchange, by kind or time. No segment is read.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use trave_proto::clock::Time;
+use trave_proto::identifier::ExchangeId;
+
+use crate::entry::kind;
+use crate::error::LogError;
+use crate::index::{Index, NoteEntry};
+use crate::segment::LeafEntry;
+use crate::shared::Shared;
+
+/// What the index says of leaf `index`, and the file that holds it.
+pub(crate) fn entry(shared: &Shared, index: u64) -> Result<(LeafEntry, PathBuf), LogError> {
+    let (closed, open_path, size) = {
+        let catalogue = shared.catalogue();
+        let size = catalogue.open.next();
+        if let Some(entry) = catalogue.open.leaf(index) {
+            (Err(entry), catalogue.open_path.clone(), size)
+        } else {
+            let after = catalogue.closed.partition_point(|segment| segment.first <= index);
+            (Ok(after.checked_sub(1).map(|at| catalogue.closed[at].clone())), PathBuf::new(), size)
+        }
+    };
+    let out_of_range = LogError::OutOfRange { asked: index, size };
+    match closed {
+        Err(entry) => Ok((entry, open_path)),
+        Ok(segment) => {
+            let segment = segment.ok_or(out_of_range.clone())?;
+            Ok((segment.index().leaf(index)?.ok_or(out_of_range)?, segment.path.clone()))
+        }
+    }
+}
+
+/// The indexes of the leaves about an exchange, from leaf `from` on, ascending.
+pub(crate) fn of_exchange(shared: &Shared, exchange: &[u8; 16], from: u64) -> Result<Vec<u64>, LogError> {
+    let (closed, open) = {
+        let catalogue = shared.catalogue();
+        let first = catalogue.closed.partition_point(|segment| segment.first + segment.count <= from);
+        (catalogue.closed[first..].to_vec(), Index::of_exchange(&catalogue.open, exchange)?)
+    };
+    let mut found = Vec::new();
+    for segment in closed {
+        found.extend(segment.index().of_exchange(exchange)?);
+    }
+    found.extend(open);
+    found.retain(|index| *index >= from);
+    Ok(found)
+}
+
+/// The last erasure of an exchange. What was found is kept, since whoever meets one erased content mostly meets all those of
+/// its exchange: only what came since is looked through again.
+pub(crate) fn last_erasure(shared: &Shared, exchange: &[u8; 16]) -> Result<Option<u64>, LogError> {
+    let size = shared.catalogue().open.next();
+    let mut last = shared.last_erasures().get(exchange).copied().unwrap_or_default();
+    if last.looked_to == size {
+        return Ok(last.index);
+    }
+    for index in of_exchange(shared, exchange, last.looked_to)?.into_iter().rev() {
+        if entry(shared, index)?.0.kind == kind::ERASURE {
+            last.index = Some(index);
+            break;
+        }
+    }
+    last.looked_to = size;
+    let mut kept = shared.last_erasures();
+    if kept.len() >= MAX_KEPT {
+        kept.clear();
+    }
+    kept.insert(*exchange, last);
+    Ok(last.index)
+}
+
+/// Most exchanges whose last erasure is kept in memory.
+const MAX_KEPT: usize = 4_096;
+
+/// The last checkpoint and timestamp records, latest first.
+pub(crate) fn notes(shared: &Shared) -> Result<Vec<(PathBuf, NoteEntry)>, LogError> {
+    let (closed, open, open_path) = {
+        let catalogue = shared.catalogue();
+        (catalogue.closed.clone(), catalogue.open.notes.clone(), catalogue.open_path.clone())
+    };
+    let mut notes: Vec<_> = open.into_iter().rev().map(|note| (open_path.clone(), note)).collect();
+    for segment in closed.iter().rev() {
+        let has_checkpoint = notes.iter().any(|(_, note)| note.checkpoint);
+        if has_checkpoint {
+            break;
+        }
+        notes.extend(segment.index().notes()?.into_iter().rev().map(|note| (segment.path.clone(), note)));
+    }
+    Ok(notes)
+}
+
+/// The index entries of a range of leaves, one after the other, in either direction.
+pub(crate) struct Entries {
+    shared: Arc<Shared>,
+    range: Range<u64>,
+    /// What was read last: the index of the first, and the entries.
+    near: (u64, Vec<LeafEntry>),
+}
+
+impl Entries {
+    pub(crate) fn new(shared: Arc<Shared>, range: Range<u64>) -> Self {
+        Self { shared, range, near: (0, Vec::new()) }
+    }
+
+    fn entry(&mut self, index: u64) -> Result<(u64, LeafEntry), LogError> {
+        if self.cached(index).is_none() {
+            let segment = {
+                let catalogue = self.shared.catalogue();
+                let after = catalogue.closed.partition_point(|segment| segment.first <= index);
+                let closed = after.checked_sub(1).map(|at| catalogue.closed[at].clone());
+                match closed.filter(|segment| index < segment.first + segment.count) {
+                    Some(segment) => Some(segment),
+                    None => {
+                        self.near = catalogue.open.leaves_near(index)?;
+                        None
+                    }
+                }
+            };
+            if let Some(segment) = segment {
+                self.near = segment.index().leaves_near(index)?;
+            }
+        }
+        let size = self.range.end;
+        self.cached(index).map(|entry| (index, entry)).ok_or(LogError::OutOfRange { asked: index, size })
+    }
+
+    fn cached(&self, index: u64) -> Option<LeafEntry> {
+        let (first, entries) = &self.near;
+        entries.get(usize::try_from(index.checked_sub(*first)?).ok()?).copied()
+    }
+}
+
+impl Iterator for Entries {
+    type Item = Result<(u64, LeafEntry), LogError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let index = self.range.next()?;
+        Some(self.entry(index))
+    }
+}
+
+impl DoubleEndedIterator for Entries {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        let index = self.range.next_back()?;
+        Some(self.entry(index))
+    }
+}
+
+/// The exchanges with a record since `since`, each once.
+pub(crate) fn tail_ids(shared: &Arc<Shared>, since: Time) -> Result<Vec<ExchangeId>, LogError> {
+    let since = since.as_millis();
+    let recent = |times: Option<(i64, i64)>| times.is_some_and(|(_, latest)| latest >= since);
+    let (from, size) = {
+        let catalogue = shared.catalogue();
+        let first = catalogue.closed.iter().find(|segment| recent(segment.times));
+        (first.map_or(catalogue.open.first, |segment| segment.first), catalogue.open.next())
+    };
+    let mut ids = BTreeSet::new();
+    for entry in Entries::new(shared.clone(), from..size) {
+        let (_, entry) = entry?;
+        if entry.time >= since
+            && let Ok(id) = ExchangeId::from_slice(&entry.exchange)
+        {
+            ids.insert(id);
+        }
+    }
+    Ok(ids.into_iter().collect())
+}

@@ -1,0 +1,114 @@
+//! What can be asked of an open log: its records, its tree, its state. Nothing here waits for the one who writes.
+
+use bytes::Bytes;
+use trave_proto::clock::Time;
+use trave_proto::digest::Digest;
+use trave_proto::identifier::ExchangeId;
+use trave_proto::schema::log::Leaf;
+use trave_proto::tree::root_from_path;
+
+use super::Log;
+use crate::check::{self, Report};
+use crate::error::LogError;
+use crate::finding;
+use crate::reading::{self, StoredRecord};
+use crate::shared::{SignedCheckpoint, TREE_DIR};
+
+impl Log {
+    /// All records about an exchange, in order: messages, its end, refusals, erasures. All contents at once:
+    /// for a long stream, take one record after the other from its [`Log::places`]. Reads the disk.
+    pub fn exchange(&self, exchange: ExchangeId) -> Result<Vec<StoredRecord>, LogError> {
+        let indexes = finding::of_exchange(&self.0.shared, exchange.as_bytes(), 0)?;
+        indexes.into_iter().map(|index| reading::record(&self.0.shared, index)).collect()
+    }
+
+    /// The places of all records about an exchange, in order. Reads the indexes alone.
+    pub fn places(&self, exchange: ExchangeId) -> Result<Vec<u64>, LogError> {
+        finding::of_exchange(&self.0.shared, exchange.as_bytes(), 0)
+    }
+
+    /// The leaf at `index`, without what stands beside it: however much the contents are, this is small. Reads the disk.
+    pub fn leaf(&self, index: u64) -> Result<Leaf, LogError> {
+        reading::locate(&self.0.shared, index)?.read().map(|raw| raw.leaf)
+    }
+
+    /// The record at `index`. Reads the disk.
+    pub fn record(&self, index: u64) -> Result<StoredRecord, LogError> {
+        reading::record(&self.0.shared, index)
+    }
+
+    /// An artefact by its digest; none if no segment holds it. Reads the disk.
+    pub fn artefact(&self, digest: &Digest) -> Result<Option<Bytes>, LogError> {
+        reading::artefact(&self.0.shared, digest)
+    }
+
+    /// The records from `from` to the last that is durable now, one at a time. Reads the disk.
+    pub fn scan(&self, from: u64) -> impl Iterator<Item = Result<StoredRecord, LogError>> + use<> {
+        let shared = self.0.shared.clone();
+        (from..self.size()).map(move |index| reading::record(&shared, index))
+    }
+
+    /// The records of one [`kind`] from `from` on. Only these are read: the others cost a look into the index.
+    pub fn scan_kind(
+        &self,
+        kind: u8,
+        from: u64,
+    ) -> impl Iterator<Item = Result<StoredRecord, LogError>> + use<> {
+        let shared = self.0.shared.clone();
+        let entries = finding::Entries::new(shared.clone(), from..self.size());
+        entries.filter(move |entry| !matches!(entry, Ok((_, entry)) if entry.kind != kind)).map(
+            move |entry| {
+                let (index, _) = entry?;
+                reading::record(&shared, index)
+            },
+        )
+    }
+
+    /// The exchanges with a record since `since`, each once: what must not be accepted again. Reads the indexes alone.
+    pub fn tail_ids(&self, since: Time) -> Result<Vec<ExchangeId>, LogError> {
+        finding::tail_ids(&self.0.shared, since)
+    }
+
+    /// Leaves that are durable.
+    pub fn size(&self) -> u64 {
+        self.0.shared.catalogue().open.next()
+    }
+
+    /// The last checkpoint, with its timestamp token if there is one.
+    pub fn latest_checkpoint(&self) -> Option<SignedCheckpoint> {
+        self.0.shared.catalogue().checkpoint.clone()
+    }
+
+    /// The audit path of leaf `index` in the tree over the first `size` leaves (RFC 6962 section 2.1.1). It is verified
+    /// before it is given out; if the kept tree is damaged, it is made again from the leaves.
+    pub fn inclusion(&self, index: u64, size: u64) -> Result<Vec<Digest>, LogError> {
+        let shared = &self.0.shared;
+        let leaf = finding::entry(shared, index)?.0.hash;
+        if index >= size || size > self.size() {
+            return Err(LogError::OutOfRange { asked: index.max(size), size: self.size() });
+        }
+        let path = || -> Result<Option<Vec<Digest>>, LogError> {
+            let root = shared.root(size)?;
+            let path = shared.tree().path(index, size)?;
+            Ok((root_from_path(&leaf, index, size, &path) == Some(root)).then_some(path))
+        };
+        if let Some(path) = path()? {
+            return Ok(path);
+        }
+        tracing::warn!(index, size, "the kept tree is damaged and is made again from the leaves");
+        shared.rebuild_tree()?;
+        path()?.ok_or_else(|| {
+            LogError::damaged(&shared.dir.join(TREE_DIR), 0, "the tree does not agree with the leaves")
+        })
+    }
+
+    /// The root over the first `size` leaves.
+    pub fn root(&self, size: u64) -> Result<Digest, LogError> {
+        self.0.shared.root(size)
+    }
+
+    /// Reads everything and says what is wrong. Takes as long as reading all segments does; exchanges go on meanwhile.
+    pub fn check(&self) -> Report {
+        check::check(&self.0.shared, &self.0.verifier)
+    }
+}
