@@ -13,7 +13,7 @@ use crate::finding;
 use crate::index::{Index, MemoryIndex, file};
 use crate::reading::{self, ContentState};
 use crate::record::Kind;
-use crate::recovery;
+use crate::scan;
 use crate::segment::SegmentHeader;
 use crate::shared::Shared;
 use crate::tree::Edge;
@@ -111,11 +111,11 @@ impl Check<'_> {
             return Err(LogError::damaged(path, 0, "it does not continue the segment before it"));
         }
         let Some(size) = open_size else {
-            let (index, chain) = recovery::read_closed(&**disk, path, header, &self.shared.keys)?;
+            let (index, chain) = scan::read_closed(&**disk, path, header, &self.shared.keys)?;
             self.chain = Some(chain);
             return Ok(index);
         };
-        let (index, extent, _) = recovery::read_last(&*file, path, header, &self.shared.keys)?;
+        let (index, extent, _) = scan::read_last(&*file, path, header, &self.shared.keys)?;
         // What is being written just now may look torn; what was durable before must not.
         if extent.next < size {
             let why = extent.torn.unwrap_or_else(|| "zeros".to_owned());

@@ -16,7 +16,7 @@ use crate::index::MemoryIndex;
 use crate::index::file::{self, IndexFile};
 use crate::keys::KeyFiles;
 use crate::open_segment::{self, OpenSegment};
-use crate::scan::{Extent, Scanner, Tail};
+use crate::scan::{Extent, Tail, read_closed, read_last};
 use crate::segment::{self, SegmentHeader};
 use crate::shared::{Catalogue, Closed, Recovered, Shared, TREE_DIR, grow};
 use crate::tree::Tree;
@@ -212,29 +212,6 @@ fn open_closed(
     Ok((closed, End { chain, next_slot, unwritten: Some(index) }))
 }
 
-/// Reads a closed segment from end to end; nothing in it may be torn.
-pub(crate) fn read_closed(
-    disk: &dyn Disk,
-    path: &Path,
-    header: SegmentHeader,
-    keys: &KeyFiles,
-) -> Result<(MemoryIndex, Digest), LogError> {
-    let file = disk.open(path).map_err(LogError::disk("open", path))?;
-    let mut scanner = Scanner::new(&*file, path, header, keys)?;
-    let mut index = MemoryIndex::new(header.first);
-    while let Some(items) = scanner.next_group()? {
-        items.iter().for_each(|item| index.add(item));
-    }
-    let extent = scanner.extent().clone();
-    match (&extent.torn, scanner.inspect_tail()?) {
-        (None, Tail::Zeros) => Ok((index, extent.chain)),
-        (why, _) => {
-            let why = why.clone().unwrap_or_else(|| "bytes after the last group".to_owned());
-            Err(LogError::damaged(path, extent.end, why))
-        }
-    }
-}
-
 /// Cuts what follows the last whole group, if it is the rest of a write; says how many bytes. A write that was never
 /// acknowledged is in no checkpoint: `must_reach` is asked first, so that what was given away is never cut.
 fn cut_tail(
@@ -271,22 +248,6 @@ fn reopen(
     let capacity = file.len().map_err(LogError::disk("read", path))?;
     let Extent { end, chain, .. } = extent;
     Ok(OpenSegment { file, path: path.to_owned(), header, end, capacity, chain })
-}
-
-/// The items, extent and tail of the segment that was last written to.
-pub(crate) fn read_last(
-    file: &dyn DiskFile,
-    path: &Path,
-    header: SegmentHeader,
-    keys: &KeyFiles,
-) -> Result<(MemoryIndex, Extent, Tail), LogError> {
-    let mut scanner = Scanner::new(file, path, header, keys)?;
-    let mut open = MemoryIndex::new(header.first);
-    while let Some(items) = scanner.next_group()? {
-        items.iter().for_each(|item| open.add(item));
-    }
-    let tail = scanner.inspect_tail()?;
-    Ok((open, scanner.extent().clone(), tail))
 }
 
 /// The tree as it was kept when the first segment without an index file began, and the leaves from there; or all of it made

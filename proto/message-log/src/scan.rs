@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use trave_proto::digest::Digest;
 
-use crate::disk::DiskFile;
+use crate::disk::{Disk, DiskFile};
 use crate::error::LogError;
+use crate::index::MemoryIndex;
 use crate::keys::KeyFiles;
 use crate::record::{self, HEADER, Header, Kind, MARKER_LEN, MARKER_MAGIC, Marker};
 use crate::segment::{DATA, Item, SegmentHeader, item};
@@ -174,6 +175,45 @@ impl<'a> Scanner<'a> {
         }
         Ok(if dirty_to > end { Tail::Torn { to: dirty_to } } else { Tail::Zeros })
     }
+}
+
+/// Reads a closed segment from end to end; nothing in it may be torn.
+pub(crate) fn read_closed(
+    disk: &dyn Disk,
+    path: &Path,
+    header: SegmentHeader,
+    keys: &KeyFiles,
+) -> Result<(MemoryIndex, Digest), LogError> {
+    let file = disk.open(path).map_err(LogError::disk("open", path))?;
+    let mut scanner = Scanner::new(&*file, path, header, keys)?;
+    let mut index = MemoryIndex::new(header.first);
+    while let Some(items) = scanner.next_group()? {
+        items.iter().for_each(|item| index.add(item));
+    }
+    let extent = scanner.extent().clone();
+    match (&extent.torn, scanner.inspect_tail()?) {
+        (None, Tail::Zeros) => Ok((index, extent.chain)),
+        (why, _) => {
+            let why = why.clone().unwrap_or_else(|| "bytes after the last group".to_owned());
+            Err(LogError::damaged(path, extent.end, why))
+        }
+    }
+}
+
+/// The items, extent and tail of the segment that was last written to.
+pub(crate) fn read_last(
+    file: &dyn DiskFile,
+    path: &Path,
+    header: SegmentHeader,
+    keys: &KeyFiles,
+) -> Result<(MemoryIndex, Extent, Tail), LogError> {
+    let mut scanner = Scanner::new(file, path, header, keys)?;
+    let mut open = MemoryIndex::new(header.first);
+    while let Some(items) = scanner.next_group()? {
+        items.iter().for_each(|item| open.add(item));
+    }
+    let tail = scanner.inspect_tail()?;
+    Ok((open, scanner.extent().clone(), tail))
 }
 
 /// What stands after the last whole group.
