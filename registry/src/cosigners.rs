@@ -68,7 +68,7 @@ impl Cosigners {
                 break;
             }
             request.proposed = Some(signed.clone());
-            match ask_one(cosigner, client, &mut request, store).await {
+            match ask_one(cosigner, client, &request, store).await {
                 Ok(signature) => signed.signatures.push(signature),
                 Err(why) => {
                     stale += usize::from(why.stale);
@@ -102,7 +102,7 @@ impl Unsigned {
 async fn ask_one(
     cosigner: &Cosigner,
     client: &tls::Client,
-    request: &mut CosignRequest,
+    request: &CosignRequest,
     store: &Store,
 ) -> Result<KeySignature, Unsigned> {
     let channel = Channel::tls(&cosigner.address, client).await;

@@ -251,3 +251,21 @@ async fn a_cosigner_that_lost_its_memory_does_not_start_as_if_it_had_signed_noth
     Cosigner::begin(&settings()).unwrap();
     network.cosigner().await.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cosigner_that_fell_behind_is_shown_what_it_missed() {
+    let network = Network::new();
+    let (registry, cosigner) = network.start().await;
+    let mut frauke = network.administrator(FRAUKE_SH).await;
+    let mut uwe = network.administrator(UWE_MV).await;
+    let state = CosignerSettings::load(&network.instance.cosigner).unwrap().state;
+    let backup = std::fs::read(&state).unwrap();
+    assert_eq!(decide(&mut frauke, &mut uwe, purpose("ummeldung")).await, 2);
+    assert_eq!(decide(&mut frauke, &mut uwe, purpose("zuzug")).await, 3);
+    cosigner.stop().await;
+    std::fs::write(&state, backup).unwrap();
+    let cosigner = network.cosigner().await;
+    assert_eq!(decide(&mut frauke, &mut uwe, purpose("auszug")).await, 4);
+    registry.stop().await;
+    cosigner.stop().await;
+}
