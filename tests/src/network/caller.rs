@@ -110,11 +110,11 @@ pub struct Answer {
 }
 
 impl Answer {
-    async fn read(response: Response<Incoming>) -> Self {
+    async fn read(response: Response<Incoming>) -> Result<Self, hyper::Error> {
         assert_eq!(response.status(), 200, "gRPC answers with HTTP status 200");
         let (parts, body) = response.into_parts();
         let trailers_only = parts.headers.contains_key("grpc-status");
-        let collected = body.collect().await.expect("the answer's body is whole");
+        let collected = body.collect().await?;
         let trailers = collected.trailers().cloned();
         let mut body = collected.to_bytes();
         let mut messages = Vec::new();
@@ -124,7 +124,7 @@ impl Answer {
             messages.push(body.split_to(length));
         }
         let trailers = trailers.unwrap_or_else(|| parts.headers.clone());
-        Self { headers: parts.headers, messages, trailers, trailers_only }
+        Ok(Self { headers: parts.headers, messages, trailers, trailers_only })
     }
 
     /// The gRPC status.
@@ -175,7 +175,12 @@ pub struct Caller(Channel<Body>);
 impl Caller {
     /// Connects to an agency door.
     pub async fn connect(address: SocketAddr) -> Self {
-        Self(Channel::plain(&address.to_string()).await.unwrap())
+        Self::try_connect(address).await.unwrap()
+    }
+
+    /// Connects, if something listens.
+    pub async fn try_connect(address: SocketAddr) -> Option<Self> {
+        Channel::plain(&address.to_string()).await.ok().map(Self)
     }
 
     /// Asks and waits for the whole answer.
@@ -187,7 +192,7 @@ impl Caller {
     pub async fn try_ask(&self, question: Question) -> Result<Answer, hyper::Error> {
         let body = Full::new(question.body.clone()).map_err(|never| match never {}).boxed_unsync();
         let response = self.0.clone().send(question.request(body)).await?;
-        Ok(Answer::read(response).await)
+        Answer::read(response).await
     }
 
     /// Opens a stream: what is sent into it goes out as it comes, what comes back is read frame by frame.

@@ -30,6 +30,10 @@ pub struct Plan {
     pub at_provider: String,
     /// Seconds that the register may take.
     pub register_seconds: u64,
+    /// Seconds between two checkpoints.
+    pub checkpoint_seconds: u64,
+    /// Size of a segment of the message logs.
+    pub segment_mib: u64,
     /// Grants of the register's operator.
     pub grants: Vec<GrantChange>,
 }
@@ -42,6 +46,8 @@ impl Default for Plan {
             at_client: String::new(),
             at_provider: String::new(),
             register_seconds: 20,
+            checkpoint_seconds: 60,
+            segment_mib: 1,
             grants: vec![configuration::grant()],
         }
     }
@@ -103,8 +109,8 @@ impl Instance {
         for server in [&sh, &mv] {
             server.furnish(&authorities, keys.anchor().bytes(), &configuration);
         }
-        sh.configure(&agency(&plan));
-        mv.configure(&service(&plan, &register));
+        sh.configure((plan.checkpoint_seconds, plan.segment_mib), &agency(&plan, &sh));
+        mv.configure((plan.checkpoint_seconds, plan.segment_mib), &service(&plan, &register));
         for grant in plan.grants {
             mv.grant(grant).await;
         }
@@ -113,7 +119,7 @@ impl Instance {
 
     /// A caller with a connection of its own to the agency's first door.
     pub async fn caller(&self) -> Caller {
-        Caller::connect(self.sh.agency(0)).await
+        Caller::connect(self.sh.door).await
     }
 
     /// Asks the usual question with this message.
@@ -152,11 +158,9 @@ impl Instance {
     }
 }
 
-fn agency(plan: &Plan) -> String {
-    let (keep, more) = (plan.keep_at_client, &plan.at_client);
-    format!(
-        "[[agency]]\nlisten = \"127.0.0.1:0\"\nsubsystem = \"{CLIENT}\"\nkeep_content = \"{keep}\"\n{more}"
-    )
+fn agency(plan: &Plan, server: &Server) -> String {
+    let (keep, more, door) = (plan.keep_at_client, &plan.at_client, server.door);
+    format!("[[agency]]\nlisten = \"{door}\"\nsubsystem = \"{CLIENT}\"\nkeep_content = \"{keep}\"\n{more}")
 }
 
 fn service(plan: &Plan, register: &Register) -> String {

@@ -8,6 +8,7 @@
 
 pub mod hostile;
 mod instance;
+mod process;
 mod server;
 mod trust_services;
 mod configuration;
@@ -20,8 +21,9 @@ pub use caller::{Answer, Caller, Open, Question, binary, frame};
 pub use configuration::{ConfigurationKeys, grant};
 pub use instance::{Instance, Plan};
 pub use keys::{Identities, Keys, PASSPHRASE};
+pub use process::{Process, serve_if_told};
 pub use register::{Ended, Register, RegisterCall, Script};
-pub use server::{Record, Server};
+pub use server::{Record, Server, reserve};
 pub use told::{exchange_of, happened, manifest_of, summary, told};
 pub use trust_services::Authorities;
 

@@ -18,6 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tower::BoxError;
 
 use super::caller::frame;
+use super::server::reserve;
 
 type Body = UnsyncBoxBody<Bytes, BoxError>;
 
@@ -127,12 +128,9 @@ pub struct Register {
 impl Register {
     /// Starts it.
     pub async fn start() -> Self {
-        let port = TcpSocket::new_v4().unwrap();
-        port.set_reuseaddr(true).unwrap();
-        port.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (port, address) = reserve();
         let shared =
             Shared { script: Mutex::default(), told: Notify::new(), calls: watch::Sender::default() };
-        let address = port.local_addr().unwrap();
         let mut register = Self { address, shared: Arc::new(shared), serving: None, _port: port };
         register.resume().await;
         register

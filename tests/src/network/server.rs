@@ -40,8 +40,10 @@ pub struct Server {
     directory: PathBuf,
     clock: Arc<dyn Clock>,
     running: Option<(SecurityServer, Drain)>,
-    /// Bound and not listening: the port stays this server's own, also while it is stopped.
-    _port: TcpSocket,
+    /// Where agency systems reach its first door, if it has one.
+    pub door: SocketAddr,
+    /// The ports stay this server's own, also while it is stopped.
+    _ports: [TcpSocket; 2],
 }
 
 /// Two years, as certificates have.
@@ -50,11 +52,8 @@ pub(super) const LONG: Duration = Duration::from_secs(2 * 365 * 24 * 60 * 60);
 impl Server {
     /// Reserves its address; nothing is there yet.
     pub(super) fn reserve(id: &'static str, directory: PathBuf, clock: Arc<dyn Clock>) -> Self {
-        let port = TcpSocket::new_v4().unwrap();
-        port.set_reuseaddr(true).unwrap();
-        port.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let peer = port.local_addr().unwrap();
-        Self { id, peer, directory, clock, running: None, _port: port }
+        let ((peer_port, peer), (door_port, door)) = (reserve(), reserve());
+        Self { id, peer, directory, clock, running: None, door, _ports: [peer_port, door_port] }
     }
 
     /// Puts into the data directory what enrolment would.
@@ -103,12 +102,12 @@ impl Server {
     }
 
     /// Writes its configuration file, as an operator would.
-    pub(super) fn configure(&self, more: &str) {
+    pub(super) fn configure(&self, (checkpoint_seconds, segment_mib): (u64, u64), more: &str) {
         let (id, peer) = (self.id, self.peer);
         let text = format!(
             "server = \"{id}\"\ndata = \"data\"\npassphrase_file = \"passphrase\"\n\
              [registry]\naddress = \"127.0.0.1:1\"\n[peer]\nlisten = \"{peer}\"\n\
-             [log]\nsegment_mib = 1\nreserve_mib = 1\n{more}"
+             [log]\nsegment_mib = {segment_mib}\nreserve_mib = 1\ncheckpoint_seconds = {checkpoint_seconds}\n{more}"
         );
         std::fs::write(self.configuration_file(), text).unwrap();
     }
@@ -261,6 +260,15 @@ impl Server {
     pub fn is_client(&self) -> bool {
         self.id == LUEBECK
     }
+}
+
+/// A port that nobody else gets: bound and not listening, so that a server of ours can listen on it.
+pub fn reserve() -> (TcpSocket, SocketAddr) {
+    let port = TcpSocket::new_v4().unwrap();
+    port.set_reuseaddr(true).unwrap();
+    port.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = port.local_addr().unwrap();
+    (port, address)
 }
 
 fn write_chain(path: &Path, chain: &[bytes::Bytes]) {

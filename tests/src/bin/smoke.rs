@@ -1,0 +1,121 @@
+//! A smoke figure: 64 callers at a time ask with 1 KiB through two security servers, each a process of its own.
+//!
+//! `cargo run --release --bin smoke [SECONDS]`. One machine, loopback, one disk: a figure to notice regressions by, not a
+//! benchmark.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a measurement ends at what it did not expect")]
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use trave_host::clock::SystemClock;
+use trave_tests::agency::get;
+use trave_tests::network::{Caller, Instance, Plan, Process, Question, Server, reserve, serve_if_told};
+
+const CALLERS: usize = 64;
+const MESSAGE: [u8; 1024] = [b'x'; 1024];
+
+fn main() {
+    serve_if_told();
+    let seconds = std::env::args().nth(1).map_or(10, |seconds| seconds.parse().expect("SECONDS is a number"));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(measure(Duration::from_secs(seconds)));
+}
+
+fn start(server: &Server) -> Process {
+    Process::start(Command::new(std::env::current_exe().unwrap()), server)
+}
+
+async fn measure(time: Duration) {
+    let ((_sh_port, sh_told), (_mv_port, mv_told)) = (reserve(), reserve());
+    let operations = |address| format!("[operations]\nlisten = \"{address}\"\n");
+    let plan = Plan {
+        at_client: operations(sh_told),
+        at_provider: operations(mv_told),
+        segment_mib: 64,
+        ..Plan::default()
+    };
+    let instance = Instance::prepared(plan, Arc::new(SystemClock)).await;
+    let (mut sh, mut mv) = (start(&instance.sh), start(&instance.mv));
+    println!("start-up             SH {:.2?}, MV {:.2?}", sh.serving().await, mv.serving().await);
+    println!("resident, idle       SH {:.1} MiB, MV {:.1} MiB", sh.resident(), mv.resident());
+    drive(&instance, Duration::from_secs(2)).await;
+    let figures = Figures::read(sh_told, mv_told).await;
+    let (cpu, begun) = ((sh.cpu(), mv.cpu()), Instant::now());
+    let answered = drive(&instance, time).await;
+    let took = begun.elapsed();
+    let cpu = (sh.cpu() - cpu.0, mv.cpu() - cpu.1);
+    let per = |cpu: Duration| cpu.as_micros() as f64 / answered as f64;
+    println!("answered             {answered} in {took:.1?}: {:.0} /s", answered as f64 / took.as_secs_f64());
+    println!(
+        "CPU per exchange     SH {:.0} µs, MV {:.0} µs, both {:.0} µs",
+        per(cpu.0),
+        per(cpu.1),
+        per(cpu.0 + cpu.1)
+    );
+    figures.compare(&Figures::read(sh_told, mv_told).await);
+    println!("resident, after load SH {:.1} MiB, MV {:.1} MiB", sh.resident(), mv.resident());
+    sh.kill();
+    mv.kill();
+}
+
+/// 64 callers, each on a connection of eight, each asking again as soon as it was answered.
+async fn drive(instance: &Instance, time: Duration) -> u64 {
+    let (answered, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let mut callers = tokio::task::JoinSet::new();
+    let mut connections = Vec::new();
+    for _ in 0..8 {
+        connections.push(Caller::connect(instance.sh.door).await);
+    }
+    for caller in 0..CALLERS {
+        let (caller, answered, stop) =
+            (connections[caller % connections.len()].clone(), Arc::clone(&answered), Arc::clone(&stop));
+        callers.spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                let answer = caller.ask(Question::new().message(&MESSAGE)).await;
+                assert_eq!(answer.only().len(), MESSAGE.len());
+                answered.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    tokio::time::sleep(time).await;
+    stop.store(true, Ordering::Relaxed);
+    callers.join_all().await;
+    answered.load(Ordering::Relaxed)
+}
+
+/// What both servers count themselves.
+struct Figures([String; 2]);
+
+impl Figures {
+    async fn read(sh: std::net::SocketAddr, mv: std::net::SocketAddr) -> Self {
+        let mut texts = [String::new(), String::new()];
+        for (text, address) in texts.iter_mut().zip([sh, mv]) {
+            let (status, body) = get(&address.to_string(), "/metrics").await.unwrap();
+            assert_eq!(status, 200);
+            *text = String::from_utf8(body.to_vec()).unwrap();
+        }
+        Self(texts)
+    }
+
+    fn value(&self, server: usize, name: &str) -> f64 {
+        let line = self.0[server].lines().find(|line| line.starts_with(&format!("{name}_total ")));
+        line.unwrap_or_else(|| panic!("{name} is not told")).rsplit(' ').next().unwrap().parse().unwrap()
+    }
+
+    /// What was counted between `self` and `later`.
+    fn compare(&self, later: &Self) {
+        for (what, of, per) in [
+            ("messages/signature ", "trave_messages_signed", "trave_signatures"),
+            ("records/fdatasync  ", "trave_log_records", "trave_log_syncs"),
+        ] {
+            let ratio = |server| {
+                let grown = |name| later.value(server, name) - self.value(server, name);
+                grown(of) / grown(per)
+            };
+            println!("{what}  SH {:.1}, MV {:.1}", ratio(0), ratio(1));
+        }
+    }
+}

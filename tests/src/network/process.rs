@@ -1,0 +1,75 @@
+//! A security server as a process of its own: started, killed without warning, measured.
+
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+
+use super::server::Server;
+
+/// Ticks of `/proc/PID/stat` in a second: the same on every Linux that this runs on.
+const TICKS: u64 = 100;
+/// How long a server may take until it serves.
+const START: Duration = Duration::from_secs(60);
+
+/// A running process.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    address: SocketAddr,
+    begun: Instant,
+}
+
+impl Process {
+    /// Starts `server` as `command`, which must serve with the configuration file that it is told in `TRAVE_SERVE`.
+    pub fn start(mut command: Command, server: &Server) -> Self {
+        let file = server.configuration_file();
+        let told = std::fs::File::create(file.with_extension("told")).unwrap();
+        command.env("TRAVE_SERVE", &file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(told);
+        Self { child: command.spawn().unwrap(), address: server.peer, begun: Instant::now() }
+    }
+
+    /// Waits until it serves; how long that took.
+    pub async fn serving(&mut self) -> Duration {
+        loop {
+            if TcpStream::connect(self.address).await.is_ok() {
+                return self.begun.elapsed();
+            }
+            assert_eq!(self.child.try_wait().unwrap(), None, "the server has ended by itself");
+            assert!(self.begun.elapsed() < START, "the server does not serve");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Kills it (SIGKILL): nothing in it runs any more, nothing is finished.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Processor time that it has used.
+    pub fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // The fields after the name, which may hold anything: utime and stime are the 14th and 15th of all.
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(ticks * 1000 / TICKS)
+    }
+
+    /// Resident memory in MiB.
+    pub fn resident(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+    }
+}
+
+/// What a program does that may have been started as a security server: it serves, or goes on with what it is for.
+pub fn serve_if_told() {
+    let Some(file) = std::env::var_os("TRAVE_SERVE") else { return };
+    let arguments = ["trave-gateway".into(), "--config".into(), file, "run".into()];
+    let code = trave_gateway::cli::run(arguments);
+    std::process::exit(i32::from(code != std::process::ExitCode::SUCCESS));
+}
