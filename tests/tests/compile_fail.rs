@@ -20,57 +20,75 @@ fn a_stage_is_neither_made_by_hand_nor_skipped() {
         .map(|path| (path.file_stem().unwrap().to_str().unwrap().to_owned(), path))
         .collect();
     assert!(refused.len() >= 9, "the cases are there: {refused:?}");
-    let mut programs = refused.clone();
-    programs.insert("twins".into(), cases.join("twins.rs"));
-    let (errors, compiled) = check(&programs);
-    assert!(compiled.contains("twins"), "what takes every stage compiles: {:?}", errors.get("twins"));
+    let crates = Crates::find(&cases.join("twins.rs"));
     for (name, path) in refused {
-        let source = fs::read_to_string(path).unwrap();
+        let source = fs::read_to_string(&path).unwrap();
         let expected = source.strip_prefix("//! ").and_then(|rest| rest.split(':').next()).unwrap();
-        let seen = errors.get(&name).cloned().unwrap_or_default();
-        assert_eq!(seen, BTreeSet::from([expected.to_owned()]), "{name}");
+        assert_eq!(crates.errors(&path), BTreeSet::from([expected.to_owned()]), "{name}");
     }
 }
 
-/// Compiles programs against the crates of this workspace: the codes of the errors of each, and which compiled.
-fn check(programs: &BTreeMap<String, PathBuf>) -> (BTreeMap<String, BTreeSet<String>>, BTreeSet<String>) {
-    let package = tempfile::tempdir().unwrap();
-    let crate_at = |path: &str| root().join(path).display().to_string();
-    let mut manifest = format!(
-        "[package]\nname = \"cases\"\nversion = \"0.0.0\"\nedition = \"2024\"\nautobins = false\n[workspace]\n\
-         [dependencies]\ntrave-proto = {{ path = {:?} }}\ntrave-message-log = {{ path = {:?} }}\n",
-        crate_at("proto"),
-        crate_at("proto/message-log"),
-    );
-    for (name, path) in programs {
-        manifest += &format!("[[bin]]\nname = {name:?}\npath = {:?}\n", path.display().to_string());
-    }
-    fs::write(package.path().join("Cargo.toml"), manifest).unwrap();
-    // The same versions as everywhere: what they need is on this machine already.
-    fs::copy(root().join("Cargo.lock"), package.path().join("Cargo.lock")).unwrap();
-    let output = Command::new(env!("CARGO"))
-        .args(["check", "--offline", "--keep-going", "--bins", "--message-format=json", "--target-dir"])
-        .arg(root().join("target/compile_fail"))
-        .current_dir(package.path())
-        .output()
-        .unwrap();
-    let (mut errors, mut compiled) = (BTreeMap::<String, BTreeSet<String>>::new(), BTreeSet::new());
-    for line in String::from_utf8(output.stdout).unwrap().lines() {
-        let said: serde_json::Value = serde_json::from_str(line).unwrap();
-        let name = said["target"]["name"].as_str().unwrap_or_default().to_owned();
-        match said["reason"].as_str() {
-            Some("compiler-artifact") => {
-                compiled.insert(name);
+/// The crates as they were compiled for this test.
+struct Crates {
+    folder: PathBuf,
+    proto: PathBuf,
+    message_log: PathBuf,
+}
+
+impl Crates {
+    /// Finds those against which `twins` compiles: beside this program, the newest first. Others are left over from
+    /// before, and fit neither each other nor the twins.
+    fn find(twins: &Path) -> Self {
+        let folder = std::env::current_exe().unwrap().parent().unwrap().to_owned();
+        let (protos, logs) = (newest(&folder, "libtrave_proto-"), newest(&folder, "libtrave_message_log-"));
+        let mut last = BTreeSet::new();
+        for (message_log, proto) in logs.iter().flat_map(|log| protos.iter().map(move |proto| (log, proto))) {
+            let crates =
+                Self { folder: folder.clone(), proto: proto.clone(), message_log: message_log.clone() };
+            last = crates.errors(twins);
+            if last.is_empty() {
+                return crates;
             }
-            Some("compiler-message") if said["message"]["level"] == "error" => {
-                let code = said["message"]["code"]["code"].as_str();
-                errors.entry(name).or_default().extend(code.map(str::to_owned));
-            }
-            _ => {}
         }
+        panic!("what takes every stage does not compile: {last:?}");
     }
-    assert!(!compiled.is_empty(), "cargo says: {}", String::from_utf8_lossy(&output.stderr));
-    (errors, compiled)
+
+    /// The codes of the errors with which a program does not compile.
+    fn errors(&self, program: &Path) -> BTreeSet<String> {
+        let scratch = tempfile::tempdir().unwrap();
+        let with = |name: &str, path: &Path| format!("--extern={name}={}", path.display());
+        let output = Command::new(Path::new(env!("CARGO")).with_file_name("rustc"))
+            .args(["--edition=2024", "--emit=metadata", "--error-format=json", "--out-dir"])
+            .arg(scratch.path())
+            .arg(format!("-Ldependency={}", self.folder.display()))
+            .arg(with("trave_proto", &self.proto))
+            .arg(with("trave_message_log", &self.message_log))
+            .arg(program)
+            .output()
+            .unwrap();
+        let mut codes = BTreeSet::new();
+        for line in String::from_utf8(output.stderr).unwrap().lines() {
+            let said: serde_json::Value = serde_json::from_str(line).unwrap();
+            if said["level"] == "error" {
+                codes.extend(said["code"]["code"].as_str().map(str::to_owned));
+            }
+        }
+        assert_eq!(output.status.success(), codes.is_empty(), "{}: {codes:?}", program.display());
+        codes
+    }
+}
+
+/// The libraries in `folder` whose name begins so, the newest first.
+fn newest(folder: &Path, begins: &str) -> Vec<PathBuf> {
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut found: Vec<PathBuf> = paths
+        .filter(|path| {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            name.starts_with(begins) && name.ends_with(".rlib")
+        })
+        .collect();
+    found.sort_by_key(|path| std::cmp::Reverse(fs::metadata(path).unwrap().modified().unwrap()));
+    found
 }
 
 fn root() -> &'static Path {
