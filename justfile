@@ -31,4 +31,4 @@ deny:
 
 # kill -9 under load, 200 rounds instead of the tests' 20
 crash:
-    TRAVE_CRASH_ROUNDS=200 cargo test --release --locked -p trave-tests --test crash
+    TRAVE_CRASH_ROUNDS=200 cargo test --release --locked --workspace --test crash

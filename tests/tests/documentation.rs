@@ -31,9 +31,10 @@ fn every_file_that_the_documents_name_exists() {
     documents.extend(fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path()));
     for document in documents {
         let text = fs::read_to_string(&document).unwrap();
-        for target in links(&text) {
-            let path = document.parent().unwrap().join(target);
-            assert!(path.exists(), "{} names {target}, which is not there", document.display());
+        let folder = document.parent().unwrap();
+        let linked = links(&text).map(|target| folder.join(target));
+        for path in linked.chain(named(&text).map(|path| root().join(path))) {
+            assert!(path.exists(), "{} names {}, which is not there", document.display(), path.display());
         }
     }
 }
@@ -44,6 +45,15 @@ fn links(text: &str) -> impl Iterator<Item = &str> {
         .skip(1)
         .filter_map(|rest| rest.split([')', '#']).next())
         .filter(|target| !target.is_empty() && !target.contains("://"))
+}
+
+/// What stands between backticks and looks like a path of this repository.
+fn named(text: &str) -> impl Iterator<Item = &str> {
+    let folders = ["proto/", "gateway/", "registry/", "certs/", "tests/", "docs/"];
+    let code = text.split("```").step_by(2).flat_map(|prose| prose.split('`').skip(1).step_by(2));
+    // What the tests install for themselves is not part of the repository.
+    code.filter(|span| !span.contains(' ') && !span.contains("/.work"))
+        .filter(move |span| folders.iter().any(|folder| span.starts_with(folder)))
 }
 
 /// The names of gRPC's status codes.

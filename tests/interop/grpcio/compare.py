@@ -73,11 +73,17 @@ def shortened(seen):
     return {key: (f"{len(value)} bytes" if key == "payload" else value) for key, value in seen.items()}
 
 
+def difference(here, there):
+    """What is not the same, each side in at most 300 characters."""
+    names = [name for name in here.keys() | there.keys() if here.get(name) != there.get(name)]
+    return "; ".join(f"{name}: direct {str(here.get(name)):.300}, through {str(there.get(name)):.300}" for name in names)
+
+
 def compare(direct, through, what, request, metadata=(), expect=None, **options):
     """The same call both ways must look the same, and as expected."""
     here, _, _ = direct.call(request, metadata, **options)
     there, exchange, _ = through.call(request, metadata, **options)
-    verdict(here == there, what, f"direct {shortened(here)}, through {shortened(there)}")
+    verdict(here == there, what, difference(here, there))
     if expect is not None:
         verdict(there["code"] == expect, f"{what}: {expect.name}", str(shortened(there)))
     if exchange is None:

@@ -110,7 +110,7 @@ impl<F> Door<F> {
         let service = Stamped { service, extensions: stamp(connection) };
         let io = TokioIo::new(Replayed { first, at: 0, stream });
         if two {
-            self.drive(peer, http2_settings(&self.limits).serve_connection(io, service)).await;
+            self.drive(peer, http2_settings(&self.limits, self.http).serve_connection(io, service)).await;
         } else {
             self.drive(peer, http1_settings(&self.limits).serve_connection(io, service)).await;
         }
@@ -165,10 +165,12 @@ fn connection_window(stream_window: u32, streams: u32) -> u32 {
     stream_window.saturating_mul(streams).min(i32::MAX.unsigned_abs())
 }
 
-fn http2_settings(limits: &Limits) -> http2::Builder<TokioExecutor> {
+fn http2_settings(limits: &Limits, http: Http) -> http2::Builder<TokioExecutor> {
     let mut settings = http2::Builder::new(TokioExecutor::new());
     settings
         .timer(TokioTimer::new())
+        // A gRPC caller shall see the metadata that the register sent, and no date of ours among it.
+        .auto_date_header(!matches!(http, Http::Two))
         .max_concurrent_streams(limits.concurrent_streams)
         .max_header_list_size(limits.header_list)
         .initial_stream_window_size(limits.stream_window)

@@ -16,7 +16,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand};
 
 use crate::story::Story;
@@ -66,6 +66,9 @@ fn main() -> ExitCode {
     }
 }
 
+/// A Unix socket's path has at most 107 bytes (unix(7)), of which ours take 35.
+const LONGEST_DIR: usize = 72;
+
 /// Plays the story; true if all was as expected.
 fn demonstrate(once: bool, register: Option<String>, dir: Option<PathBuf>) -> anyhow::Result<bool> {
     // Kept until the end of this function: what stands in a temporary directory goes with it.
@@ -77,6 +80,11 @@ fn demonstrate(once: bool, register: Option<String>, dir: Option<PathBuf>) -> an
         }
         None => temporary.path().canonicalize()?,
     };
+    ensure!(
+        dir.as_os_str().len() <= LONGEST_DIR,
+        "{} is too long: Unix sockets below it need a path of at most {LONGEST_DIR} bytes",
+        dir.display()
+    );
     let mut story = Story::begin();
     // Servers are started by this thread alone: they end with the thread that started them.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -22,6 +23,8 @@ fn command(program: &str, directory: &Path) -> anyhow::Result<Command> {
     let executable = std::env::current_exe().context("cannot find this program's own file")?;
     let mut command = Command::new(executable);
     command.arg("process").arg(program).current_dir(directory).stdin(Stdio::null());
+    // Ctrl-C is for the story alone, which then ends its servers in order.
+    command.process_group(0);
     Ok(command)
 }
 

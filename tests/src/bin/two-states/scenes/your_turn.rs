@@ -3,9 +3,12 @@
 use std::fs;
 
 use anyhow::Context;
+use prost::Message;
 use tokio::signal::unix::{SignalKind, signal};
+use trave_tests::gewerbe::AuskunftRequest;
+use trave_tests::register::{FIRMA, ORT};
 
-use crate::instance::Instance;
+use crate::instance::{AUSKUNFT, Instance, LEGAL_BASIS, PURPOSE};
 use crate::story::{Scene, Story};
 
 /// Written when everything serves, removed at the end: scripts wait for it.
@@ -24,14 +27,14 @@ pub(crate) async fn play(
     let mut scene = open(story);
     scene.saw("a grpcurl call, to be copied:");
     scene.quote(grpcurl(instance, own_register));
+    if !own_register {
+        scene.saw("the same without a client of your own, through the operator's test call:");
+        scene.quote(test_call(instance)?);
+    }
     scene.saw("every door, and how to sign in:");
     scene.quote(instance.dir.join(crate::endpoints::FILE).display().to_string());
     scene.saw("any server's own command line, for example:");
-    scene.quote(format!(
-        "{} process gateway status --config {}",
-        std::env::current_exe().context("cannot find this program's own file")?.display(),
-        instance.dir.join(&instance.endpoints.luebeck.configuration).display(),
-    ));
+    scene.quote(format!("{} status", gateway(instance)?));
     let serving = instance.dir.join(SERVING);
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     fs::write(&serving, format!("{}\n", std::process::id()))?;
@@ -42,6 +45,24 @@ pub(crate) async fn play(
     fs::remove_file(&serving)?;
     story.close(scene, Ok(()));
     Ok(())
+}
+
+/// The command line of Lübeck's security server, without its verb.
+fn gateway(instance: &Instance) -> anyhow::Result<String> {
+    let executable = std::env::current_exe().context("cannot find this program's own file")?;
+    let configuration = instance.dir.join(&instance.endpoints.luebeck.configuration);
+    Ok(format!("{} process gateway --config {}", executable.display(), configuration.display()))
+}
+
+/// The question once more, by the operator of Lübeck's security server.
+fn test_call(instance: &Instance) -> anyhow::Result<String> {
+    let question = AuskunftRequest { firma: FIRMA.into(), ort: ORT.into() };
+    Ok(format!(
+        "{} call --raw --service {AUSKUNFT} --method /gewerbe.v1.Register/Auskunft \\\n  --purpose {PURPOSE} --legal-basis \
+         {LEGAL_BASIS} --data {}",
+        gateway(instance)?,
+        hex::encode(question.encode_to_vec())
+    ))
 }
 
 /// A call with grpcurl, whole.
@@ -60,7 +81,7 @@ fn grpcurl(instance: &Instance, own_register: bool) -> String {
         "grpcurl -plaintext -import-path {} -proto gewerbe.proto \\\n{headers} \\\n  -d '{{\"firma\": \"{}\", \"ort\": \"{}\"}}' \
          {address} gewerbe.v1.Register/Auskunft",
         instance.dir.display(),
-        trave_tests::register::FIRMA,
-        trave_tests::register::ORT,
+        FIRMA,
+        ORT,
     )
 }
