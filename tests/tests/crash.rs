@@ -184,7 +184,7 @@ fn continues(server: &Server, checkpoints: &[Vec<u8>]) {
     let verifier = Identities::get().of(server.id).log.verifier();
     let log = server.open_log();
     for note in checkpoints {
-        let checkpoint = Checkpoint::verify(note, &[verifier.clone()]).unwrap();
+        let checkpoint = Checkpoint::verify(note, std::slice::from_ref(&verifier)).unwrap();
         assert_eq!(log.root(checkpoint.size).unwrap(), checkpoint.root, "at {}", checkpoint.size);
     }
     log.close();

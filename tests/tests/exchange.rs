@@ -10,7 +10,7 @@ use trave_message_log::{ContentState, StoredRecord};
 use trave_proto::message::{Direction, Ending};
 use trave_tests::network::{
     Answer, CLIENT, Ended, Instance, LEGAL_BASIS, METHOD, PURPOSE, Plan, Question, SERVICE, Script, binary,
-    exchange_of, frame, manifest_of, summary,
+    exchange_of, frame, happened, manifest_of, summary,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -314,5 +314,30 @@ async fn a_stream_goes_both_ways_message_by_message() {
         assert!(of.iter().rev().skip(1).all(|manifest| manifest.ending == Ending::Continue));
         assert_eq!(of[of.len() - 1].ending, Ending::End);
     }
+    instance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newer_configuration_goes_from_server_to_server() {
+    let mut instance = Instance::start().await;
+    let second = instance.next_configuration(|configuration| configuration.members[0].name = "Neu".into());
+    // The agency's server has it, as if the registry had reached it alone.
+    instance.sh.stop().await;
+    instance.sh.put_configuration(&second);
+    instance.sh.start().await.unwrap();
+    assert_eq!(instance.ask(b"mit der neuen").await.status(), 0);
+    assert!(happened(&instance.mv.records(0)).contains(&"configuration 2 from peer".to_owned()));
+
+    // And the other way.
+    instance.configuration = second;
+    let third = instance.next_configuration(|configuration| configuration.members[0].name = "Neuer".into());
+    instance.mv.stop().await;
+    instance.mv.put_configuration(&third);
+    instance.mv.start().await.unwrap();
+    let answer = instance.ask(b"mit der neuesten").await;
+    assert_eq!(answer.status(), 0);
+    assert!(happened(&instance.sh.records(0)).contains(&"configuration 3 from peer".to_owned()));
+    let numbers: Vec<_> = instance.mv.records(0).iter().filter_map(manifest_of).collect();
+    assert_eq!(numbers.last().unwrap().configuration_number, 3);
     instance.stop().await;
 }
