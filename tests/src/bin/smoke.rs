@@ -55,7 +55,7 @@ async fn measure(time: Duration) {
         per(cpu.1),
         per(cpu.0 + cpu.1)
     );
-    figures.compare(&Figures::read(sh_told, mv_told).await);
+    figures.compare(&Figures::read(sh_told, mv_told).await, answered);
     println!("resident, after load SH {:.1} MiB, MV {:.1} MiB", sh.resident(), mv.resident());
     sh.kill();
     mv.kill();
@@ -105,8 +105,15 @@ impl Figures {
         line.unwrap_or_else(|| panic!("{name} is not told")).rsplit(' ').next().unwrap().parse().unwrap()
     }
 
-    /// What was counted between `self` and `later`.
-    fn compare(&self, later: &Self) {
+    /// What was counted between `self` and `later`, while so many exchanges were answered.
+    fn compare(&self, later: &Self, answered: u64) {
+        let signed = |server| {
+            let grown =
+                later.value(server, "trave_messages_signed") - self.value(server, "trave_messages_signed");
+            grown / answered as f64
+        };
+        // One where a direction is one message: more where its end came later than a millisecond.
+        println!("messages/exchange    SH {:.2}, MV {:.2}", signed(0), signed(1));
         for (what, of, per) in [
             ("messages/signature ", "trave_messages_signed", "trave_signatures"),
             ("records/fdatasync  ", "trave_log_records", "trave_log_syncs"),
