@@ -10,6 +10,7 @@ use prost::Message;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
 use trave_message_log::{Logged, Pending};
 use trave_proto::conversation::{Conversation, Topic, Verified};
 use trave_proto::fault::{Fault, Reason, Side, plain};
@@ -311,7 +312,10 @@ impl Answering<'_> {
             };
             let envelope = match answer.and_then(|answer| answer.answer) {
                 Some(Answer::Envelope(envelope)) => envelope,
-                Some(Answer::Fault(fault)) => return Err(Fault::from_wire(fault)),
+                Some(Answer::Fault(fault)) => {
+                    hang_up(answers);
+                    return Err(Fault::from_wire(fault));
+                }
                 None => {
                     return Err(broken(&tonic::Status::unavailable(
                         "it ended before the answer was complete",
@@ -321,7 +325,10 @@ impl Answering<'_> {
             let logged = incoming.hear::<Response>(envelope).await?;
             match logged.get().manifest().ending {
                 Ending::Continue | Ending::Unspecified => self.give_out(logged).await?,
-                Ending::End => return self.give_out(logged).await,
+                Ending::End => {
+                    hang_up(answers);
+                    return self.give_out(logged).await;
+                }
                 // Nothing of it is given out: what it holds could look like a complete answer.
                 Ending::Abort => {
                     let why = "the register broke its answer off";
@@ -371,6 +378,15 @@ impl Answering<'_> {
         std::mem::replace(self.reply, spent).send(response).map_err(|_| caller_gone())?;
         Ok(relay)
     }
+}
+
+/// Reads the end of a stream whose last message was received. Dropped instead, each stream would be reset, and a
+/// connection on which very many streams were reset is closed by HTTP/2's protection against floods (RFC 9113, section
+/// 10.5).
+fn hang_up(mut answers: Streaming<ExchangeResponse>) {
+    tokio::spawn(async move {
+        let _ = tokio::time::timeout(LAST_WORD, answers.message()).await;
+    });
 }
 
 /// Ends when the caller has gone: before the head it waits for the reply, afterwards it reads the body.
