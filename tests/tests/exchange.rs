@@ -186,6 +186,25 @@ async fn four_mebibytes_go_both_ways() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_of_calls_do_not_wear_a_connection_out() {
+    let plan = Plan { keep_at_client: "none", keep_at_provider: "none", ..Plan::default() };
+    let mut instance = Instance::planned(plan).await;
+    let caller = instance.caller().await;
+    let mut callers = tokio::task::JoinSet::new();
+    for _ in 0..32 {
+        let caller = caller.clone();
+        callers.spawn(async move {
+            for _ in 0..100 {
+                assert_eq!(caller.ask(Question::new()).await.status(), 0);
+            }
+        });
+    }
+    callers.join_all().await;
+    assert_eq!(instance.register.count(), 3_200);
+    instance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_calls_at_a_time_are_answered_and_logged_each() {
     let mut instance = Instance::start().await;
     let caller = instance.caller().await;
