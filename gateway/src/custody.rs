@@ -115,18 +115,11 @@ pub(crate) struct Custody {
 impl Custody {
     /// Opens all. Takes about a second: keys are kept behind a slow derivation.
     pub(crate) fn open(layout: &Layout, passphrase: &Secret) -> Result<Self, CustodyError> {
-        // The derivations are independent, and two cores make them half as long.
-        let (authentication, signing, log) = std::thread::scope(|scope| {
-            let signing = scope.spawn(|| SigningKey::open(&layout.signing_key(), passphrase));
-            let log = scope.spawn(|| NoteKey::open(&layout.log_key(), passphrase));
-            let authentication = SigningKey::open(&layout.authentication_key(), passphrase);
-            (authentication, joined(signing), joined(log))
-        });
-        let (authentication, signing, log) = (
-            authentication.map_err(CustodyError::Key)?,
-            signing.map_err(CustodyError::Key)?,
-            log.map_err(CustodyError::Key)?,
-        );
+        // One after the other: each derivation takes 16 MiB of memory, which the next one uses again.
+        let authentication =
+            SigningKey::open(&layout.authentication_key(), passphrase).map_err(CustodyError::Key)?;
+        let signing = SigningKey::open(&layout.signing_key(), passphrase).map_err(CustodyError::Key)?;
+        let log = NoteKey::open(&layout.log_key(), passphrase).map_err(CustodyError::Key)?;
         let chain =
             tls::chain_from_pem(&layout.authentication_certificate()).map_err(CustodyError::Certificate)?;
         let identity = Identity::new(chain, Arc::new(authentication)).map_err(CustodyError::Certificate)?;
@@ -153,11 +146,6 @@ impl Custody {
     pub(crate) fn take_log_key(&mut self) -> Option<NoteKey> {
         self.log_key.take()
     }
-}
-
-/// A thread's result; one that panicked is carried on here.
-fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, CustodyError> {

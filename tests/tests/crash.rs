@@ -91,6 +91,10 @@ async fn killed_under_load_no_answer_is_missing_in_either_log() {
             0 => (&mut mv, &instance.mv),
             _ => (&mut sh, &instance.sh),
         };
+        // Its first round goes on until it gave a checkpoint away; the others end whatever it is doing.
+        if round < 2 {
+            gave_one_away(server).await;
+        }
         process.take().unwrap().kill();
         given_away.entry(server.id).or_default().extend(std::fs::read(checkpoint_file(server)).ok());
         let mut again = start(server);
@@ -125,6 +129,16 @@ async fn killed_under_load_no_answer_is_missing_in_either_log() {
 /// What a log gave away last, as it lies beside it.
 fn checkpoint_file(server: &Server) -> std::path::PathBuf {
     server.layout().log().join("checkpoint")
+}
+
+async fn gave_one_away(server: &Server) {
+    let given = async {
+        while !checkpoint_file(server).exists() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let given = tokio::time::timeout(Duration::from_secs(60), given).await;
+    assert!(given.is_ok(), "{} gives a checkpoint away", server.id);
 }
 
 fn holds_what_was_answered(server: &Server, answered: &[ExchangeId]) {

