@@ -9,6 +9,8 @@ import sys
 import time
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 import echo_pb2
 import echo_pb2_grpc
@@ -167,6 +169,49 @@ def check_unknown_method(direct, through):
     verdict(here == there, "a method that the server does not have", f"direct {here}, through {there}")
 
 
+def check_health(direct, through):
+    """The register's own health service is a service like any other: one answer, and a stream that stays open."""
+
+    def asked(way, service):
+        try:
+            request = health_pb2.HealthCheckRequest(service=service)
+            stub = health_pb2_grpc.HealthStub(way.channel)
+            return stub.Check(request, metadata=way.metadata, timeout=30).status
+        except grpc.RpcError as error:
+            return error.code(), error.details()
+
+    for service in ("", "interop.v1.Echo", "interop.v1.Ill", "nobody"):
+        here, there = asked(direct, service), asked(through, service)
+        verdict(here == there, f"health of {service or 'the server'}", f"direct {here}, through {there}")
+
+    def watched(way):
+        stub = health_pb2_grpc.HealthStub(way.channel)
+        call = stub.Watch(health_pb2.HealthCheckRequest(service="nobody"), metadata=way.metadata, timeout=30)
+        first = next(call).status
+        call.cancel()
+        return first
+
+    here, there = watched(direct), watched(through)
+    verdict(here == there, "health, watched", f"direct {here}, through {there}")
+
+
+def check_reflection(direct, through):
+    """Tools ask a server for its schema: what grpcurl does when it is given none."""
+
+    def asked(way):
+        requests = [
+            reflection_pb2.ServerReflectionRequest(list_services=""),
+            reflection_pb2.ServerReflectionRequest(file_containing_symbol="interop.v1.Echo"),
+            reflection_pb2.ServerReflectionRequest(file_containing_symbol="interop.v1.Nobody"),
+        ]
+        stub = reflection_pb2_grpc.ServerReflectionStub(way.channel)
+        answers = stub.ServerReflectionInfo(iter(requests), metadata=way.metadata, timeout=30)
+        return [answer.SerializeToString(deterministic=True) for answer in answers]
+
+    here, there = asked(direct), asked(through)
+    verdict(len(here) == 3 and here == there, "reflection", f"direct {here}, through {there}")
+
+
 def check_concurrency(through):
     def one(number):
         payload = number.to_bytes(4, "big") * 256
@@ -196,6 +241,8 @@ def main():
     check_sizes(direct, through)
     check_compression(direct, through)
     check_unknown_method(direct, through)
+    check_health(direct, through)
+    check_reflection(direct, through)
     check_concurrency(through)
     with open(exchange_file, "w", encoding="ascii") as file:
         file.write(f"{exchange}\n")

@@ -5,6 +5,8 @@ import time
 from concurrent import futures
 
 import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
 
 import echo_pb2
 import echo_pb2_grpc
@@ -41,6 +43,11 @@ def main():
         futures.ThreadPoolExecutor(max_workers=80), compression=grpc.Compression.NoCompression
     )
     echo_pb2_grpc.add_EchoServicer_to_server(Echo(), server)
+    watched = health.HealthServicer()
+    watched.set("interop.v1.Echo", health_pb2.HealthCheckResponse.SERVING)
+    watched.set("interop.v1.Ill", health_pb2.HealthCheckResponse.NOT_SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(watched, server)
+    reflection.enable_server_reflection(("interop.v1.Echo", reflection.SERVICE_NAME), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     with open(sys.argv[1], "w", encoding="ascii") as file:
