@@ -1,59 +1,19 @@
 //! What a security server exports, a stranger verifies: with the file, the anchor and nothing else, when the servers are
 //! gone and their clocks are years behind.
 
-#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
-
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use bytes::Bytes;
-use trave_host::client::Channel;
-use trave_host::stubs::operator::operator_service_client::OperatorServiceClient;
-use trave_proto::clock::Time;
-use trave_proto::identifier::ExchangeId;
 use trave_proto::proof::{
-    CallerContextStory, Completeness, Conclusion, ContentStory, NotProved, Proof, Report, Side, Story, verify,
+    CallerContextStory, Completeness, Conclusion, ContentStory, NotProved, Side, Story,
 };
-use trave_proto::schema::operator::{EraseRequest, ProveRequest};
+use trave_proto::schema::operator::EraseRequest;
 use trave_tests::network::{
-    CLIENT, Instance, LEGAL_BASIS, METHOD, PURPOSE, Plan, Question, SERVICE, START, Script, Server,
+    CLIENT, Instance, LEGAL_BASIS, METHOD, PURPOSE, Plan, Question, SERVICE, Script, export, judge, operator,
+    story,
 };
-
-/// The verifier's clock: five years later.
-const LATER: Time = Time::from_millis(START.as_millis() + 5 * 365 * 86_400_000);
-
-async fn operator(server: &Server) -> OperatorServiceClient<Channel> {
-    let channel = Channel::unix(&server.data().join("operator.sock")).await.unwrap();
-    OperatorServiceClient::new(channel)
-}
-
-/// The proof as the operator exports it.
-async fn export(server: &Server, exchange: ExchangeId, without_content: bool) -> Bytes {
-    let request = ProveRequest {
-        exchange_id: Bytes::copy_from_slice(exchange.as_bytes()),
-        without_content,
-        reader: "Prüferin Muster".into(),
-        reason: "Stichprobe".into(),
-    };
-    let mut pieces = operator(server).await.prove(request).await.unwrap().into_inner();
-    let mut file = Vec::new();
-    while let Some(piece) = pieces.message().await.unwrap() {
-        file.extend_from_slice(&piece.chunk);
-    }
-    file.into()
-}
-
-fn judge(instance: &Instance, file: &Bytes) -> Report {
-    verify(&Proof::parse(file.clone()).unwrap(), &instance.keys.anchor(), Some(LATER))
-}
-
-/// The story of a proof that holds.
-fn story(instance: &Instance, file: &Bytes) -> Story {
-    let report = judge(instance, file);
-    assert_eq!(report.conclusion, Conclusion::Holds, "{:#?}", report.checks);
-    report.story.unwrap()
-}
 
 fn contents(story: &Story) -> Vec<&ContentStory> {
     story.requests.iter().chain(&story.responses).map(|message| &message.content).collect()

@@ -214,6 +214,19 @@ pub struct Open {
 }
 
 impl Open {
+    /// Sends bytes as they are.
+    pub async fn send_raw(&self, bytes: Bytes) {
+        self.sender.as_ref().unwrap().send(Ok(Frame::data(bytes))).await.unwrap();
+    }
+
+    /// Reads messages that were sent one to a frame until so many bytes have come, framing included.
+    pub async fn read(&mut self, bytes: usize) {
+        let mut read = 0;
+        while read < bytes {
+            read += self.next().await.expect("more comes").len();
+        }
+    }
+
     /// Sends one message.
     pub async fn send(&self, message: &[u8]) {
         self.sender.as_ref().unwrap().send(Ok(Frame::data(frame(message)))).await.unwrap();

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at what it did not expect")]
 
 pub mod hostile;
+mod proving;
 mod instance;
 mod process;
 mod server;
@@ -22,9 +23,10 @@ pub use configuration::{ConfigurationKeys, grant};
 pub use instance::{Instance, Plan};
 pub use keys::{Identities, Keys, PASSPHRASE};
 pub use process::{Process, serve_if_told};
+pub use proving::{export, judge, operator, story};
 pub use register::{Ended, Register, RegisterCall, Script};
 pub use server::{Record, Server, reserve};
-pub use told::{exchange_of, happened, manifest_of, summary, told};
+pub use told::{ended_after, exchange_of, happened, manifest_of, manifests, summary, told};
 pub use trust_services::Authorities;
 
 /// The time at which every instance begins: 2026-11-21, 10:00 UTC.

@@ -1,6 +1,7 @@
 //! A register that does as it is told and remembers what it saw: any gRPC method, at the level of bytes.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
@@ -16,6 +17,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
 use tower::BoxError;
+use trave_proto::identifier::ExchangeId;
 
 use super::caller::frame;
 use super::server::reserve;
@@ -45,6 +47,12 @@ pub enum Script {
     Abort,
     /// Sends a message, and breaks off when told to (RST_STREAM).
     AbortWhenTold,
+    /// Answers at once, whatever of the request is still to come, and reads none of it.
+    Early(Vec<(&'static str, String)>),
+    /// Answers with messages of so many bytes, without end, as fast as they are taken.
+    Flood(usize),
+    /// Takes the call, reads nothing until it is told to, and then echoes.
+    DeafUntilTold,
 }
 
 /// How a call ended, as the register saw it.
@@ -66,6 +74,7 @@ pub struct RegisterCall {
     /// All headers, as they came.
     pub headers: HeaderMap,
     body: Mutex<BytesMut>,
+    sent: AtomicU64,
     ended: watch::Sender<Ended>,
 }
 
@@ -75,9 +84,24 @@ impl RegisterCall {
         self.body.lock().unwrap().clone().freeze()
     }
 
+    /// Bytes of a flood that were taken from the register.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
     /// A header as text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The exchange that it belongs to, as the register was told.
+    pub fn exchange(&self) -> ExchangeId {
+        self.header("trave-exchange-id").expect("a register is told the exchange").parse().unwrap()
+    }
+
+    /// How it stands now.
+    pub fn ended_now(&self) -> Ended {
+        *self.ended.borrow()
     }
 
     /// Waits for its end.
@@ -190,7 +214,9 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         let shared = Arc::clone(&shared);
         connections.spawn(async move {
             let service = service_fn(move |request| answer(Arc::clone(&shared), request));
-            let builder = http2::Builder::new(TokioExecutor::new());
+            let mut builder = http2::Builder::new(TokioExecutor::new());
+            // A call that is not read holds up its own stream, and not the connection that it shares.
+            builder.initial_stream_window_size(1 << 20).initial_connection_window_size(64 << 20);
             let _ = builder.serve_connection(TokioIo::new(stream), service).await;
         });
     }
@@ -202,6 +228,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         path: parts.uri.path().to_owned(),
         headers: parts.headers,
         body: Mutex::default(),
+        sent: AtomicU64::default(),
         ended: watch::Sender::new(Ended::No),
     });
     let ending = Ending(Arc::clone(&call));
@@ -253,8 +280,42 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
                 drop(ending);
             });
         }
+        Script::Early(trailers) => {
+            tokio::spawn(async move {
+                let mut map = HeaderMap::new();
+                append(&mut map, trailers);
+                // The request is held unread until the answer is complete.
+                let _body = body;
+                if sender.send(Ok(Frame::trailers(map))).await.is_ok() {
+                    sender.closed().await;
+                    ending.complete();
+                }
+            });
+        }
+        Script::Flood(size) => {
+            tokio::spawn(flood(call, ending, size, sender));
+        }
+        Script::DeafUntilTold => {
+            tokio::spawn(async move {
+                shared.told.notified().await;
+                echo(call, ending, body, sender).await;
+            });
+        }
     }
     Ok(response)
+}
+
+async fn flood(
+    call: Arc<RegisterCall>,
+    ending: Ending,
+    size: usize,
+    sender: mpsc::Sender<Result<Frame<Bytes>, BoxError>>,
+) {
+    let message = frame(&vec![0x5a; size]);
+    while sender.send(Ok(Frame::data(message.clone()))).await.is_ok() {
+        call.sent.fetch_add(message.len() as u64, Ordering::Relaxed);
+    }
+    drop(ending);
 }
 
 async fn echo(

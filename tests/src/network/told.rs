@@ -77,6 +77,24 @@ fn shortened<'a>(records: impl Iterator<Item = &'a Record>) -> Vec<String> {
     lines
 }
 
+/// Messages of the request and of the response that the record of an exchange's end counts, where there is one.
+pub fn ended_after(records: &[Record], exchange: ExchangeId) -> Option<(u64, u64)> {
+    records.iter().find_map(|record| match record.leaf.entry.as_ref()? {
+        Entry::Ended(ended) if ended.exchange_id.as_ref() == exchange.as_bytes() => {
+            Some((ended.requests, ended.responses))
+        }
+        _ => None,
+    })
+}
+
+/// The manifests of one direction of an exchange, in order.
+pub fn manifests(records: &[Record], exchange: ExchangeId, direction: Direction) -> Vec<Manifest> {
+    let of = |manifest: &Manifest| manifest.exchange == exchange && manifest.direction == direction;
+    let mut found: Vec<_> = records.iter().filter_map(manifest_of).filter(of).collect();
+    found.sort_by_key(|manifest| manifest.index);
+    found
+}
+
 /// The exchange that a record is about.
 pub fn exchange_of(record: &Record) -> Option<ExchangeId> {
     match record.leaf.entry.as_ref()? {

@@ -1,0 +1,53 @@
+//! A proof, as the operator exports it and as a stranger judges it years later.
+
+use bytes::Bytes;
+use trave_host::client::Channel;
+use trave_host::stubs::operator::operator_service_client::OperatorServiceClient;
+use trave_proto::clock::Time;
+use trave_proto::identifier::ExchangeId;
+use trave_proto::proof::{Conclusion, Proof, Report, Story, verify};
+use trave_proto::schema::operator::ProveRequest;
+
+use super::START;
+use super::instance::Instance;
+use super::server::Server;
+
+/// The verifier's clock: five years later.
+const LATER: Time = Time::from_millis(START.as_millis() + 5 * 365 * 86_400_000);
+
+/// The operator's own connection to a server.
+pub async fn operator(server: &Server) -> OperatorServiceClient<Channel> {
+    let channel = Channel::unix(&server.data().join("operator.sock")).await.unwrap();
+    OperatorServiceClient::new(channel)
+}
+
+/// The proof as the operator exports it.
+pub async fn export(server: &Server, exchange: ExchangeId, without_content: bool) -> Bytes {
+    let request = ProveRequest {
+        exchange_id: Bytes::copy_from_slice(exchange.as_bytes()),
+        without_content,
+        reader: "Prüferin Muster".into(),
+        reason: "Stichprobe".into(),
+    };
+    let mut pieces = operator(server).await.prove(request).await.unwrap().into_inner();
+    let mut file = Vec::new();
+    while let Some(piece) = pieces.message().await.unwrap() {
+        file.extend_from_slice(&piece.chunk);
+    }
+    file.into()
+}
+
+/// What the verifier says of a proof.
+pub fn judge(instance: &Instance, file: &Bytes) -> Report {
+    verify(&Proof::parse(file.clone()).unwrap(), &instance.keys.anchor(), Some(LATER))
+}
+
+/// The story of a proof that holds.
+///
+/// # Panics
+/// If it does not hold.
+pub fn story(instance: &Instance, file: &Bytes) -> Story {
+    let report = judge(instance, file);
+    assert_eq!(report.conclusion, Conclusion::Holds, "{:#?}", report.checks);
+    report.story.unwrap()
+}
