@@ -107,7 +107,7 @@ impl Committer {
             Command::Erase(exchange, before, done) => {
                 let erased = healthy.and_then(|()| erasure::overwrite(&self.shared, &exchange, before));
                 let failed =
-                    |error: LogError| if error.is_failed_write() { self.poison(error) } else { error };
+                    |error: LogError| if error.is_failed_write() { self.shared.poison(error) } else { error };
                 let _ = done.send(erased.map_err(failed));
             }
         }
@@ -116,13 +116,11 @@ impl Committer {
     /// Makes leaves durable, in this order, and returns the index of the first.
     pub(crate) fn commit(&mut self, group: &[Prepared]) -> Result<u64, LogError> {
         let first = self.shared.catalogue().open.next();
-        let keys: Vec<_> = group.iter().filter_map(|prepared| prepared.content.as_ref()).collect();
-        if !keys.is_empty() {
-            let unsaved = keys.iter().map(|content| &*content.key).filter(|key| !key.is_stored());
+        let slots = group.iter().filter_map(|prepared| prepared.content.as_ref()).map(|content| content.slot);
+        if let Some(last) = slots.max() {
             // Before the contents: a content without its key would look like tampering after a power cut.
-            let syncs = self.shared.keys.store(unsaved).map_err(|error| self.poison(error))?;
-            keys.iter().for_each(|content| content.key.set_stored());
-            Counters::add(&self.shared.counters.syncs, syncs);
+            self.shared.prepare_keys(last + 1)?;
+            self.keeper.prepare_keys();
         }
         self.write(|group_bytes, segment, known| {
             for prepared in group {
@@ -146,7 +144,7 @@ impl Committer {
             .write_all_at(&bytes, *end)
             .map_err(LogError::disk("write", path))
             .and_then(|()| file.sync().map_err(LogError::disk("sync", path)));
-        written.map_err(|error| self.poison(error))?;
+        written.map_err(|error| self.shared.poison(error))?;
         self.segment.end += bytes.len() as u64;
         self.segment.chain = chain;
         Counters::add(&self.shared.counters.groups, 1);
@@ -179,7 +177,7 @@ impl Committer {
             _ => Ok(()),
         });
         // The leaves are durable, but no checkpoint could be signed over them any more.
-        grown.map_err(|error| self.poison(error))?;
+        grown.map_err(|error| self.shared.poison(error))?;
         let mut catalogue = self.shared.catalogue_mut();
         items.iter().for_each(|item| catalogue.open.add(item));
         Ok(())
@@ -195,7 +193,7 @@ impl Committer {
         let longer = *end + here;
         let extended = fill_zeros(&**file, *capacity, longer).and_then(|()| file.sync());
         *capacity = longer;
-        extended.map_err(LogError::disk("extend", path)).map_err(|error| self.poison(error))
+        extended.map_err(LogError::disk("extend", path)).map_err(|error| self.shared.poison(error))
     }
 
     /// Closes the segment and begins the next, which can hold `needed` bytes in one group.
@@ -211,7 +209,7 @@ impl Committer {
             capacity,
             prepared,
         )
-        .map_err(|error| self.poison(error))?;
+        .map_err(|error| self.shared.poison(error))?;
         let path = std::mem::replace(&mut self.segment, next).path;
         let closed = {
             let mut catalogue = self.shared.catalogue_mut();
@@ -248,7 +246,7 @@ impl Committer {
         self.write(|group, _, _| group.checkpoint(note.clone()))?;
         replace(&*self.shared.disk, &self.shared.dir, CHECKPOINT_FILE, &note)
             .map_err(LogError::disk("write", &self.shared.dir.join(CHECKPOINT_FILE)))
-            .map_err(|error| self.poison(error))?;
+            .map_err(|error| self.shared.poison(error))?;
         let signed = SignedCheckpoint { checkpoint, note: note.into(), timestamp: None };
         self.shared.catalogue_mut().checkpoint = Some(signed.clone());
         Ok(signed)
@@ -266,14 +264,6 @@ impl Committer {
             signed.timestamp = Some(token.clone());
         }
         Ok(())
-    }
-
-    /// Stops the log for good: what the disk holds is unknown until it is opened and read again.
-    fn poison(&self, error: LogError) -> LogError {
-        let why: Arc<str> = error.in_full().into();
-        tracing::error!(error = %why, "the message log stops; it must be opened again");
-        let why = self.shared.poisoned.get_or_init(|| why).clone();
-        LogError::Poisoned(why)
     }
 
     /// Ends with an empty group, so that the group before it can never be taken for a torn write.

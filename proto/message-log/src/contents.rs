@@ -1,18 +1,15 @@
 //! Contents of messages, kept encrypted: one random key per exchange, so that overwriting the key makes every copy of them
 //! unreadable.
 
-use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use prost::Message as _;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use ring::rand::{SecureRandom as _, SystemRandom};
 use trave_proto::digest::Digest;
 use trave_proto::schema::message::Envelope;
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroize as _;
 
 use crate::error::LogError;
 use crate::record::CONTENT_PREFIX;
@@ -42,48 +39,30 @@ impl fmt::Debug for ContentParts {
 
 /// An encrypted content, ready for its record.
 pub(crate) struct Sealed {
-    pub(crate) key: Arc<ContentKey>,
+    pub(crate) slot: u64,
     /// Slot, exchange, nonce, ciphertext: the payload of the record.
     pub(crate) payload: Vec<u8>,
 }
 
-/// The key of one exchange's contents. Zeroized when dropped; ring's copy of it is not, and lives no longer.
+/// The key of one exchange's contents. It encrypts in the process that made it alone: what is read from a key file only
+/// decrypts. ring's copy of it is not zeroized, and lives no longer.
 pub(crate) struct ContentKey {
     pub(crate) slot: u64,
-    pub(crate) exchange: [u8; 16],
-    pub(crate) secret: Zeroizing<[u8; 32]>,
+    exchange: [u8; 16],
     cipher: LessSafeKey,
-    /// Counted up, so that no nonce is ever used twice under one key, whatever callers hand in. Keys are not used for
-    /// encryption again after a restart.
+    /// Counted up, so that no nonce is ever used twice under one key, whatever callers hand in.
     nonces: AtomicU64,
-    stored: AtomicBool,
 }
 
 impl ContentKey {
-    /// A key that stands, or will stand, in this slot.
-    pub(crate) fn new(slot: u64, exchange: [u8; 16], secret: Zeroizing<[u8; 32]>) -> Option<Self> {
-        let cipher = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, secret.as_ref()).ok()?);
-        Some(Self {
-            slot,
-            exchange,
-            secret,
-            cipher,
-            nonces: AtomicU64::new(0),
-            stored: AtomicBool::new(false),
-        })
+    /// The key that stands, or will stand, in this slot; none if it has not 32 bytes.
+    pub(crate) fn new(slot: u64, exchange: [u8; 16], secret: &[u8]) -> Option<Self> {
+        let cipher = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, secret).ok()?);
+        Some(Self { slot, exchange, cipher, nonces: AtomicU64::new(0) })
     }
 
-    /// Whether the key is durable in its slot.
-    pub(crate) fn is_stored(&self) -> bool {
-        self.stored.load(Ordering::Relaxed)
-    }
-
-    /// Says that the key is durable in its slot.
-    pub(crate) fn set_stored(&self) {
-        self.stored.store(true, Ordering::Relaxed);
-    }
-
-    fn seal(self: &Arc<Self>, manifest: &[u8], parts: &ContentParts) -> Result<Sealed, LogError> {
+    /// Encrypts a content under this key.
+    pub(crate) fn seal(&self, manifest: &[u8], parts: &ContentParts) -> Result<Sealed, LogError> {
         let mut nonce = [0; 12];
         nonce[4..].copy_from_slice(&self.nonces.fetch_add(1, Ordering::Relaxed).to_be_bytes());
         let envelope = Envelope {
@@ -110,7 +89,7 @@ impl ContentKey {
             )
             .map_err(|_| full)?;
         payload.extend_from_slice(tag.as_ref());
-        Ok(Sealed { key: self.clone(), payload })
+        Ok(Sealed { slot: self.slot, payload })
     }
 
     /// Decrypts the payload of a content record; none if it was not encrypted by this key for this manifest.
@@ -138,72 +117,4 @@ impl ContentKey {
 /// What the ciphertext is bound to: this exchange and this manifest.
 fn associated(exchange: &[u8; 16], manifest: &[u8]) -> Vec<u8> {
     [&b"trave stored content v1\n"[..], exchange, Digest::of(manifest).as_ref()].concat()
-}
-
-/// The keys of the exchanges that are under way, so that the messages of one share a key.
-#[derive(Debug)]
-pub(crate) struct KeyRing {
-    next_slot: AtomicU64,
-    random: SystemRandom,
-    recent: Mutex<Recent>,
-}
-
-#[derive(Default)]
-struct Recent {
-    keys: HashMap<[u8; 16], Arc<ContentKey>>,
-    order: VecDeque<[u8; 16]>,
-}
-
-impl fmt::Debug for Recent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Recent({} keys)", self.keys.len())
-    }
-}
-
-/// Most keys held in memory. An exchange that outlives this many others gets a second key: erasing follows the slots
-/// that its records name.
-const MAX_RECENT: usize = 16_384;
-
-impl KeyRing {
-    /// Keys get slots from `next_slot` on.
-    pub(crate) fn new(next_slot: u64) -> Self {
-        Self { next_slot: AtomicU64::new(next_slot), random: SystemRandom::new(), recent: Mutex::default() }
-    }
-
-    /// Encrypts a content under the key of its exchange.
-    pub(crate) fn seal(
-        &self,
-        exchange: [u8; 16],
-        manifest: &[u8],
-        parts: &ContentParts,
-    ) -> Result<Sealed, LogError> {
-        self.key(exchange)?.seal(manifest, parts)
-    }
-
-    fn key(&self, exchange: [u8; 16]) -> Result<Arc<ContentKey>, LogError> {
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(key) = recent.keys.get(&exchange) {
-            return Ok(key.clone());
-        }
-        let mut secret = Zeroizing::new([0; 32]);
-        let random = LogError::Refused("the system gives no random numbers");
-        self.random.fill(secret.as_mut()).map_err(|_| random.clone())?;
-        let slot = self.next_slot.fetch_add(1, Ordering::Relaxed);
-        let key = Arc::new(ContentKey::new(slot, exchange, secret).ok_or(random)?);
-        if recent.order.len() >= MAX_RECENT
-            && let Some(oldest) = recent.order.pop_front()
-        {
-            recent.keys.remove(&oldest);
-        }
-        recent.order.push_back(exchange);
-        recent.keys.insert(exchange, key.clone());
-        Ok(key)
-    }
-
-    /// Forgets the key of an exchange, so that nothing more is encrypted under it.
-    pub(crate) fn forget(&self, exchange: &[u8; 16]) {
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.keys.remove(exchange);
-        recent.order.retain(|known| known != exchange);
-    }
 }

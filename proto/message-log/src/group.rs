@@ -63,7 +63,7 @@ impl Group {
         }
         let (mut place, mut slot) = (Vec::new(), None);
         if let Some(content) = &prepared.content {
-            let key_slot = content.key.slot;
+            let key_slot = content.slot;
             let offset = self.record(Kind::Content, &[&content.payload]);
             self.items.push(Item::Content(key_slot));
             let length = u32::try_from(content.payload.len()).unwrap_or(u32::MAX);

@@ -1,5 +1,5 @@
 //! What is done behind the committer's back, so that no exchange waits for it: writing the index of a closed segment,
-//! preparing the next segment's file, and looking how much space is left.
+//! preparing the next segment's file and the next keys of contents, and looking how much space is left.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -30,11 +30,16 @@ pub(crate) struct Keeper {
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
     spare: Arc<Mutex<Option<(PathBuf, u64)>>>,
+    shared: Arc<Shared>,
+    /// Up to which slot keys were asked for.
+    asked: u64,
 }
 
 enum Job {
     Closed(Arc<Closed>, Arc<MemoryIndex>, Digest),
     Spare,
+    /// Make the keys of the slots before this one durable.
+    Keys(u64),
 }
 
 impl Keeper {
@@ -43,11 +48,11 @@ impl Keeper {
         look_at_space(&shared, reserve);
         let (jobs, todo) = channel();
         let spare = Arc::new(Mutex::new(None));
-        let made = spare.clone();
+        let (made, of) = (spare.clone(), shared.clone());
         let thread = std::thread::Builder::new().name("log-keeper".into()).spawn(move || {
-            work(&shared, (segment_size, reserve), &todo, &made);
+            work(&of, (segment_size, reserve), &todo, &made);
         })?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread), spare })
+        Ok(Self { jobs: Some(jobs), thread: Some(thread), spare, shared, asked: 0 })
     }
 
     /// A prepared file for a segment of `capacity` bytes, if there is one.
@@ -59,6 +64,16 @@ impl Keeper {
     /// Has a spare file made, if there is none.
     pub(crate) fn prepare_spare(&self) {
         self.send(Job::Spare);
+    }
+
+    /// Has the next keys of contents made durable, if fewer than a block are ready.
+    pub(crate) fn prepare_keys(&mut self) {
+        // Once for each block: what is asked for is done, or the log has stopped.
+        if let Some(due) = self.shared.key_ring.due().filter(|_| self.shared.key_ring.durable() >= self.asked)
+        {
+            self.asked = due;
+            self.send(Job::Keys(due));
+        }
     }
 
     /// Has the index of a closed segment written. `chain` is the value of its last marker.
@@ -104,6 +119,11 @@ fn work(
         let Some(job) = job else { continue };
         match job {
             Job::Closed(segment, index, chain) => keep_index(shared, &segment, &index, chain),
+            Job::Keys(to) => {
+                if let Err(error) = shared.prepare_keys(to) {
+                    tracing::warn!(error = %error.in_full(), "no keys could be prepared");
+                }
+            }
             Job::Spare => {
                 let missing = spare.lock().unwrap_or_else(PoisonError::into_inner).is_none();
                 if missing && has_room(shared, segment_size.saturating_add(reserve)) {

@@ -1,8 +1,11 @@
 //! The files that hold the keys of contents, apart from the log: overwriting 64 bytes here makes a content unreadable
 //! wherever a copy of it lies.
 //!
-//! Key files (`keys/keys-<n>.bin`, open to the owner alone) hold fixed slots of 64 bytes: state (4), CRC-32 (4), exchange
-//! (16), key (32), zeros (8). A slot number is never used twice.
+//! Key files (`keys/keys-<n>.bin`, open to the owner alone) hold 4,096 fixed slots of 64 bytes: state (4), CRC-32 (4) of
+//! what follows but for the last 8, exchange (16), key (32), zeros (8). The state is the version of a slot. *Prepared* (3):
+//! a key that was made before anybody needed it; the exchange is zeros, and whether the key was ever used only the log
+//! knows, whose records name their slots. *Live* (1): a key that was written together with its exchange, as was done before
+//! keys were prepared; it is read as ever. *Erased* (2): overwritten. All zeros: nothing yet.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -17,9 +20,13 @@ use crate::disk::{Disk, DiskFile, fill_zeros};
 use crate::error::LogError;
 
 const SLOT: usize = 64;
-const SLOTS_PER_FILE: u64 = 4_096;
+/// Slots in a key file.
+pub(crate) const SLOTS_PER_FILE: u64 = 4_096;
+/// Bytes of a key.
+pub(crate) const SECRET: usize = 32;
 const LIVE: u32 = 1;
 const ERASED: u32 = 2;
+const PREPARED: u32 = 3;
 
 /// What a key slot holds.
 pub(crate) enum SlotState {
@@ -31,7 +38,7 @@ pub(crate) enum SlotState {
     Missing(String),
 }
 
-/// The key files. Written by the committer alone.
+/// The key files.
 #[derive(Debug)]
 pub(crate) struct KeyFiles {
     disk: Arc<dyn Disk>,
@@ -44,32 +51,49 @@ impl KeyFiles {
         Self { disk: disk.clone(), dir: dir.to_owned() }
     }
 
-    /// The first slot that was never used. Writes the last file's bytes again and makes them durable: after a failed
-    /// sync of an earlier process, the system may show bytes that the disk does not have.
-    pub(crate) fn recover(&self) -> Result<u64, LogError> {
+    /// The slot behind the last that holds anything. Nothing is known of what it holds: a process that failed may have
+    /// left there what is not on the disk.
+    pub(crate) fn end(&self) -> Result<u64, LogError> {
         let names = self.disk.list(&self.dir).map_err(LogError::disk("list", &self.dir))?;
+        // What the system shows may not be on the disk, if an earlier process died between making a file and this.
         self.disk.sync_dir(&self.dir).map_err(LogError::disk("sync", &self.dir))?;
         let Some(last) = names.iter().filter_map(|name| file_number(name)).max() else { return Ok(0) };
-        let (file, path) = self.file(last)?;
+        let path = self.path(last);
+        let file = self.disk.open(&path).map_err(LogError::disk("open", &path))?;
         let len = file.len().map_err(LogError::disk("read", &path))?.min(SLOTS_PER_FILE * SLOT as u64);
         let mut bytes = Zeroizing::new(vec![0; usize::try_from(len).unwrap_or(0)]);
         file.read_exact_at(&mut bytes, 0).map_err(LogError::disk("read", &path))?;
         let used = bytes.chunks(SLOT).rposition(|slot| *slot != [0; SLOT][..]).map_or(0, |at| at + 1);
-        let rewritten = bytes.len().min(used * SLOT);
-        file.write_all_at(&bytes[..rewritten], 0).map_err(LogError::disk("write", &path))?;
-        file.sync().map_err(LogError::disk("sync", &path))?;
         Ok(last * SLOTS_PER_FILE + used as u64)
     }
 
-    /// Writes keys into their slots and makes them durable. Returns how often it synced.
-    pub(crate) fn store<'a>(&self, keys: impl Iterator<Item = &'a ContentKey>) -> Result<u64, LogError> {
-        let mut written = HashMap::new();
-        for key in keys {
-            let (file, path) = self.slot_file(key.slot, &mut written)?;
-            file.write_all_at(slot_bytes(key).as_ref(), place(key.slot))
-                .map_err(LogError::disk("write", &path))?;
+    /// Writes keys into the slots from `first` on, whatever stood there, and makes them durable with one sync. All of them
+    /// stand in one file.
+    pub(crate) fn write(&self, first: u64, secrets: &[[u8; SECRET]]) -> Result<(), LogError> {
+        let mut bytes = Zeroizing::new(vec![0; secrets.len() * SLOT]);
+        for (slot, secret) in bytes.chunks_mut(SLOT).zip(secrets) {
+            slot[..4].copy_from_slice(&PREPARED.to_le_bytes());
+            slot[24..56].copy_from_slice(secret);
+            let crc = crc32fast::hash(&slot[8..56]);
+            slot[4..8].copy_from_slice(&crc.to_le_bytes());
         }
-        sync_all(&written)
+        let number = first / SLOTS_PER_FILE;
+        let path = self.path(number);
+        let (file, made) = match self.existing(number)? {
+            Some(file) => (file, false),
+            None => (self.disk.create(&path).map_err(LogError::disk("create", &path))?, true),
+        };
+        let len = file.len().map_err(LogError::disk("read", &path))?;
+        // Whole from the beginning, so that later blocks change no metadata of the file.
+        let full = SLOTS_PER_FILE * SLOT as u64;
+        fill_zeros(&*file, len, full)
+            .and_then(|()| file.write_all_at(&bytes, place(first)))
+            .map_err(LogError::disk("write", &path))?;
+        file.sync().map_err(LogError::disk("sync", &path))?;
+        if made {
+            self.disk.sync_dir(&self.dir).map_err(LogError::disk("sync", &self.dir))?;
+        }
+        Ok(())
     }
 
     /// Overwrites slots and makes that durable. A slot whose file is gone holds no key; a file that does not open may well
@@ -89,7 +113,7 @@ impl KeyFiles {
             bytes[..4].copy_from_slice(&ERASED.to_le_bytes());
             file.write_all_at(&bytes, place(slot)).map_err(LogError::disk("write", path))?;
         }
-        sync_all(&written).map(|_| ())
+        sync_all(&written)
     }
 
     /// Whether the key in this slot was overwritten.
@@ -104,14 +128,16 @@ impl KeyFiles {
             return Ok(SlotState::Missing(format!("the key file {} is missing", path.display())));
         };
         let [s0, s1, s2, s3, c0, c1, c2, c3, ..] = *bytes;
-        Ok(match u32::from_le_bytes([s0, s1, s2, s3]) {
+        let state = u32::from_le_bytes([s0, s1, s2, s3]);
+        // Whose a prepared key is says the content: it decrypts for its own exchange alone.
+        let holder = if state == PREPARED { &[0; 16] } else { exchange };
+        Ok(match state {
             ERASED => SlotState::Erased,
-            LIVE if u32::from_le_bytes([c0, c1, c2, c3]) == crc32fast::hash(&bytes[8..56])
-                && bytes[8..24] == exchange[..] =>
+            LIVE | PREPARED
+                if u32::from_le_bytes([c0, c1, c2, c3]) == crc32fast::hash(&bytes[8..56])
+                    && bytes[8..24] == holder[..] =>
             {
-                let mut secret = Zeroizing::new([0; 32]);
-                secret.copy_from_slice(&bytes[24..56]);
-                ContentKey::new(slot, *exchange, secret).map_or_else(
+                ContentKey::new(slot, *exchange, &bytes[24..56]).map_or_else(
                     || SlotState::Missing("the key is not a key".into()),
                     |key| SlotState::Live(Box::new(key)),
                 )
@@ -145,37 +171,6 @@ impl KeyFiles {
             Err(error) => Err(LogError::disk("open", &path)(error)),
         }
     }
-
-    fn slot_file(
-        &self,
-        slot: u64,
-        open: &mut HashMap<u64, (Arc<dyn DiskFile>, PathBuf)>,
-    ) -> Result<(Arc<dyn DiskFile>, PathBuf), LogError> {
-        let number = slot / SLOTS_PER_FILE;
-        if let Some(known) = open.get(&number) {
-            return Ok(known.clone());
-        }
-        let found = self.file(number)?;
-        open.insert(number, found.clone());
-        Ok(found)
-    }
-
-    /// Opens a key file, or makes it: preallocated, and durable with its directory entry.
-    fn file(&self, number: u64) -> Result<(Arc<dyn DiskFile>, PathBuf), LogError> {
-        let path = self.path(number);
-        let full = SLOTS_PER_FILE * SLOT as u64;
-        let file = match self.existing(number)? {
-            Some(file) => file,
-            None => self.disk.create(&path).map_err(LogError::disk("create", &path))?,
-        };
-        let len = file.len().map_err(LogError::disk("read", &path))?;
-        if len < full {
-            fill_zeros(&*file, len, full).map_err(LogError::disk("write", &path))?;
-            file.sync().map_err(LogError::disk("sync", &path))?;
-            self.disk.sync_dir(&self.dir).map_err(LogError::disk("sync", &self.dir))?;
-        }
-        Ok((file, path))
-    }
 }
 
 fn file_number(name: &str) -> Option<u64> {
@@ -186,20 +181,6 @@ const fn place(slot: u64) -> u64 {
     slot % SLOTS_PER_FILE * SLOT as u64
 }
 
-fn sync_all(files: &HashMap<u64, (Arc<dyn DiskFile>, PathBuf)>) -> Result<u64, LogError> {
-    for (file, path) in files.values() {
-        file.sync().map_err(LogError::disk("sync", path))?;
-    }
-    Ok(files.len() as u64)
-}
-
-/// A slot as it is written.
-fn slot_bytes(key: &ContentKey) -> Zeroizing<[u8; SLOT]> {
-    let mut bytes = Zeroizing::new([0; SLOT]);
-    bytes[..4].copy_from_slice(&LIVE.to_le_bytes());
-    bytes[8..24].copy_from_slice(&key.exchange);
-    bytes[24..56].copy_from_slice(key.secret.as_ref());
-    let crc = crc32fast::hash(&bytes[8..56]);
-    bytes[4..8].copy_from_slice(&crc.to_le_bytes());
-    bytes
+fn sync_all(files: &HashMap<u64, (Arc<dyn DiskFile>, PathBuf)>) -> Result<(), LogError> {
+    files.values().try_for_each(|(file, path)| file.sync().map_err(LogError::disk("sync", path)))
 }

@@ -26,6 +26,7 @@ mod open_segment;
 mod scan;
 mod index;
 mod tree;
+mod key_ring;
 mod keys;
 mod segment;
 mod entry;

@@ -25,6 +25,7 @@ use crate::entry::{Entry, kind};
 use crate::erasure;
 use crate::error::LogError;
 use crate::keeper::Keeper;
+use crate::keys::SLOTS_PER_FILE;
 use crate::pending::Pending;
 use crate::prepare::{check_size, prepare, started};
 use crate::recovery::{self, Opened};
@@ -91,14 +92,24 @@ impl Log {
         Self::open_on(Arc::new(RealDisk), options)
     }
 
+    /// Opens the log on this disk.
     pub(crate) fn open_on(disk: Arc<dyn Disk>, options: Options) -> Result<(Self, Recovered), LogError> {
+        Self::open_with(disk, options, SLOTS_PER_FILE)
+    }
+
+    /// Opens the log on this disk; `key_block` keys are made durable at a time.
+    pub(crate) fn open_with(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        key_block: u64,
+    ) -> Result<(Self, Recovered), LogError> {
         let dir = options.dir.clone();
         disk.create_dir(&dir).map_err(LogError::disk("create", &dir))?;
         let lock_path = dir.join("lock");
         let lock = disk.lock(&lock_path).map_err(LogError::disk("lock", &lock_path))?;
         let lock = lock.ok_or(LogError::Locked { path: lock_path })?;
         let Opened { shared, segment, mut recovered } =
-            recovery::open(&disk, &dir, &options.signer.verifier(), options.segment_size)?;
+            recovery::open(&disk, &dir, &options.signer.verifier(), (options.segment_size, key_block))?;
         erasure::redo(&shared, &mut recovered)?;
         let thread = LogError::disk("start a thread for", &dir);
         let keeper = Keeper::start(shared.clone(), options.segment_size, options.reserve).map_err(thread)?;

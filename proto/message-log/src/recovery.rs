@@ -8,12 +8,12 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use trave_proto::checkpoint::NoteVerifier;
 use trave_proto::digest::Digest;
 
-use crate::contents::KeyRing;
 use crate::continuity;
 use crate::disk::{Disk, DiskFile, fill_zeros};
 use crate::error::LogError;
 use crate::index::MemoryIndex;
 use crate::index::file::{self, IndexFile};
+use crate::key_ring::KeyRing;
 use crate::keys::KeyFiles;
 use crate::open_segment::{self, OpenSegment};
 use crate::scan::{Extent, Tail, read_closed, read_last};
@@ -33,7 +33,7 @@ pub(crate) fn open(
     disk: &Arc<dyn Disk>,
     dir: &Path,
     key: &NoteVerifier,
-    segment_size: u64,
+    (segment_size, key_block): (u64, u64),
 ) -> Result<Opened, LogError> {
     // All of them before the log's directory is synced: without its entry, what is synced in one of them is lost.
     for made in [SEGMENTS_DIR, KEYS_DIR, TREE_DIR].map(|name| dir.join(name)) {
@@ -47,15 +47,36 @@ pub(crate) fn open(
     let keys = KeyFiles::new(disk, &dir.join(KEYS_DIR));
     let found = Found::read((disk, &keys), dir, key, segment_size, &mut recovered)?;
     recovered.records = found.open.next();
-    let next_slot = keys.recover()?.max(found.open.next_slot);
+    let (next_slot, left) = slots(&keys, found.open.next_slot, &mut recovered)?;
     let tree = load_tree(disk, dir, &found, &mut recovered)?;
     let Found { closed, segment, open, unwritten } = found;
     let catalogue = Catalogue { closed, open_path: segment.path.clone(), open, checkpoint: None };
-    let keys = (keys, KeyRing::new(next_slot));
+    let keys = (keys, KeyRing::new(next_slot, key_block));
     let shared = Arc::new(Shared::new(disk.clone(), dir.to_owned(), tree, keys, catalogue));
     recovered.tree_rebuilt |= continuity::check(&shared, key)?;
     write_indexes(&shared, unwritten)?;
+    // Last: nothing is overwritten before the log is known to be whole.
+    shared.prepare_keys(left)?;
     Ok(Opened { shared, segment, recovered })
+}
+
+/// Most key slots that a process leaves behind the last one that the log names: those that it had prepared, and those of
+/// exchanges that never came to be logged.
+const MAX_LEFT: u64 = 65_536;
+
+/// The slot with which this process begins, and the end of those that earlier ones left: their keys are in no record, but
+/// may have encrypted what was cut. They are overwritten before anything else is encrypted. More than a process leaves are
+/// kept: then it is segments that are missing, and whoever finds them needs the keys.
+fn slots(keys: &KeyFiles, named: u64, recovered: &mut Recovered) -> Result<(u64, u64), LogError> {
+    let end = keys.end()?;
+    if end.saturating_sub(named) <= MAX_LEFT {
+        return Ok((named, end));
+    }
+    recovered.warnings.push(format!(
+        "{} keys of contents follow the last that a record names; they are kept: are segments missing?",
+        end - named
+    ));
+    Ok((end, end))
 }
 
 /// Writes the indexes that were made again: after the tree, because a segment that has an index file is not read again for

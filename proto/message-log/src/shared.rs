@@ -9,10 +9,10 @@ use bytes::Bytes;
 use trave_proto::checkpoint::Checkpoint;
 use trave_proto::digest::Digest;
 
-use crate::contents::KeyRing;
 use crate::disk::Disk;
 use crate::error::LogError;
 use crate::index::{Index, MemoryIndex};
+use crate::key_ring::KeyRing;
 use crate::keys::KeyFiles;
 use crate::segment::LeafEntry;
 use crate::tree::Tree;
@@ -66,7 +66,7 @@ impl Counters {
         self.records.load(Ordering::Relaxed)
     }
 
-    /// Calls of fdatasync for groups and keys.
+    /// Calls of fdatasync for groups and for blocks of keys.
     pub fn syncs(&self) -> u64 {
         self.syncs.load(Ordering::Relaxed)
     }
@@ -200,6 +200,24 @@ impl Shared {
             Some(why) => Err(LogError::Poisoned(why.clone())),
             None => Ok(()),
         }
+    }
+
+    /// Stops the log for good: what the disk holds is unknown until it is opened and read again.
+    pub(crate) fn poison(&self, error: LogError) -> LogError {
+        let why: Arc<str> = error.in_full().into();
+        tracing::error!(error = %why, "the message log stops; it must be opened again");
+        LogError::Poisoned(self.poisoned.get_or_init(|| why).clone())
+    }
+
+    /// Makes the keys of all slots before `to` durable, where they are not. A failure stops the log: the keys may be taken
+    /// already, and a sync is never tried twice.
+    pub(crate) fn prepare_keys(&self, to: u64) -> Result<(), LogError> {
+        self.key_ring.prepare(to, |first, secrets| {
+            self.healthy()?;
+            self.keys.write(first, secrets).map_err(|error| self.poison(error))?;
+            Counters::add(&self.counters.syncs, 1);
+            Ok(())
+        })
     }
 
     /// The root over the first `size` leaves, proved against that over all. If the kept tree is damaged, it is made again.

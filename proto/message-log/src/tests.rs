@@ -4,5 +4,6 @@ mod support;
 mod round_trip;
 mod power;
 mod faults;
+mod keys;
 mod damage;
 mod erasure;

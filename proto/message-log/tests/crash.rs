@@ -1,9 +1,11 @@
-//! A process that is killed while it writes has lost nothing of what it said was durable.
+//! A process that is killed while it writes has lost nothing of what it said was durable, and the next one gives none of
+//! its keys to anybody.
 //!
 //! `TRAVE_CRASH_ROUNDS` sets how often (20 unless set).
 
 #![expect(clippy::unwrap_used, reason = "a test: whatever goes wrong here must end it")]
 
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -108,10 +110,17 @@ fn killed_at_any_moment_nothing_said_is_lost() {
     let rounds =
         std::env::var("TRAVE_CRASH_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(20);
     let dir = tempfile::tempdir().unwrap();
-    let (mut said, mut first) = (Vec::new(), 0);
+    let (mut said, mut first, mut seen) = (Vec::new(), 0, HashSet::new());
     for round in 0..rounds {
         let lines = run_and_kill(dir.path(), first, Duration::from_millis(30 + round * 37 % 120));
+        // Also what was written and not acknowledged.
+        holders(dir.path());
+        seen.extend(keys(dir.path()).into_values());
         let log = open(dir.path());
+        let named = holders(dir.path()).keys().max().map_or(0, |last| last + 1);
+        for (slot, key) in keys(dir.path()).range(named..) {
+            assert!(!seen.contains(key), "round {round}: slot {slot} kept its key, and no record names it");
+        }
         for line in lines {
             let words: Vec<_> = line.split(' ').collect();
             match words[..] {
@@ -134,7 +143,51 @@ fn killed_at_any_moment_nothing_said_is_lost() {
     let report = open(dir.path()).check();
     assert_eq!(report.problems, Vec::<String>::new());
     assert!(report.records >= said.len() as u64 && said.len() as u64 > rounds, "{} records", said.len());
+    let (holders, keys) = (holders(dir.path()), keys(dir.path()));
+    let used: HashSet<_> = holders.keys().map(|slot| keys[slot]).collect();
+    assert_eq!(used.len(), holders.len(), "two slots with one key");
+    println!("{rounds} kills, {} keys used of {}", used.len(), seen.len());
     println!("{rounds} kills, {} records acknowledged, {} in the log, none lost", said.len(), report.records);
+}
+
+/// The key slots that content records name, each with its exchange: read as the format says, from all segment files.
+fn holders(dir: &Path) -> HashMap<u64, [u8; 16]> {
+    let mut holders = HashMap::new();
+    for bytes in files(&dir.join("segments"), ".log").into_values() {
+        let mut at = 512;
+        // Length (4), kind (1); then the payload, after a header of 12 bytes. A content (3) begins with slot and exchange.
+        while bytes.len() >= at + 36 && bytes[at + 4] != 0 {
+            if bytes[at + 4] == 3 {
+                let slot = u64::from_le_bytes(bytes[at + 12..at + 20].try_into().unwrap());
+                let exchange = bytes[at + 20..at + 36].try_into().unwrap();
+                assert_eq!(
+                    *holders.entry(slot).or_insert(exchange),
+                    exchange,
+                    "slot {slot} has two exchanges"
+                );
+            }
+            at += 12 + u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+        }
+    }
+    holders
+}
+
+/// The keys in the key files, by slot.
+fn keys(dir: &Path) -> BTreeMap<u64, [u8; 32]> {
+    let files = files(&dir.join("keys"), ".bin").into_values();
+    let slots = files.flat_map(|bytes| bytes.chunks(64).map(<[u8]>::to_vec).collect::<Vec<_>>()).enumerate();
+    let keys = slots.filter(|(_, slot)| slot[0] != 0);
+    keys.map(|(slot, bytes)| (slot as u64, bytes[24..56].try_into().unwrap())).collect()
+}
+
+/// The files in a directory whose names end so, in the order of their names.
+fn files(dir: &Path, end: &str) -> BTreeMap<String, Vec<u8>> {
+    let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
+    let files = files.map(|entry| (entry.file_name().into_string().unwrap(), entry.path()));
+    files
+        .filter(|(name, _)| name.ends_with(end))
+        .map(|(name, path)| (name, std::fs::read(path).unwrap()))
+        .collect()
 }
 
 /// Runs a child for a while and kills it; the lines that it printed.

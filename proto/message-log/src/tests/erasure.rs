@@ -54,6 +54,8 @@ fn an_interrupted_erasure_is_done_again() {
         let (log, _) = Log::open_on(Arc::new(disk.clone()), options(Path::new("/log"))).unwrap();
         append_each(&log, 0..2);
         let (ciphertext, key) = ciphertext_and_key(&log, 1);
+        prepared(&log);
+        quiet(&disk);
         disk.fail_after(after, Fault::PowerCut);
         let interrupted = block_on(log.erase(exchange(1), "operator", "request")).is_err();
         assert_eq!(interrupted, after <= 6, "act (2), key (2), bytes (2)");
@@ -171,6 +173,7 @@ fn erasing_a_long_exchange_takes_few_open_files() {
     for _ in 0..100 {
         block_on(log.append(message(1), ()).unwrap()).unwrap();
     }
+    prepared(&log);
     quiet(&disk);
     disk.limit_open_files(4);
     assert_eq!(block_on(log.erase(exchange(1), "operator", "request")).unwrap(), 100);
@@ -223,6 +226,7 @@ fn a_content_that_a_power_cut_left_half_overwritten_keeps_no_log_from_opening() 
         // Message 0 is in a closed segment, message 2 in the last, with groups after it. Operations: act, key, bytes.
         let number = if seed % 2 == 0 { 0 } else { 2 };
         let stored = log.exchange(exchange(number)).unwrap()[0].attachment.content.unwrap();
+        prepared(&log);
         quiet(&disk);
         disk.fail_after(6, Fault::PowerCut);
         assert!(block_on(log.erase(exchange(number), "operator", "request")).is_err());

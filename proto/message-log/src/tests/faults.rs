@@ -11,7 +11,7 @@ use crate::{ContentState, Log, LogError, Options};
 
 fn open(disk: &SimulatedDisk) -> Result<Log, LogError> {
     let options = Options { segment_size: 6 << 10, ..options(Path::new("/log")) };
-    Ok(Log::open_on(Arc::new(disk.clone()), options)?.0)
+    Ok(Log::open_with(Arc::new(disk.clone()), options, 8)?.0)
 }
 
 /// Opens a log and works: messages over several segments, a checkpoint, an erasure. Returns what was acknowledged.
@@ -79,6 +79,8 @@ fn a_failed_write_ends_the_log_for_good() {
     let disk = SimulatedDisk::new();
     let log = open(&disk).unwrap();
     append_each(&log, 0..3);
+    prepared(&log);
+    quiet(&disk);
     disk.fail_after(1, Fault::Failed);
     let refused = block_on(log.append(message(3), ()).unwrap()).unwrap_err();
     assert!(matches!(&refused, LogError::Poisoned(why) if why.contains("made to fail")), "{refused}");

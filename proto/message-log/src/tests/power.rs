@@ -1,10 +1,11 @@
-//! Power cuts at any operation: nothing acknowledged is missing, no checkpoint is contradicted, and the log opens again by
-//! itself.
+//! Power cuts at any operation: nothing acknowledged is missing, no checkpoint is contradicted, no key serves two
+//! exchanges, and the log opens again by itself.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::keys::Thief;
 use super::support::*;
 use crate::disk::simulated::{Dice, Fault, SimulatedDisk};
 use crate::{ContentState, Log, Options, SignedCheckpoint};
@@ -23,7 +24,7 @@ struct Promised {
 
 fn open(disk: &SimulatedDisk) -> Result<Log, crate::LogError> {
     let options = Options { segment_size: 6 << 10, ..options(Path::new("/log")) };
-    Ok(Log::open_on(Arc::new(disk.clone()), options)?.0)
+    Ok(Log::open_with(Arc::new(disk.clone()), options, 8)?.0)
 }
 
 /// A message; the content of every fifth spans many sectors, so that it can be overwritten in part.
@@ -50,6 +51,8 @@ fn work(log: &Log, dice: &mut Dice, promised: &mut Promised) -> Result<(), crate
                 let count = u32::try_from(1 + dice.below(6)).unwrap();
                 let numbers = promised.next..promised.next + count;
                 promised.next = numbers.end;
+                // Every third exchange has two messages, under one key.
+                let numbers = numbers.flat_map(|number| [number].repeat(1 + usize::from(number % 3 == 0)));
                 let pending: Vec<_> =
                     numbers.map(|number| log.append(sized(number), number)).collect::<Result<_, _>>()?;
                 let answers: Vec<_> = pending.into_iter().map(block_on).collect();
@@ -86,9 +89,9 @@ fn verify(log: &Log, promised: &Promised, why: &str) {
 #[test]
 fn power_cuts_lose_nothing_that_was_promised() {
     let seeds = std::env::var("TRAVE_POWER_CUTS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(60);
-    let mut cuts_at_opening = 0;
+    let (mut cuts_at_opening, mut counts) = (0, (0, 0));
     for seed in 0..seeds {
-        let mut dice = Dice(seed);
+        let (mut dice, mut thief, dir) = (Dice(seed), Thief::default(), Path::new("/log"));
         let (mut disk, mut promised) = (SimulatedDisk::new(), Promised::default());
         for round in 0..4 {
             let why = format!("seed {seed}, round {round}");
@@ -101,14 +104,19 @@ fn power_cuts_lose_nothing_that_was_promised() {
                 }
                 Err(_) => cuts_at_opening += 1,
             }
+            thief.look(&disk, dir, &why);
             disk = disk.cut_power(&mut dice);
             let log = open(&disk).unwrap_or_else(|error| panic!("{why}: {}", error.in_full()));
+            thief.look_at_opened(&disk, dir, &why);
             verify(&log, &promised, &why);
             // The system goes on after the check, and the power goes again.
             drop(log);
             disk = disk.cut_power(&mut dice);
         }
+        counts = (counts.0 + thief.counts().0, counts.1 + thief.counts().1);
     }
+    println!("{seeds} seeds: {} keys used of {} that stood on the disk, none twice", counts.0, counts.1);
+    assert!(counts.0 as u64 > seeds * 20, "{counts:?}: too little was encrypted");
     assert!(cuts_at_opening > 0, "some cuts must fall into opening");
 }
 

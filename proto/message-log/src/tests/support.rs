@@ -122,6 +122,15 @@ pub(super) fn ciphertext_and_key(log: &Log, number: u32) -> (Vec<u8>, Vec<u8>) {
 pub(super) fn quiet(disk: &SimulatedDisk) {
     let mut before = None;
     while before.replace(disk.operations()) != Some(disk.operations()) {
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+/// Waits until as many keys are ready as should be.
+pub(super) fn prepared(log: &Log) {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while log.shared().key_ring.due().is_some() {
+        assert!(std::time::Instant::now() < end, "no keys were prepared in 20 s");
+        std::thread::sleep(std::time::Duration::from_millis(1));
     }
 }
