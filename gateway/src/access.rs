@@ -1,5 +1,7 @@
 //! Who may call what for which purpose: grants, deny by default. A yes is an object that names the grant that gave it.
 
+mod endpoint;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -11,6 +13,8 @@ use trave_proto::fault::{Fault, Reason, Side};
 use trave_proto::identifier::{Method, ServiceId, SubsystemId};
 use trave_proto::message::Code;
 use trave_proto::schema::log::{GrantChange, Leaf, leaf::Entry};
+
+pub(crate) use endpoint::Endpoint;
 
 /// Why a grant cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +43,7 @@ pub struct Grant {
     pub client: SubsystemId,
     /// What may be called.
     pub service: ServiceId,
-    /// `/package.Service/Method`, `/package.Service/*` or `/*`.
+    /// `/package.Service/Method`, `/package.Service/*` or `/*`; of HTTP `METHOD /path/*/**` or `/*`.
     pub method: String,
     /// For which purposes; at least one.
     pub purposes: Vec<Code>,
@@ -64,10 +68,14 @@ impl Grant {
         }))
     }
 
-    fn allows(&self, topic: &Topic) -> bool {
-        self.client == topic.client
+    fn allows(&self, topic: &Topic, endpoint: Option<&Endpoint>) -> bool {
+        let what = match (&topic.method, endpoint) {
+            (Some(method), None) => method.matches(&self.method),
+            (None, Some(endpoint)) => endpoint.matches(&self.method),
+            _ => false,
+        };
+        what && self.client == topic.client
             && self.service == topic.service
-            && topic.method.as_ref().is_none_or(|method| method.matches(&self.method))
             && self.purposes.contains(&topic.purpose)
             && self.legal_bases.contains(&topic.legal_basis)
     }
@@ -86,7 +94,7 @@ fn field<T: std::str::FromStr<Err: std::fmt::Display>>(
 
 fn pattern(value: &str) -> Result<String, GrantError> {
     let concrete = value.strip_suffix('*').map_or_else(|| value.to_owned(), |prefix| format!("{prefix}x"));
-    if value != "/*" {
+    if value != "/*" && !endpoint::is_pattern(value) {
         field::<Method>("method", &concrete)?;
     }
     Ok(value.to_owned())
@@ -132,11 +140,12 @@ impl Access {
         self.grants.load().get(id).cloned()
     }
 
-    /// Permits what a grant allows; everything else is refused, with the first thing that no grant matches.
-    pub(crate) fn permit(&self, topic: &Topic) -> Result<Permitted, Fault> {
+    /// Permits what a grant allows; everything else is refused. A call is either of a gRPC method, which `topic` names, or
+    /// of an HTTP `endpoint`.
+    pub(crate) fn permit(&self, topic: &Topic, endpoint: Option<Endpoint>) -> Result<Permitted, Fault> {
         let grants = self.grants.load();
-        if let Some(grant) = grants.values().find(|grant| grant.allows(topic)) {
-            return Ok(Permitted { grant: Arc::clone(grant) });
+        if let Some(grant) = grants.values().find(|grant| grant.allows(topic, endpoint.as_ref())) {
+            return Ok(Permitted { grant: Arc::clone(grant), endpoint });
         }
         let why = format!(
             "no grant allows {} to call {} for purpose {} on legal basis {}; the provider's operator can grant it",
@@ -150,12 +159,18 @@ impl Access {
 #[derive(Debug)]
 pub(crate) struct Permitted {
     grant: Arc<Grant>,
+    endpoint: Option<Endpoint>,
 }
 
 impl Permitted {
     /// The grant that permitted the exchange.
     pub(crate) fn grant(&self) -> &Grant {
         &self.grant
+    }
+
+    /// Whether a grant still allows it, later.
+    pub(crate) fn still(&self, access: &Access, topic: &Topic) -> Result<(), Fault> {
+        access.permit(topic, self.endpoint.clone()).map(|_| ())
     }
 }
 
@@ -194,9 +209,9 @@ mod tests {
     #[test]
     fn only_what_is_granted_is_permitted() {
         let access = Access::default();
-        assert_eq!(access.permit(&topic()).unwrap_err().reason, Reason::AccessDenied);
+        assert_eq!(access.permit(&topic(), None).unwrap_err().reason, Reason::AccessDenied);
         access.apply(&change(true)).unwrap();
-        assert_eq!(access.permit(&topic()).unwrap().grant().id, "g1");
+        assert_eq!(access.permit(&topic(), None).unwrap().grant().id, "g1");
         let changes: [fn(&mut Topic); 5] = [
             |t| t.client = "NORD/SH/luebeck/bauamt".parse().unwrap(),
             |t| t.service = "NORD/MV/gewerberegister/register/anderes".parse().unwrap(),
@@ -207,10 +222,21 @@ mod tests {
         for change in changes {
             let mut other = topic();
             change(&mut other);
-            assert!(access.permit(&other).is_err(), "{other:?}");
+            assert!(access.permit(&other, None).is_err(), "{other:?}");
         }
+        let over_http = Topic { method: None, ..topic() };
+        let endpoint = Endpoint {
+            method: "POST".into(),
+            path: "/gewerbe.v1.Register/Auskunft".into(),
+            destination: None,
+        };
+        assert!(
+            access.permit(&over_http, Some(endpoint)).is_err(),
+            "a grant of gRPC methods is none for HTTP"
+        );
+        assert!(access.permit(&over_http, None).is_err());
         access.apply(&change(false)).unwrap();
-        assert!(access.permit(&topic()).is_err());
+        assert!(access.permit(&topic(), None).is_err());
         assert!(matches!(access.apply(&change(false)), Err(GrantError::Unknown(_))));
     }
 

@@ -1,5 +1,7 @@
 //! The configuration of a security server: one TOML file, every key documented here, unknown keys refused.
 
+mod register;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -9,6 +11,8 @@ use serde::{Deserialize, Deserializer};
 use trave_host::config::{self, ConfigError, Directory, FilePath, Problems};
 use trave_proto::identifier::{Method, ServerId, ServiceId, SubsystemId};
 use trave_proto::message::Code;
+
+pub use register::RegisterAddress;
 
 /// Why a configuration is not usable.
 #[derive(Debug, thiserror::Error)]
@@ -154,8 +158,13 @@ pub struct Route {
 pub struct Service {
     /// The service.
     pub id: Parsed<ServiceId>,
-    /// `http://host:port` of the register; on loopback, else `https://` with `register_certificate`.
-    pub backend: String,
+    /// Of gRPC: `http://host:port` of the register; on loopback, else `https://` with `register_certificate`.
+    backend: Option<String>,
+    /// Of REST: `http://host:port/base` of the register, in the same way.
+    url: Option<String>,
+    /// Of REST: the register speaks HTTP/2, not HTTP/1.1.
+    #[serde(default)]
+    http2: bool,
     /// The register's certificate (PEM) that is pinned.
     register_certificate: Option<FilePath>,
     /// What is kept of the contents.
@@ -370,30 +379,25 @@ impl Route {
         }
         let whole = self.path.parse::<Method>().is_ok();
         if !self.path.starts_with('/') || !(whole || self.path.ends_with('/')) {
-            problems.add(format!("{key}.path"), "is neither /package.Service/ nor /package.Service/Method");
+            problems.add(
+                format!("{key}.path"),
+                "is neither /package.Service/Method nor the beginning of a path with a slash at its end",
+            );
         }
     }
 }
 
 impl Service {
-    /// Whether the register is spoken to over TLS, and its `host:port`.
-    pub fn backend(&self) -> Result<(bool, &str), String> {
-        let (tls, authority) = match self.backend.split_once("://") {
-            Some(("http", authority)) => (false, authority),
-            Some(("https", authority)) => (true, authority),
-            _ => return Err(format!("{:?} is not http://host:port or https://host:port", self.backend)),
-        };
-        let authority = authority.strip_suffix('/').unwrap_or(authority);
-        let host = match authority.rsplit_once(':') {
-            Some((host, port)) if port.parse::<u16>().is_ok() => host,
-            _ => return Err(format!("{:?} has no port", self.backend)),
-        };
-        let loopback = host == "localhost"
-            || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        if !tls && !loopback {
-            return Err("without TLS a register is spoken to on loopback only".into());
+    /// Where the register is; an error in words if it is not clear or not safe.
+    pub fn register(&self) -> Result<RegisterAddress<'_>, String> {
+        match (&self.backend, &self.url) {
+            (Some(backend), None) if self.http2 => {
+                Err(format!("http2 is for REST: gRPC with {backend} is HTTP/2 always"))
+            }
+            (Some(backend), None) => RegisterAddress::grpc(backend),
+            (None, Some(url)) => RegisterAddress::rest(url, self.http2),
+            _ => Err("a service has either backend (gRPC) or url (REST)".into()),
         }
-        Ok((tls, authority))
     }
 
     /// The register's pinned certificate.
@@ -407,11 +411,12 @@ impl Service {
     }
 
     fn check(&self, key: &str, problems: &mut Problems) {
-        match self.backend() {
+        match self.register() {
             Err(what) => {
-                problems.add(format!("{key}.backend"), what).hint("write http://127.0.0.1:50051");
+                let field = if self.url.is_some() { "url" } else { "backend" };
+                problems.add(format!("{key}.{field}"), what).hint("write http://127.0.0.1:50051");
             }
-            Ok((true, _)) if self.register_certificate.is_none() => {
+            Ok(register) if register.tls && self.register_certificate.is_none() => {
                 let what = "a register over TLS needs the certificate that is pinned";
                 problems.add(format!("{key}.register_certificate"), what);
             }
@@ -441,7 +446,10 @@ mod tests {
         let config = read(EXAMPLE).unwrap();
         assert_eq!(config.agency.len(), 2);
         assert!(matches!(config.agency[1].transport(), Ok(AgencyTransport::Tls(..))));
-        assert_eq!(config.service[0].backend(), Ok((false, "127.0.0.1:50051")));
+        let register = config.service[0].register().unwrap();
+        assert_eq!((register.tls, register.address, register.rest), (false, "127.0.0.1:50051", None));
+        let register = config.service[1].register().unwrap();
+        assert_eq!((register.address, register.rest), ("127.0.0.1:8080", Some(("/api", false))));
     }
 
     #[test]

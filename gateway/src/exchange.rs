@@ -5,6 +5,7 @@
 
 mod client;
 mod provider;
+mod register;
 mod incoming;
 mod outgoing;
 mod asked;
@@ -38,9 +39,10 @@ use crate::trust::{Trust, TrustError};
 pub(crate) use admission::Admission;
 pub(crate) use asked::{Caller, Route, Routes};
 pub(crate) use client::{Call, run as ask};
+pub(crate) use head::{Kind, is_grpc};
 pub(crate) use provider::run as answer;
 pub(crate) use replay::ReplayGuard;
-pub(crate) use reply::trailers_only;
+pub(crate) use reply::refusal;
 
 /// What every exchange of this server uses.
 #[derive(Debug)]

@@ -34,6 +34,8 @@ pub(crate) enum Item {
 pub(crate) enum Relayed {
     /// More may come.
     Open(mpsc::Receiver<Item>),
+    /// All of it is here.
+    Whole(Bytes),
     /// It has ended.
     Ended,
 }
@@ -51,6 +53,11 @@ impl Relayed {
     pub(crate) fn new() -> (Relay, Self) {
         let (sender, receiver) = mpsc::channel(WAITING);
         (Relay(sender), Self::Open(receiver))
+    }
+
+    /// A body that is complete already: its length is known, and said.
+    pub(crate) fn whole(bytes: Bytes) -> Self {
+        if bytes.is_empty() { Self::Ended } else { Self::Whole(bytes) }
     }
 }
 
@@ -103,7 +110,15 @@ impl Body for Relayed {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        let Self::Open(receiver) = &mut *self else { return Poll::Ready(None) };
+        let receiver = match &mut *self {
+            Self::Open(receiver) => receiver,
+            Self::Ended => return Poll::Ready(None),
+            Self::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                *self = Self::Ended;
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+        };
         let item = std::task::ready!(receiver.poll_recv(context));
         if !matches!(&item, Some(Item::Frame(frame)) if frame.is_data()) {
             *self = Self::Ended;
@@ -120,7 +135,11 @@ impl Body for Relayed {
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.is_end_stream() { SizeHint::with_exact(0) } else { SizeHint::default() }
+        match self {
+            Self::Open(_) => SizeHint::default(),
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Ended => SizeHint::with_exact(0),
+        }
     }
 }
 

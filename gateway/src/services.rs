@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::Mutex;
-use trave_host::client::{Channel, ConnectError};
+use trave_host::client::{Channel, ConnectError, Connection, Connections};
 use trave_host::tls::{self, Http, Pinned, TlsError};
 use trave_proto::clock::Clock;
 use trave_proto::digest::Digest;
@@ -23,10 +23,28 @@ use crate::relayed::Relayed;
 pub(crate) struct Service {
     id: ServiceId,
     address: String,
-    tls: Option<tls::Client>,
+    over_tls: bool,
+    /// Of REST: the path before all others; none of gRPC.
+    base: Option<String>,
+    line: Line,
     pub(crate) keep: KeepContent,
     pub(crate) time_out: Duration,
-    connection: Mutex<Option<Channel<Relayed>>>,
+}
+
+/// How the register is spoken to.
+#[derive(Debug)]
+enum Line {
+    /// HTTP/1.1: a connection for each exchange under way.
+    One(Connections<Relayed>),
+    /// HTTP/2: one for all.
+    Two(Option<tls::Client>, Mutex<Option<Channel<Relayed>>>),
+}
+
+/// A connection to a register, for one call.
+#[derive(Debug)]
+pub(crate) enum ToRegister {
+    One(Connection<Relayed>),
+    Two(Channel<Relayed>),
 }
 
 /// The services that are offered here.
@@ -42,21 +60,23 @@ impl Services {
     ) -> Result<Self, TlsError> {
         let mut services = HashMap::new();
         for service in configured {
-            let Ok((_, address)) = service.backend() else { continue };
-            let tls = match pins.get(&service.id.0) {
-                None => None,
-                Some(pin) => {
-                    Some(tls::Client::new(None, Arc::new(Pinned::new([*pin])), Http::Two, Arc::clone(clock))?)
-                }
-            };
-            let id = service.id.0.clone();
+            let Ok(register) = service.register() else { continue };
+            let http1 = matches!(register.rest, Some((_, false)));
+            let http = if http1 { Http::One } else { Http::Two };
+            let pinned = pins.get(&service.id.0).map(|pin| Arc::new(Pinned::new([*pin])));
+            let tls = pinned.map(|pin| tls::Client::new(None, pin, http, Arc::clone(clock))).transpose()?;
+            let (id, over_tls, address) = (service.id.0.clone(), tls.is_some(), register.address.to_owned());
             let entry = Service {
                 id: id.clone(),
-                address: address.to_owned(),
-                tls,
+                over_tls,
+                base: register.rest.map(|(base, _)| base.to_owned()),
+                line: match http1 {
+                    true => Line::One(Connections::new(address.clone(), tls)),
+                    false => Line::Two(tls, Mutex::default()),
+                },
+                address,
                 keep: service.keep_content,
                 time_out: service.time_out(),
-                connection: Mutex::default(),
             };
             services.insert(id, Arc::new(entry));
         }
@@ -72,23 +92,40 @@ impl Services {
 impl Service {
     /// `http` or `https`, and the register's address: what the request's URI begins with.
     pub(crate) fn origin(&self) -> (http::uri::Scheme, &str) {
-        let scheme = if self.tls.is_some() { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP };
+        let scheme = if self.over_tls { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP };
         (scheme, &self.address)
     }
 
+    /// Whether it speaks gRPC; REST otherwise.
+    pub(crate) fn is_grpc(&self) -> bool {
+        self.base.is_none()
+    }
+
+    /// The path that stands before all others, without a slash at its end.
+    pub(crate) fn base(&self) -> &str {
+        self.base.as_deref().unwrap_or_default()
+    }
+
     /// A connection to the register, made now if there is none. Nothing of a call has gone out when this fails.
-    pub(crate) async fn connection(&self) -> Result<Channel<Relayed>, Fault> {
-        let mut connection = self.connection.lock().await;
+    pub(crate) async fn connection(&self) -> Result<ToRegister, Fault> {
+        let (tls, connection) = match &self.line {
+            Line::One(connections) => {
+                let connection = connections.connection().await;
+                return connection.map(ToRegister::One).map_err(|error| self.not_reached(&error));
+            }
+            Line::Two(tls, connection) => (tls, connection),
+        };
+        let mut connection = connection.lock().await;
         if let Some(channel) = connection.as_ref().filter(|channel| !channel.is_closed()) {
-            return Ok(channel.clone());
+            return Ok(ToRegister::Two(channel.clone()));
         }
-        let made = match &self.tls {
+        let made = match tls {
             Some(tls) => Channel::tls(&self.address, tls).await,
             None => Channel::plain(&self.address).await,
         };
         let channel = made.map_err(|error| self.not_reached(&error))?;
         *connection = Some(channel.clone());
-        Ok(channel)
+        Ok(ToRegister::Two(channel))
     }
 
     fn not_reached(&self, error: &ConnectError) -> Fault {
@@ -99,11 +136,12 @@ impl Service {
 }
 
 /// Sends a request to the register; it is not known afterwards whether a call that failed was begun.
-pub(crate) async fn call(
-    mut channel: Channel<Relayed>,
-    request: Request<Relayed>,
-) -> Result<Response<Incoming>, Fault> {
-    channel.send(request).await.map_err(|error| {
+pub(crate) async fn call(to: ToRegister, request: Request<Relayed>) -> Result<Response<Incoming>, Fault> {
+    let answered = match to {
+        ToRegister::One(connection) => connection.send(request).await,
+        ToRegister::Two(mut channel) => channel.send(request).await,
+    };
+    answered.map_err(|error| {
         let why = format!("the register did not answer: {}", trave_host::config::with_causes(&error));
         Fault::before_call(Reason::ServiceFailed, Side::Register, why).with_register(RegisterReached::Unknown)
     })

@@ -70,6 +70,8 @@ reasons! {
     InvalidClientIdentifier = "invalid_client_identifier", PermissionDenied, false;
     /// No such member, subsystem or security server in the global configuration.
     UnknownMember = "unknown_member", NotFound, false;
+    /// The security server that the caller names does not offer the service, or is none.
+    InvalidSecurityServer = "invalid_security_server", NotFound, false;
     /// No such service in the catalogue.
     UnknownService = "unknown_service", NotFound, false;
     /// No such method of the service in the catalogue.

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use trave_message_log::{ContentState, StoredRecord};
 use trave_proto::message::Direction;
 use trave_tests::network::{
-    Answer, CLIENT, Ended, Instance, LEGAL_BASIS, METHOD, PURPOSE, Plan, Question, SERVICE, Script, binary,
-    frame, happened, manifest_of, summary,
+    Answer, CLIENT, Ended, Instance, LEGAL_BASIS, METHOD, PURPOSE, Plan, Question, REGISTER, SERVICE, Script,
+    binary, frame, happened, manifest_of, summary,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -24,7 +24,7 @@ async fn a_call_goes_through_two_security_servers_and_back() {
         .header("x-road-id", "m-1")
         .header("trave-subject", "Tischlerei Nord")
         .header("trave-exchange-id", "mine")
-        .header("x-road-security-server", "NORD/SH/luebeck/forged");
+        .header("x-road-security-server", REGISTER);
     let answer = instance.caller().await.ask(question).await;
     assert_eq!(answer.only().as_ref(), "wer ist der Tischler?".as_bytes());
 

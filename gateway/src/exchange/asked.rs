@@ -1,5 +1,7 @@
 //! What a call is about: what the caller declares, what its route fixes, and how it came in, brought together or refused.
 
+mod rest;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +10,14 @@ use tokio::time::Instant;
 use trave_proto::conversation::Topic;
 use trave_proto::fault::{Fault, Reason, Side};
 use trave_proto::global_configuration::Configuration;
-use trave_proto::identifier::{ExchangeId, Method, ServiceId, SubsystemId};
+use trave_proto::identifier::{ExchangeId, Method, ServerId, ServiceId, SubsystemId};
 use trave_proto::message::Code;
+use trave_proto::schema::message::RequestHead;
 
-use super::head::{self, Declared};
+use super::client::Call;
+use super::head::{self, Declared, Kind};
 use crate::config::KeepContent;
+use rest::Target;
 
 /// Whom a door lets speak, as it was authenticated: never from a header.
 #[derive(Debug, Clone)]
@@ -52,22 +57,54 @@ impl Routes {
     }
 }
 
-/// What the call is about: declared by the caller or its route, and checked against how it came in.
-pub(super) fn topic(
-    routes: &Routes,
+/// A call that may be made: what it is about, and its head as it is signed.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) topic: Topic,
+    pub(super) head: RequestHead,
+    /// The one security server that is to answer.
+    pub(super) security_server: Option<ServerId>,
+}
+
+impl Asked {
+    /// What the call is about: declared by the caller or its route, and checked against how it came in.
+    pub(super) fn of(
+        routes: &Routes,
+        exchange: ExchangeId,
+        call: &Call,
+        declared: Declared,
+    ) -> Result<Self, Fault> {
+        let (caller, parts) = (&call.caller, &call.parts);
+        head::check_fields(&parts.headers, Side::Client)?;
+        let security_server = declared.security_server.clone();
+        match call.kind {
+            Kind::Grpc => {
+                let route = routes.of(parts.uri.path());
+                let topic = topic(exchange, caller, declared, route)?;
+                let topic = Topic { method: Some(method(parts)?), ..topic };
+                Ok(Self { topic, head: head::request_head(parts), security_server })
+            }
+            Kind::Rest => {
+                let target = Target::of(routes, parts)?;
+                let service = settle(declared.service.clone(), Some(&target.service)).ok_or_else(|| {
+                    let why = "the header x-road-service contradicts the path";
+                    Fault::before_call(Reason::UnknownService, Side::Client, why)
+                })?;
+                let declared = Declared { service: Some(service), ..declared };
+                let topic = topic(exchange, caller, declared, target.route)?;
+                Ok(Self { topic, head: target.head(routes, parts)?, security_server })
+            }
+        }
+    }
+}
+
+fn topic(
     exchange: ExchangeId,
     caller: &Caller,
-    parts: &Parts,
     declared: Declared,
+    route: Option<&Route>,
 ) -> Result<Topic, Fault> {
     let refuse = |reason, why: String| Err(Fault::before_call(reason, Side::Client, why));
-    if !head::is_grpc(parts) {
-        let why = "this door takes gRPC: POST with content type application/grpc";
-        return refuse(Reason::InvalidMessage, why.into());
-    }
-    head::check_fields(&parts.headers, Side::Client)?;
-    let path = parts.uri.path();
-    let route = routes.of(path);
     let name = if route.is_some() { "named by the route" } else { "missing" };
     let Some(service) = settle(declared.service, route.map(|route| &route.service)) else {
         return refuse(
@@ -85,17 +122,19 @@ pub(super) fn topic(
         let why = "the legal basis is missing, or contradicts the route: give the header trave-legal-basis";
         return refuse(Reason::UnknownLegalBasis, why.into());
     };
-    let method: Method = match (path.parse(), parts.uri.query()) {
-        (Ok(method), None) => method,
-        _ => {
-            return refuse(
-                Reason::UnknownMethod,
-                "the path is not a gRPC method, /package.Service/Method".into(),
-            );
-        }
-    };
     let route = route.map(|route| route.name.clone());
-    Ok(Topic { exchange, client, service, method: Some(method), purpose, legal_basis, route })
+    Ok(Topic { exchange, client, service, method: None, purpose, legal_basis, route })
+}
+
+/// The gRPC method that a path names.
+fn method(parts: &Parts) -> Result<Method, Fault> {
+    match (parts.uri.path().parse(), parts.uri.query()) {
+        (Ok(method), None) => Ok(method),
+        _ => {
+            let why = "the path is not a gRPC method, /package.Service/Method";
+            Err(Fault::before_call(Reason::UnknownMethod, Side::Client, why))
+        }
+    }
 }
 
 /// What the caller and the route say, if they do not contradict each other.
@@ -130,8 +169,9 @@ fn client(
 }
 
 /// The time by which the caller wants its answer; at most `longest` from now.
-pub(super) fn deadline(longest: Duration, parts: &Parts) -> Result<Option<Instant>, Fault> {
-    let Some(value) = parts.headers.get(head::GRPC_TIMEOUT) else { return Ok(None) };
+pub(super) fn deadline(longest: Duration, call: &Call) -> Result<Option<Instant>, Fault> {
+    let value = call.parts.headers.get(head::GRPC_TIMEOUT).filter(|_| call.kind == Kind::Grpc);
+    let Some(value) = value else { return Ok(None) };
     match head::parse_grpc_timeout(value) {
         Some(timeout) => Ok(Some(Instant::now() + timeout.min(longest))),
         None => Err(Fault::before_call(
@@ -158,6 +198,10 @@ pub(super) fn in_catalogue(configuration: &Configuration, topic: &Topic, side: S
             format!("the catalogue does not know the service {}", topic.service),
         );
     };
+    if service.is_grpc != topic.method.is_some() {
+        let speaks = if service.is_grpc { "speaks gRPC" } else { "speaks REST" };
+        return refuse(Reason::UnknownMethod, format!("{} {speaks}, not as this call does", topic.service));
+    }
     if let Some(method) = topic.method.as_ref().filter(|method| !service.has_method(method)) {
         return refuse(
             Reason::UnknownMethod,

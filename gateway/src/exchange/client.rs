@@ -14,17 +14,18 @@ use tonic::Streaming;
 use trave_message_log::{Logged, Pending};
 use trave_proto::conversation::{Conversation, Topic, Verified};
 use trave_proto::fault::{Fault, Reason, Side, plain};
-use trave_proto::identifier::ExchangeId;
-use trave_proto::message::{Content, Ending};
+use trave_proto::global_configuration::SecurityServerEntry;
+use trave_proto::identifier::{ExchangeId, ServerId};
+use trave_proto::message::Ending;
 use trave_proto::schema::transport::{
     ExchangeRequest, ExchangeResponse, RegisterReached, exchange_response::Answer,
 };
 use trave_proto::signature::{Request, Response};
 
 use super::admission::Place;
-use super::asked::{Caller, deadline, in_catalogue, topic};
+use super::asked::{Asked, Caller, deadline, in_catalogue};
 use super::framing::{Framing, Pieces};
-use super::head::{self, Declared};
+use super::head::{self, Declared, Kind, Length};
 use super::incoming::{Incoming, Other};
 use super::outgoing::{Outgoing, content_of, first_piece};
 use super::progress::Progress;
@@ -43,6 +44,7 @@ const LAST_WORD: Duration = Duration::from_secs(10);
 /// A call as it came in at a door.
 pub(crate) struct Call {
     pub(crate) id: ExchangeId,
+    pub(crate) kind: Kind,
     pub(crate) caller: Caller,
     pub(crate) parts: http::request::Parts,
     pub(crate) body: HyperBody,
@@ -62,12 +64,18 @@ pub(crate) async fn run(exchanges: Arc<Exchanges>, mut call: Call) {
         register_reached = fault.register_reached_str(), message = fault.message, "exchange failed");
     match stage.relay {
         // The head went out before: the error follows as trailers.
-        Some(relay) => {
+        Some(relay) if call.kind == Kind::Grpc => {
             let trailers = relay.trailers(reply::trailers(&fault, Some(exchange)));
             // Whoever reads nothing any more does not hold a place for ever.
             let _ = tokio::time::timeout(LAST_WORD, trailers).await;
         }
-        None => drop(call.reply.send(reply::trailers_only(&fault, Some(exchange)))),
+        // HTTP has no other word for it than to break off: what has no end is never taken for the whole.
+        Some(relay) => drop(relay),
+        None => {
+            let mut refusal = reply::refusal(call.kind, &call.parts.headers, &fault, Some(exchange));
+            refusal.headers_mut().extend(stage.labels);
+            drop(call.reply.send(refusal));
+        }
     }
 }
 
@@ -77,6 +85,8 @@ struct Stage {
     topic: Option<Topic>,
     progress: Option<Arc<Progress>>,
     relay: Option<Relay>,
+    /// What the head of any answer says.
+    labels: http::HeaderMap,
     /// Held until the last of the answer was taken.
     place: Option<Place>,
 }
@@ -114,21 +124,25 @@ async fn record(exchanges: &Exchanges, exchange: ExchangeId, stage: &Stage, faul
 
 async fn exchange_with(exchanges: &Exchanges, call: &mut Call, stage: &mut Stage) -> Result<(), Fault> {
     let id = call.id;
+    stage.labels = reply::labels(call.kind, None, "", id);
     let declared = Declared::read(&call.parts.headers)?;
-    let context = declared.context.clone();
-    let topic = topic(&exchanges.routes, id, &call.caller, &call.parts, declared)?;
-    let deadline = deadline(exchanges.longest, &call.parts)?;
+    let mut context = declared.context.clone();
+    let Asked { topic, mut head, security_server } = Asked::of(&exchanges.routes, id, call, declared)?;
+    let deadline = deadline(exchanges.longest, call)?;
     in_catalogue(&exchanges.trust.valid(SIDE)?.configuration, &topic, SIDE)?;
     stage.topic = Some(topic.clone());
+    if context.message_id.is_empty() && call.kind == Kind::Rest {
+        context.message_id = id.to_string();
+    }
+    stage.labels = reply::labels(call.kind, Some(&topic), &context.message_id, id);
     stage.place = Some(exchanges.asking.enter(&[topic.service.as_str()])?);
     let _in_flight = exchanges.gauge.enter();
     // An id of our own counts as seen: no peer can bring it back as one of its exchanges.
     exchanges.replay.admit(id, &exchanges.own.server, exchanges.clock.now()).map_err(id_fault)?;
-    let connection = connection(exchanges, &topic, deadline).await?;
+    let connection = connection(exchanges, &topic, security_server.as_ref(), deadline).await?;
     let conversation = Conversation::ask(topic, connection.own.clone(), connection.greeted.party.clone());
     let progress = Progress::new(conversation);
     stage.progress = Some(Arc::clone(&progress));
-    let timed = deadline.is_some();
     let until = deadline.unwrap_or_else(|| Instant::now() + exchanges.longest);
     let outgoing = Outgoing {
         exchanges,
@@ -146,12 +160,21 @@ async fn exchange_with(exchanges: &Exchanges, call: &mut Call, stage: &mut Stage
         keep: call.caller.keep,
     };
     let (wire, requests) = mpsc::channel(ON_THE_WIRE);
-    let head =
-        head::request_head(&call.parts, timed.then(|| until.saturating_duration_since(Instant::now())));
+    if deadline.is_some() {
+        head::set_deadline(&mut head, until.saturating_duration_since(Instant::now()));
+    }
     let first = First { head: head.encode_to_vec().into(), context: context.encode() };
-    let asking = Asking { framing: Framing::of(&call.parts.headers), first, wire };
+    let asking = Asking { kind: call.kind, framing: Framing::of(&call.parts.headers), first, wire };
     let sending = pin!(asking.send(outgoing, &mut call.body));
-    let mut answer = Answering { id, reply: &mut call.reply, relay: &mut stage.relay };
+    let answered = (&mut call.reply, &mut stage.relay);
+    let mut answer = Answering {
+        kind: call.kind,
+        labels: &stage.labels,
+        reply: answered.0,
+        relay: answered.1,
+        length: Length::of(0),
+        bodiless: call.parts.method == http::Method::HEAD,
+    };
     let receiving = pin!(answer.receive(incoming, &connection, requests));
     let ended = both(sending, receiving, until).await;
     ended.map_err(|fault| with_what_is_known(fault, &progress))
@@ -201,6 +224,7 @@ fn with_what_is_known(fault: Fault, progress: &Progress) -> Fault {
 async fn connection(
     exchanges: &Exchanges,
     topic: &Topic,
+    only: Option<&ServerId>,
     deadline: Option<Instant>,
 ) -> Result<Arc<PeerConnection>, Fault> {
     let snapshot = exchanges.trust.valid(SIDE)?;
@@ -214,9 +238,8 @@ async fn connection(
     // One that accepts connections and never greets leaves time for the next.
     let share = || until.min(Instant::now() + Duration::from_secs(8));
     let mut last = None;
-    for server in
-        snapshot.configuration.servers_of(&topic.service.subsystem()).filter(|server| !server.is_suspended())
-    {
+    let wanted = |server: &&SecurityServerEntry| is_wanted(server, only);
+    for server in snapshot.configuration.servers_of(&topic.service.subsystem()).filter(wanted) {
         match tokio::time::timeout_at(share(), exchanges.peers.connection(server)).await {
             Ok(Ok(connection)) => return Ok(connection),
             Ok(Err(error)) => last = Some(error.fault(SIDE)),
@@ -227,9 +250,18 @@ async fn connection(
         }
     }
     Err(last.unwrap_or_else(|| {
+        if let Some(only) = only {
+            let why = format!("the security server {only} does not offer {}", topic.service);
+            return Fault::before_call(Reason::InvalidSecurityServer, Side::Client, why);
+        }
         let why = format!("no security server offers {}", topic.service);
         Fault::before_call(Reason::UnknownMember, SIDE, why)
     }))
+}
+
+/// Whether a call may go to this server: not if it is suspended, and if the caller names one, to that one alone.
+fn is_wanted(server: &SecurityServerEntry, only: Option<&ServerId>) -> bool {
+    !server.is_suspended() && only.is_none_or(|only| server.id() == only)
 }
 
 /// What goes with the first message of a request.
@@ -240,6 +272,7 @@ struct First {
 
 /// The request's direction.
 struct Asking {
+    kind: Kind,
     framing: Framing,
     first: First,
     wire: mpsc::Sender<ExchangeRequest>,
@@ -258,9 +291,11 @@ impl Asking {
             };
             let Some(piece) = piece.map_err(|_| caller_gone())? else { return Ok(()) };
             let (head, context) = first.take().map(|first| (first.head, first.context)).unzip();
-            // Trailers of a request are not part of gRPC.
-            let (content, ending) = content_of(piece, head);
-            let content = Content { trailers: None, ..content };
+            let (mut content, ending) = content_of(self.kind, piece, head);
+            if self.kind == Kind::Grpc {
+                // Trailers of a request are not part of it.
+                content.trailers = None;
+            }
             if let Some(last) = last.take() {
                 // At most two messages of a direction are on their way to the disk.
                 let durable: Pending<_> = last;
@@ -286,9 +321,14 @@ fn caller_gone() -> Fault {
 
 /// The answer's direction.
 struct Answering<'a> {
-    id: ExchangeId,
+    kind: Kind,
+    labels: &'a http::HeaderMap,
     reply: &'a mut oneshot::Sender<http::Response<Relayed>>,
     relay: &'a mut Option<Relay>,
+    /// What is still to come of the body.
+    length: Length,
+    /// Whether the answer has no body, whatever its head says.
+    bodiless: bool,
 }
 
 impl Answering<'_> {
@@ -345,28 +385,46 @@ impl Answering<'_> {
         let content = verified.parts().content.clone();
         let ends = verified.manifest().ending == Ending::End;
         if let Some(head) = &content.head {
-            let only_head = ends && content.body.is_empty() && content.trailers.is_none();
-            *self.relay = self.begin(head, only_head)?;
+            let only = (ends && content.trailers.is_none()).then_some(content.body.len());
+            *self.relay = self.begin(head, only)?;
         }
+        let pieces = self.length.take(content.body, ends).map_err(malformed)?;
         // The stage keeps it too: whoever tells a fault while this waits can end the body with it.
         let Some(relay) = self.relay.clone() else { return Ok(()) };
-        let trailers = content.trailers.as_deref().map(head::read_trailers).transpose().map_err(malformed)?;
-        relay.data(content.body).await.map_err(|_| caller_gone())?;
+        let trailers = content.trailers.as_deref();
+        let trailers = trailers.map(|trailers| head::read_trailers(self.kind, trailers));
+        let trailers = trailers.transpose().map_err(malformed)?;
+        for piece in pieces {
+            relay.data(piece).await.map_err(|_| caller_gone())?;
+        }
         match trailers {
             Some(trailers) => relay.trailers(trailers).await.map_err(|_| caller_gone()),
+            // Whoever knows the length reads no further.
+            None if ends && self.length.is_known() => {
+                let _ = relay.end().await;
+                Ok(())
+            }
             None if ends => relay.end().await.map_err(|_| caller_gone()),
             None => Ok(()),
         }
     }
 
-    fn begin(&mut self, head: &[u8], only_head: bool) -> Result<Option<Relay>, Fault> {
-        let (status, mut headers) = head::read_response_head(head).map_err(malformed)?;
-        if let Ok(value) = http::HeaderValue::from_str(&self.id.to_string()) {
-            headers.insert(head::EXCHANGE_ID, value);
+    /// Gives out the head of an answer; `only` is the length of the body where the first message is the whole answer.
+    fn begin(&mut self, head: &[u8], only: Option<usize>) -> Result<Option<Relay>, Fault> {
+        let (status, mut headers) = head::read_response_head(self.kind, head).map_err(malformed)?;
+        let bodiless = self.bodiless || status == http::StatusCode::NOT_MODIFIED;
+        self.length = match bodiless {
+            true => Length::of(0),
+            false => Length::said(self.kind, &headers).map_err(malformed)?,
+        };
+        if let (Kind::Rest, Some(len @ 1..), false) = (self.kind, only, self.length.is_known()) {
+            headers.insert(http::header::CONTENT_LENGTH, len.into());
+            self.length = Length::of(len as u64);
         }
-        let (relay, body) = match only_head {
-            true => (None, Relayed::default()),
-            false => {
+        headers.extend(self.labels.clone());
+        let (relay, body) = match only {
+            Some(0) => (None, Relayed::default()),
+            _ => {
                 let (relay, body) = Relayed::new();
                 (Some(relay), body)
             }

@@ -3,6 +3,9 @@
 //! Header identities are never believed: what a caller declares is taken out here and checked against how it came in;
 //! the register gets these headers from us alone.
 
+mod path;
+mod rest;
+
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -10,29 +13,54 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use prost::Message;
 use trave_proto::encoding::decode_canonical;
 use trave_proto::fault::{Fault, Reason, Side};
-use trave_proto::identifier::{Method, ServiceId, SubsystemId};
+use trave_proto::identifier::{Method, ServerId, ServiceId, SubsystemId};
 use trave_proto::message::{CallerContext, Code, MAX_HEAD};
 use trave_proto::schema::message as schema;
+
+pub(crate) use path::{Canonical, check_query, decoded};
+pub(crate) use rest::{
+    DESTINATION, Length, RestHead, content_length, method, names_two_paths, rest_request_head,
+};
 
 /// gRPC's deadline header.
 pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// The exchange's id, in every answer and every error.
 pub(crate) const EXCHANGE_ID: HeaderName = HeaderName::from_static("trave-exchange-id");
 
+/// Which of the two doors an exchange came through. To the core both are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A gRPC method: the manifest names it.
+    Grpc,
+    /// An HTTP request: the manifest names the service, the content the rest.
+    Rest,
+}
+
+impl Kind {
+    /// As the manifest tells it.
+    pub(crate) fn of(method: Option<&Method>) -> Self {
+        if method.is_some() { Self::Grpc } else { Self::Rest }
+    }
+}
+
 /// Never passed on, either way: they are about one connection (RFC 9110 section 7.6.1), or made anew by each hop.
-const HOP_BY_HOP: [&str; 11] = [
+const HOP_BY_HOP: [&str; 10] = [
     "connection",
     "keep-alive",
     "proxy-connection",
     "proxy-authenticate",
     "proxy-authorization",
     "te",
-    "trailer",
     "transfer-encoding",
     "upgrade",
+    "http2-settings",
     "host",
-    "content-length",
 ];
+/// What gRPC frames by itself.
+const NOT_GRPC: [&str; 2] = ["trailer", "content-length"];
+/// What X-Road does not pass on beside them: programs at the two ends do not see each other's names, and an expectation
+/// is met by each hop.
+const NOT_REST: [&str; 3] = ["user-agent", "server", "expect"];
 /// Ours and X-Road's, taken out of what callers and registers send and set by us; and those in which proxies tell who
 /// comes, because a register that trusts its gateway would believe them.
 const RESERVED: [&str; 7] =
@@ -48,6 +76,8 @@ pub(crate) struct Declared {
     pub(crate) purpose: Option<Code>,
     pub(crate) legal_basis: Option<Code>,
     pub(crate) context: CallerContext,
+    /// The one security server that is to answer.
+    pub(crate) security_server: Option<ServerId>,
 }
 
 impl Declared {
@@ -63,7 +93,9 @@ impl Declared {
                 issue: text(headers, "x-road-issue")?,
                 message_id: text(headers, "x-road-id")?,
                 subject: text(headers, "trave-subject")?,
+                represented_party: represented_party(headers)?,
             },
+            security_server: parsed(headers, "x-road-security-server", Reason::InvalidSecurityServer)?,
         })
     }
 }
@@ -98,15 +130,30 @@ fn text(headers: &HeaderMap, name: &str) -> Result<String, Fault> {
     }
 }
 
-fn invalid(message: String) -> Fault {
+/// `[class/]code`: for whom the caller acts.
+fn represented_party(headers: &HeaderMap) -> Result<String, Fault> {
+    let party = text(headers, "x-road-represented-party")?;
+    match party.split('/').count() <= 2 {
+        true => Ok(party),
+        false => Err(invalid("the header x-road-represented-party is not CLASS/CODE or CODE".into())),
+    }
+}
+
+pub(super) fn invalid(message: String) -> Fault {
     Fault::before_call(Reason::InvalidMessage, Side::Client, message)
 }
 
 /// Whether a header is passed on.
-fn passes(name: &str) -> bool {
+fn passes(kind: Kind, name: &str) -> bool {
     // Some servers take an underscore for a hyphen.
     let name = name.replace('_', "-");
-    !HOP_BY_HOP.contains(&name.as_str()) && !RESERVED.iter().any(|prefix| name.starts_with(prefix))
+    let others: &[&str] = match kind {
+        Kind::Grpc => &NOT_GRPC,
+        Kind::Rest => &NOT_REST,
+    };
+    !HOP_BY_HOP.contains(&name.as_str())
+        && !others.contains(&name.as_str())
+        && !RESERVED.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Refuses more header fields than pass through to the other side.
@@ -119,8 +166,13 @@ pub(crate) fn check_fields(headers: &HeaderMap, side: Side) -> Result<(), Fault>
 }
 
 /// The headers that are signed and passed on, in their order.
-pub(crate) fn passed_on(headers: &HeaderMap) -> Vec<schema::Header> {
-    let kept = headers.iter().filter(|(name, _)| passes(name.as_str()) && **name != GRPC_TIMEOUT);
+pub(crate) fn passed_on(kind: Kind, headers: &HeaderMap) -> Vec<schema::Header> {
+    let named = named_by_connection(headers);
+    let kept = headers.iter().filter(|(name, _)| {
+        passes(kind, name.as_str())
+            && **name != GRPC_TIMEOUT
+            && !named.iter().any(|named| named == name.as_str())
+    });
     kept.map(|(name, value)| schema::Header {
         name: name.as_str().to_owned(),
         value: bytes::Bytes::copy_from_slice(value.as_bytes()),
@@ -128,33 +180,40 @@ pub(crate) fn passed_on(headers: &HeaderMap) -> Vec<schema::Header> {
     .collect()
 }
 
-/// The head of a request as it is signed, with the time that is left to its deadline.
-pub(crate) fn request_head(parts: &http::request::Parts, remaining: Option<Duration>) -> schema::RequestHead {
-    let mut headers = passed_on(&parts.headers);
-    if let Some(remaining) = remaining {
-        let value = grpc_timeout(remaining).into();
-        headers.push(schema::Header { name: GRPC_TIMEOUT.as_str().into(), value });
-    }
+/// What a sender says is about this connection alone (RFC 9110, section 7.6.1).
+fn named_by_connection(headers: &HeaderMap) -> Vec<String> {
+    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(|name| name.trim().to_ascii_lowercase()).collect()
+}
+
+/// The head of a gRPC request as it is signed; its deadline is told by [`set_deadline`].
+pub(crate) fn request_head(parts: &http::request::Parts) -> schema::RequestHead {
     schema::RequestHead {
         method: parts.method.as_str().to_owned(),
         path: parts.uri.path().to_owned(),
         query: parts.uri.query().map(str::to_owned),
-        headers,
+        headers: passed_on(Kind::Grpc, &parts.headers),
     }
 }
 
+/// Says how much time is left to a gRPC call's deadline.
+pub(crate) fn set_deadline(head: &mut schema::RequestHead, remaining: Duration) {
+    let value = grpc_timeout(remaining).into();
+    head.headers.push(schema::Header { name: GRPC_TIMEOUT.as_str().into(), value });
+}
+
 /// The head of a response as it is signed.
-pub(crate) fn response_head(parts: &http::response::Parts) -> schema::ResponseHead {
-    schema::ResponseHead { status: parts.status.as_u16().into(), headers: passed_on(&parts.headers) }
+pub(crate) fn response_head(kind: Kind, parts: &http::response::Parts) -> schema::ResponseHead {
+    schema::ResponseHead { status: parts.status.as_u16().into(), headers: passed_on(kind, &parts.headers) }
 }
 
 /// Encoded trailers as they are signed.
-pub(crate) fn trailers(trailers: &HeaderMap) -> bytes::Bytes {
-    schema::Trailers { headers: passed_on(trailers) }.encode_to_vec().into()
+pub(crate) fn trailers(kind: Kind, trailers: &HeaderMap) -> bytes::Bytes {
+    schema::Trailers { headers: passed_on(kind, trailers) }.encode_to_vec().into()
 }
 
 /// Reads signed headers back. What could not have been sent is refused: the other side is not believed either.
-pub(crate) fn to_header_map(headers: &[schema::Header]) -> Result<HeaderMap, &'static str> {
+pub(crate) fn to_header_map(kind: Kind, headers: &[schema::Header]) -> Result<HeaderMap, &'static str> {
     if headers.len() > MAX_FIELDS {
         return Err("it has too many header fields");
     }
@@ -162,7 +221,7 @@ pub(crate) fn to_header_map(headers: &[schema::Header]) -> Result<HeaderMap, &'s
     for header in headers {
         let name =
             HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| "a header's name is not valid")?;
-        if !passes(name.as_str()) || name.as_str() != header.name {
+        if !passes(kind, name.as_str()) || name.as_str() != header.name {
             return Err("a header that is never passed on");
         }
         let value = HeaderValue::from_bytes(&header.value).map_err(|_| "a header's value is not valid")?;
@@ -172,19 +231,22 @@ pub(crate) fn to_header_map(headers: &[schema::Header]) -> Result<HeaderMap, &'s
 }
 
 /// The trailers of a verified message.
-pub(crate) fn read_trailers(encoded: &[u8]) -> Result<HeaderMap, &'static str> {
+pub(crate) fn read_trailers(kind: Kind, encoded: &[u8]) -> Result<HeaderMap, &'static str> {
     let trailers: schema::Trailers =
         decode_canonical("trailers", encoded).map_err(|_| "its trailers cannot be read")?;
-    to_header_map(&trailers.headers)
+    to_header_map(kind, &trailers.headers)
 }
 
 /// The response head of a verified message.
-pub(crate) fn read_response_head(encoded: &[u8]) -> Result<(http::StatusCode, HeaderMap), &'static str> {
+pub(crate) fn read_response_head(
+    kind: Kind,
+    encoded: &[u8],
+) -> Result<(http::StatusCode, HeaderMap), &'static str> {
     let head: schema::ResponseHead =
         decode_canonical("head", encoded).map_err(|_| "its head cannot be read")?;
     let status = u16::try_from(head.status).ok().and_then(|status| http::StatusCode::from_u16(status).ok());
     let status = status.filter(|status| !status.is_informational()).ok_or("its status is not one of HTTP")?;
-    Ok((status, to_header_map(&head.headers)?))
+    Ok((status, to_header_map(kind, &head.headers)?))
 }
 
 /// A gRPC request's head, checked: the path is the method that was permitted, and nothing else is forwarded.
@@ -206,7 +268,7 @@ impl GrpcHead {
         if head.method != "POST" || head.path != method.as_str() || head.query.is_some() {
             return Err("its head is not that of the gRPC method in the manifest");
         }
-        let mut headers = to_header_map(&head.headers)?;
+        let mut headers = to_header_map(Kind::Grpc, &head.headers)?;
         if !is_grpc_type(&headers) {
             return Err("its content type is not gRPC's");
         }
@@ -220,7 +282,9 @@ impl GrpcHead {
 
 /// Whether a request is gRPC (gRPC over HTTP/2, "Requests").
 pub(crate) fn is_grpc(parts: &http::request::Parts) -> bool {
-    parts.method == http::Method::POST && is_grpc_type(&parts.headers)
+    parts.version == http::Version::HTTP_2
+        && parts.method == http::Method::POST
+        && is_grpc_type(&parts.headers)
 }
 
 fn is_grpc_type(headers: &HeaderMap) -> bool {
@@ -294,13 +358,19 @@ mod tests {
             ("key-bin", "AAEC"),
             ("key-bin", "AwQF"),
         ]);
-        let names: Vec<_> = passed_on(&map).into_iter().map(|header| header.name).collect();
+        let names: Vec<_> = passed_on(Kind::Grpc, &map).into_iter().map(|header| header.name).collect();
         assert_eq!(names, ["content-type", "key-bin", "key-bin"]);
         assert!(
-            to_header_map(&[schema::Header { name: "x-road-client".into(), value: "x".into() }]).is_err()
+            to_header_map(Kind::Grpc, &[schema::Header { name: "x-road-client".into(), value: "x".into() }])
+                .is_err()
         );
-        assert!(to_header_map(&[schema::Header { name: "Upper".into(), value: "x".into() }]).is_err());
-        assert!(to_header_map(&[schema::Header { name: "a".into(), value: "b\r\nc".into() }]).is_err());
+        assert!(
+            to_header_map(Kind::Grpc, &[schema::Header { name: "Upper".into(), value: "x".into() }]).is_err()
+        );
+        assert!(
+            to_header_map(Kind::Grpc, &[schema::Header { name: "a".into(), value: "b\r\nc".into() }])
+                .is_err()
+        );
     }
 
     #[test]
@@ -332,7 +402,7 @@ mod tests {
     #[test]
     fn many_small_headers_are_refused_before_they_are_counted_out() {
         let many = vec![schema::Header::default(); 25_000];
-        assert!(to_header_map(&many).is_err());
+        assert!(to_header_map(Kind::Grpc, &many).is_err());
         let mut headers = HeaderMap::new();
         for _ in 0..=MAX_FIELDS {
             headers.append("a", HeaderValue::from_static("b"));

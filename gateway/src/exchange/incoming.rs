@@ -120,11 +120,13 @@ pub(crate) fn receive<W: Way>(envelope: Envelope, side: Side) -> Result<Signed<W
     Signed::<W>::receive(envelope).map_err(|error| signature_fault(&error, side))
 }
 
-/// A head stands in the first message alone, trailers in the last of an answer alone: nothing is logged and proved that
+/// A head stands in the first message alone, trailers in the last alone: nothing is logged and proved that
 /// nobody was given.
 pub(crate) fn check_shape(manifest: &Manifest, content: &Content, side: Side) -> Result<(), Fault> {
     let first = manifest.index == 0;
-    let may_trail = manifest.direction == Direction::Response && manifest.ending == Ending::End;
+    // Trailers of a request are not part of gRPC.
+    let has_trailers = manifest.direction == Direction::Response || manifest.method.is_none();
+    let may_trail = has_trailers && manifest.ending == Ending::End;
     let breaks_off = manifest.ending == Ending::Abort;
     if (content.head.is_some() != first && !breaks_off) || (content.trailers.is_some() && !may_trail) {
         let why = "the message has a head or trailers where none belong, or none where one belongs";

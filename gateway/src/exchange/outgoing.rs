@@ -11,6 +11,7 @@ use trave_proto::message::{Content, Ending, Salt};
 use trave_proto::signature::{Parts, Signed, Unsigned, Way};
 
 use super::framing::{Piece, Pieces};
+use super::head::Kind;
 use super::incoming::Other;
 use super::progress::Progress;
 use super::{Exchanges, head, random};
@@ -81,8 +82,8 @@ impl Outgoing<'_> {
     fn still_permitted(&self) -> Result<(), Fault> {
         let (sent, _) = self.progress.counts();
         match self.permitted {
-            Some(_) if sent > 0 => {
-                self.exchanges.access.permit(self.progress.conversation().topic()).map(|_| ())
+            Some(permitted) if sent > 0 => {
+                permitted.still(&self.exchanges.access, self.progress.conversation().topic())
             }
             _ => Ok(()),
         }
@@ -108,8 +109,8 @@ impl Outgoing<'_> {
 }
 
 /// The content and ending that a piece of a body becomes.
-pub(crate) fn content_of(piece: Piece, head: Option<Bytes>) -> (Content, Ending) {
-    let trailers = piece.trailers.as_ref().map(head::trailers);
+pub(crate) fn content_of(kind: Kind, piece: Piece, head: Option<Bytes>) -> (Content, Ending) {
+    let trailers = piece.trailers.as_ref().map(|trailers| head::trailers(kind, trailers));
     let ending = if piece.end { Ending::End } else { Ending::Continue };
     (Content { head, body: piece.body, trailers }, ending)
 }

@@ -27,10 +27,11 @@ use super::Exchanges;
 use super::admission::Place;
 use super::asked::in_catalogue;
 use super::framing::{Framing, Pieces};
-use super::head::{self, GrpcHead};
+use super::head::{self, Kind, Length};
 use super::incoming::{Incoming, Other, authenticate, check_shape, order_fault, receive, recheck};
 use super::outgoing::{Outgoing, content_of, first_piece};
 use super::progress::Progress;
+use super::register::{self, RegisterHead, malformed};
 use super::replay::ReplayError;
 use crate::access::Permitted;
 use crate::recorder::{Evidence, Refused};
@@ -226,7 +227,12 @@ fn admit(
             format!("{} is registered on this security server, which has no register for it", topic.service);
         refuse(Reason::UnknownService, why)
     })?;
-    let permitted = exchanges.access.permit(&topic)?;
+    if service.is_grpc() != topic.method.is_some() {
+        let why = format!("the register of {} does not speak as the catalogue says", topic.service);
+        return Err(refuse(Reason::UnknownMethod, why));
+    }
+    let endpoint = register::endpoint(topic.method.as_ref(), verified.parts().content.head.as_deref())?;
+    let permitted = exchanges.access.permit(&topic, endpoint)?;
     stage.place = Some(exchanges.answering.enter(&[session.server().as_str(), topic.service.as_str()])?);
     exchanges.replay.admit(exchange, session.server(), now).map_err(replay_fault)?;
     Ok(Admitted { conversation, verified, permitted, service, snapshot })
@@ -253,15 +259,14 @@ fn replay_fault(error: ReplayError) -> Fault {
 }
 
 impl Cleared {
-    /// The register's request: exactly the method that was permitted, with identities set by us alone.
+    fn kind(&self) -> Kind {
+        Kind::of(self.logged.get().manifest().method.as_ref())
+    }
+
+    /// The register's request: exactly what was permitted, with identities set by us alone.
     fn request(&self, body: Relayed) -> Result<(http::Request<Relayed>, Option<Duration>), Fault> {
         let (manifest, parts) = (self.logged.get().manifest(), self.logged.get().parts());
-        let malformed = |why: &str| {
-            refuse(Reason::InvalidMessage, format!("the request is signed and cannot be read: {why}"))
-        };
-        let method = manifest.method.as_ref().ok_or_else(|| malformed("it names no gRPC method"))?;
-        let head = parts.content.head.as_deref().ok_or_else(|| malformed("its first message has no head"))?;
-        let head = GrpcHead::read(head, method).map_err(malformed)?;
+        let head = RegisterHead::read(&manifest.method, parts.content.head.as_deref(), &self.service)?;
         let context = match &parts.caller_context {
             Some((encoded, _)) => {
                 CallerContext::decode(encoded).map_err(|_| malformed("its caller context"))?
@@ -269,13 +274,9 @@ impl Cleared {
             None => CallerContext::default(),
         };
         let (scheme, address) = self.service.origin();
-        let uri = http::Uri::builder()
-            .scheme(scheme)
-            .authority(address)
-            .path_and_query(head.method.as_str())
-            .build();
+        let uri = http::Uri::builder().scheme(scheme).authority(address).path_and_query(head.target).build();
         let mut request = http::Request::new(body);
-        *request.method_mut() = http::Method::POST;
+        *request.method_mut() = head.method;
         *request.uri_mut() = uri.map_err(|_| malformed("its path"))?;
         *request.headers_mut() = head.headers;
         let exchange = manifest.exchange.to_string();
@@ -286,6 +287,7 @@ impl Cleared {
             ("x-road-id", context.message_id.as_str()),
             ("x-road-userid", context.user.as_str()),
             ("x-road-issue", context.issue.as_str()),
+            ("x-road-represented-party", context.represented_party.as_str()),
             ("trave-purpose", manifest.purpose.as_str()),
             ("trave-legal-basis", manifest.legal_basis.as_str()),
             ("trave-exchange-id", exchange.as_str()),
@@ -297,7 +299,21 @@ impl Cleared {
                 HeaderValue::from_bytes(value.as_bytes()).map_err(|_| malformed("its caller context"))?;
             request.headers_mut().insert(http::HeaderName::from_static(name), value);
         }
+        if self.kind() == Kind::Rest {
+            request.headers_mut().insert(
+                "x-road-request-id",
+                HeaderValue::from_str(&exchange).map_err(|_| malformed("its id"))?,
+            );
+        }
         Ok((request, head.timeout))
+    }
+
+    /// The request's body where its first message is all of it: then its length is known to the register.
+    fn whole_body(&self) -> Option<Bytes> {
+        let verified = self.logged.get();
+        let content = &verified.parts().content;
+        let whole = verified.manifest().ending == Ending::End && content.trailers.is_none();
+        (whole && self.kind() == Kind::Rest).then(|| content.body.clone())
     }
 }
 
@@ -309,11 +325,28 @@ async fn converse(
     requests: &mut Streaming<ExchangeRequest>,
     wire: &Wire,
 ) -> Result<(), Fault> {
-    let (relay, body) = Relayed::new();
+    let (relay, body) = match first.whole_body() {
+        Some(body) => (None, Relayed::whole(body)),
+        None => {
+            let (relay, body) = Relayed::new();
+            (Some(relay), body)
+        }
+    };
+    let kind = first.kind();
     let (mut request, timeout) = first.request(body)?;
+    let length = || Length::said(kind, request.headers()).map_err(malformed);
+    if let Some(body) = first.whole_body() {
+        length()?.take(body, true).map_err(malformed)?;
+    }
+    let length = length()?;
     let limit = timeout.unwrap_or(first.service.time_out).min(first.service.time_out);
-    let until = Instant::now() + limit;
-    let channel = tokio::time::timeout_at(until, first.service.connection())
+    let head_until = Instant::now() + limit;
+    // A gRPC call has a deadline; an HTTP answer may take long to come through, if it begins in time.
+    let until = match kind {
+        Kind::Grpc => head_until,
+        Kind::Rest => Instant::now() + outgoing.exchanges.longest,
+    };
+    let channel = tokio::time::timeout_at(head_until, first.service.connection())
         .await
         .map_err(|_| too_late(RegisterReached::No))??;
     if timeout.is_some() {
@@ -323,10 +356,11 @@ async fn converse(
         }
     }
     tracing::debug!(exchange = %first.logged.get().manifest().exchange, grant = first.permitted.grant().id, "calling the register");
-    let asking = pin!(forward(first.logged.get(), incoming, requests, relay));
+    let asking = pin!(forward(first.logged.get(), incoming, requests, Forwarding { kind, relay, length }));
     let answering = pin!(async {
-        let response = services::call(channel, request).await?;
-        answer(response, outgoing, wire).await
+        let response = tokio::time::timeout_at(head_until, services::call(channel, request)).await;
+        let response = response.map_err(|_| too_late(RegisterReached::Unknown))??;
+        answer(kind, response, outgoing, wire).await
     });
     both(asking, answering, until, wire).await
 }
@@ -358,39 +392,62 @@ fn too_late(reached: RegisterReached) -> Fault {
     Fault::before_call(Reason::DeadlineExceeded, Side::Register, why).with_register(reached)
 }
 
+/// Where the request's messages go.
+struct Forwarding {
+    kind: Kind,
+    /// None where the first message was the whole request.
+    relay: Option<Relay>,
+    length: Length,
+}
+
 /// Hands the request's messages to the register, each when it is verified and logged.
 async fn forward(
     first: &Verified<Request>,
     mut incoming: Incoming<'_>,
     requests: &mut Streaming<ExchangeRequest>,
-    relay: Relay,
+    mut to: Forwarding,
 ) -> Result<(), Fault> {
-    let mut ended = hand_on(first, &relay).await?;
+    let mut ended = to.hand_on(first).await?;
     while !ended {
         let envelope = next_envelope(requests.message().await)?.ok_or_else(peer_gone)?;
         let logged = incoming.hear::<Request>(envelope).await?;
-        ended = hand_on(logged.get(), &relay).await?;
+        ended = to.hand_on(logged.get()).await?;
     }
     Ok(())
 }
 
-/// Hands one message to the register. True when it was the last, or when the register wants no more: its answer says why.
-async fn hand_on(verified: &Verified<Request>, relay: &Relay) -> Result<bool, Fault> {
-    if relay.data(verified.parts().content.body.clone()).await.is_err() {
-        return Ok(true);
-    }
-    match verified.manifest().ending {
-        Ending::End => {
-            let _ = relay.end().await;
-            Ok(true)
+impl Forwarding {
+    /// Hands one message to the register. True when it was the last, or when the register wants no more: its answer says
+    /// why.
+    async fn hand_on(&mut self, verified: &Verified<Request>) -> Result<bool, Fault> {
+        let (content, ending) = (&verified.parts().content, verified.manifest().ending);
+        let pieces = self.length.take(content.body.clone(), ending == Ending::End).map_err(malformed)?;
+        let Some(relay) = &self.relay else { return Ok(true) };
+        let trailers = content.trailers.as_deref().map(|trailers| head::read_trailers(self.kind, trailers));
+        let trailers = trailers.transpose().map_err(malformed)?;
+        for piece in pieces {
+            if relay.data(piece).await.is_err() {
+                return Ok(true);
+            }
         }
-        Ending::Abort => Err(peer_gone()),
-        Ending::Continue | Ending::Unspecified => Ok(false),
+        match (ending, trailers) {
+            (Ending::End, Some(trailers)) => {
+                let _ = relay.trailers(trailers).await;
+                Ok(true)
+            }
+            (Ending::End, None) => {
+                let _ = relay.end().await;
+                Ok(true)
+            }
+            (Ending::Abort, _) => Err(peer_gone()),
+            (Ending::Continue | Ending::Unspecified, _) => Ok(false),
+        }
     }
 }
 
 /// Cuts the register's answer into messages, and sends each when its record is durable.
 async fn answer(
+    kind: Kind,
     response: http::Response<HyperBody>,
     outgoing: Outgoing<'_>,
     wire: &Wire,
@@ -398,14 +455,14 @@ async fn answer(
     let (parts, mut body) = response.into_parts();
     head::check_fields(&parts.headers, Side::Register).map_err(after_call)?;
     let mut pieces = Pieces::new(&mut body, Framing::of(&parts.headers));
-    let mut head: Option<Bytes> = Some(head::response_head(&parts).encode_to_vec().into());
+    let mut head: Option<Bytes> = Some(head::response_head(kind, &parts).encode_to_vec().into());
     loop {
         let piece = match &head {
             Some(_) => first_piece(&mut pieces).await.map(Some),
             None => pieces.next().await,
         };
         let Some(piece) = piece.map_err(|_| register_gone())? else { return Ok(()) };
-        let (content, ending): (Content, Ending) = content_of(piece, head.take());
+        let (content, ending): (Content, Ending) = content_of(kind, piece, head.take());
         let logged = outgoing.say_durably::<Response>(content, ending).await.map_err(after_call)?;
         let answer = Answer::Envelope(logged.get().0.to_envelope());
         if wire.send(Ok(ExchangeResponse { answer: Some(answer) })).await.is_err() {

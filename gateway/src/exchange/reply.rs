@@ -1,4 +1,6 @@
-//! What a caller gets when an exchange fails: a gRPC status with `google.rpc.ErrorInfo`.
+//! What a caller gets when an exchange fails: a gRPC status with `google.rpc.ErrorInfo`, or X-Road's error.
+
+mod rest;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -8,7 +10,9 @@ use prost::Message;
 use trave_proto::fault::Fault;
 use trave_proto::identifier::ExchangeId;
 
-use super::head::EXCHANGE_ID;
+use super::head::{EXCHANGE_ID, Kind};
+use crate::relayed::Relayed;
+pub(crate) use rest::labels;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -45,8 +49,21 @@ struct ErrorInfo {
     metadata: std::collections::BTreeMap<String, String>,
 }
 
+/// An error to whoever came through the door of this kind with these headers.
+pub(crate) fn refusal(
+    kind: Kind,
+    asked: &HeaderMap,
+    fault: &Fault,
+    exchange: Option<ExchangeId>,
+) -> Response<Relayed> {
+    match kind {
+        Kind::Grpc => trailers_only(fault, exchange),
+        Kind::Rest => rest::fault(fault, asked, exchange),
+    }
+}
+
 /// A gRPC error in a head without body ("Trailers-Only").
-pub(crate) fn trailers_only<B: Default>(fault: &Fault, exchange: Option<ExchangeId>) -> Response<B> {
+fn trailers_only<B: Default>(fault: &Fault, exchange: Option<ExchangeId>) -> Response<B> {
     let mut response = Response::new(B::default());
     response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response.headers_mut().extend(trailers(fault, exchange));

@@ -1,4 +1,4 @@
-//! The door for agency systems: HTTP/2, cleartext on loopback or a Unix socket for exactly one subsystem, elsewhere TLS
+//! The door for agency systems: gRPC over HTTP/2 and REST over HTTP/1.1 and HTTP/2, cleartext on loopback or a Unix socket for exactly one subsystem, elsewhere TLS
 //! with pinned client certificates, each bound to subsystems.
 
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ use trave_proto::fault::{Fault, Reason, Side};
 use trave_proto::schema::transport::RegisterReached;
 
 use crate::config::{Agency, AgencyTransport, Config};
-use crate::exchange::{self, Call, Caller, Exchanges};
+use crate::exchange::{self, Call, Caller, Exchanges, Kind};
 use crate::relayed::Relayed;
 
 /// Why a door for agency systems cannot be opened.
@@ -84,18 +84,21 @@ impl AgencyDoor {
             let subsystems: Vec<_> = agency.subsystem.iter().map(|subsystem| subsystem.0.clone()).collect();
             Guests::Anyone(Caller { subsystems: subsystems.into(), keep: agency.keep_content })
         };
-        let limits = Limits { connections: config.limits.connections, ..Limits::default() };
+        // Callers see the headers that registers sent, and no date of ours among them.
+        let limits = Limits { connections: config.limits.connections, date: false, ..Limits::default() };
         let transport = agency.transport().map_err(AgencyDoorError::Configuration)?;
         let (listener, guests) = match transport {
-            AgencyTransport::Loopback(address) => (Listener::tcp(address, Http::Two).await, one(agency)),
-            AgencyTransport::Unix(path) => (Listener::unix(path), one(agency)),
+            AgencyTransport::Loopback(address) => (Listener::tcp(address, Http::TwoOrOne).await, one(agency)),
+            AgencyTransport::Unix(path) => {
+                (Listener::unix(path).map(|door| door.speaking(Http::TwoOrOne)), one(agency))
+            }
             AgencyTransport::Tls(address, certificate, key) => {
                 let guests = known_guests(config, agency)?;
                 let key = SigningKey::open(&config.path(key), passphrase).map_err(AgencyDoorError::Key)?;
                 let chain = tls::chain_from_pem(&config.path(certificate)).map_err(AgencyDoorError::Tls)?;
                 let identity = Identity::new(chain, Arc::new(key)).map_err(AgencyDoorError::Tls)?;
                 let pinned = Clients::Known(Arc::new(Pinned::new(guests.keys().copied())));
-                let server = tls::Server::new(Arc::new(identity), pinned, Http::Two, Arc::clone(clock));
+                let server = tls::Server::new(Arc::new(identity), pinned, Http::TwoOrOne, Arc::clone(clock));
                 let listener = Listener::tls(address, server.map_err(AgencyDoorError::Tls)?).await;
                 (listener, Guests::Known(Arc::new(guests)))
             }
@@ -156,24 +159,24 @@ async fn answer(
     tasks: &Drain,
     request: Request<Incoming>,
 ) -> Response<Relayed> {
+    let (parts, body) = request.into_parts();
+    let kind = if exchange::is_grpc(&parts) { Kind::Grpc } else { Kind::Rest };
     let Some(caller) = caller else {
         let why = "the certificate that signed in at this door is bound to no subsystem";
-        return exchange::trailers_only(
-            &Fault::before_call(Reason::InvalidClientIdentifier, Side::Client, why),
-            None,
-        );
+        let fault = Fault::before_call(Reason::InvalidClientIdentifier, Side::Client, why);
+        return exchange::refusal(kind, &parts.headers, &fault, None);
     };
     let id = match exchange::new_id(&exchanges) {
         Ok(id) => id,
-        Err(fault) => return exchange::trailers_only(&fault, None),
+        Err(fault) => return exchange::refusal(kind, &parts.headers, &fault, None),
     };
-    let (parts, body) = request.into_parts();
     let (reply, answered) = oneshot::channel();
-    tasks.spawn(exchange::ask(exchanges, Call { id, caller, parts, body, reply }));
+    tasks.spawn(exchange::ask(exchanges, Call { id, kind, caller, parts, body, reply }));
     answered.await.unwrap_or_else(|_| {
         // Its task ended without a word, as when the server stops: what the register did by then is not known.
         let why = "this security server ended before it had an answer";
         let fault = Fault::before_call(Reason::InternalError, Side::ClientServer, why);
-        exchange::trailers_only(&fault.with_register(RegisterReached::Unknown), Some(id))
+        let fault = fault.with_register(RegisterReached::Unknown);
+        exchange::refusal(kind, &http::HeaderMap::new(), &fault, Some(id))
     })
 }

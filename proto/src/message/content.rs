@@ -130,6 +130,8 @@ pub struct CallerContext {
     pub message_id: String,
     /// `trave-subject`: the person concerned.
     pub subject: String,
+    /// `x-road-represented-party`: for whom the caller acts.
+    pub represented_party: String,
 }
 
 impl CallerContext {
@@ -140,6 +142,7 @@ impl CallerContext {
             issue: self.issue.clone(),
             message_id: self.message_id.clone(),
             subject: self.subject.clone(),
+            represented_party: self.represented_party.clone(),
         }
         .encode_to_vec()
         .into()
@@ -148,8 +151,8 @@ impl CallerContext {
     /// The caller context that `bytes` encode.
     pub fn decode(bytes: &[u8]) -> Result<Self, crate::encoding::EncodingError> {
         let decoded: schema::CallerContext = crate::encoding::decode_canonical("caller context", bytes)?;
-        let schema::CallerContext { user, issue, message_id, subject } = decoded;
-        Ok(Self { user, issue, message_id, subject })
+        let schema::CallerContext { user, issue, message_id, subject, represented_party } = decoded;
+        Ok(Self { user, issue, message_id, subject, represented_party })
     }
 
     /// Refuses more than [`MAX_CALLER_CONTEXT`] bytes.

@@ -14,7 +14,7 @@ use trave_proto::schema::log::GrantChange;
 use super::keys::{Identities, Keys};
 use super::{
     CLIENT, EMPTY_SERVICE, KIEL, LEGAL_BASIS, LUEBECK, OTHER_CLIENT, OTHER_LEGAL_BASIS, OTHER_PURPOSE,
-    PURPOSE, REGISTER, SERVICE,
+    PURPOSE, REGISTER, REST_SERVICE, SERVICE,
 };
 
 const KEYS: [&str; 2] = ["registry-sh", "cosigner-mv"];
@@ -65,7 +65,7 @@ pub(super) fn successor(before: &SignedConfiguration, issued_ms: i64) -> GlobalC
     }
 }
 
-/// Number 1: three members, two services.
+/// Number 1: three members, three services.
 pub(super) fn first(
     trust_services: TrustServices,
     address: impl Fn(&str) -> String,
@@ -87,7 +87,7 @@ pub(super) fn first(
             server(KIEL, &["NORD/SH/kiel/gewerbeamt"], address(KIEL)),
             server(LUEBECK, &[OTHER_CLIENT, CLIENT], address(LUEBECK)),
         ],
-        services: vec![service(EMPTY_SERVICE), service(SERVICE)],
+        services: vec![rest_service(), service(EMPTY_SERVICE), service(SERVICE)],
         purposes: vec![entry(OTHER_PURPOSE), entry(PURPOSE), entry("statistik")],
         legal_bases: vec![entry(OTHER_LEGAL_BASIS), entry(LEGAL_BASIS)],
         trust_services: Some(trust_services),
@@ -132,6 +132,10 @@ fn service(id: &str) -> Service {
     }
 }
 
+fn rest_service() -> Service {
+    Service { kind: ServiceKind::Rest.into(), methods: Vec::new(), ..service(REST_SERVICE) }
+}
+
 fn entry(code: &str) -> CatalogueEntry {
     CatalogueEntry {
         code: code.into(),
@@ -153,4 +157,9 @@ pub fn grant() -> GrantChange {
         in_force: true,
         operator: "probe".into(),
     }
+}
+
+/// A grant of endpoints of the REST service.
+pub fn rest_grant(id: &str, endpoint: &str) -> GrantChange {
+    GrantChange { id: id.into(), service: REST_SERVICE.into(), method: endpoint.into(), ..grant() }
 }

@@ -16,10 +16,12 @@ mod configuration;
 mod keys;
 mod caller;
 mod register;
+mod http_register;
 mod told;
 
 pub use caller::{Answer, Caller, Open, Question, binary, frame};
-pub use configuration::{ConfigurationKeys, grant};
+pub use configuration::{ConfigurationKeys, grant, rest_grant};
+pub use http_register::{HttpBody, HttpRegister, Seen};
 pub use instance::{Instance, Plan};
 pub use keys::{Identities, Keys, PASSPHRASE};
 pub use process::{Process, serve_if_told};
@@ -45,6 +47,8 @@ pub const CLIENT: &str = "NORD/SH/luebeck/gewerbeamt";
 pub const OTHER_CLIENT: &str = "NORD/SH/luebeck/bauamt";
 /// What is asked.
 pub const SERVICE: &str = "NORD/MV/gewerberegister/register/auskunft";
+/// What is asked over HTTP.
+pub const REST_SERVICE: &str = "NORD/MV/gewerberegister/register/akten";
 /// A service of the catalogue that no register stands behind.
 pub const EMPTY_SERVICE: &str = "NORD/MV/gewerberegister/register/archiv";
 /// The method that tests call; no schema of it exists anywhere.

@@ -240,6 +240,7 @@ fn caller_context() -> Bytes {
         issue: "GA-2026-1234".into(),
         message_id: "m-1".into(),
         subject: "Anna Beispiel".into(),
+        represented_party: String::new(),
     };
     context.encode()
 }

@@ -87,12 +87,6 @@ pub(super) fn rows() -> Vec<Row> {
             &["refused unknown_legal_basis by client_server"],
         ),
         at_door(
-            "something other than gRPC",
-            (0, |q| q.set("content-type", "application/json")),
-            (3, "invalid_message", "client", "no"),
-            &["refused invalid_message by client"],
-        ),
-        at_door(
             "a deadline that is none",
             (0, |q| q.header("grpc-timeout", "bald")),
             (3, "invalid_message", "client", "no"),

@@ -98,9 +98,12 @@ impl Desk {
             return refuse(format!("this security server does not offer {}\n{why}", grant.service));
         }
         if !covers_a_method(&grant.method, service) {
-            let methods = service.methods().join(", ");
+            let hint = match service.is_grpc {
+                true => format!("it has {}", service.methods().join(", ")),
+                false => "it speaks REST: write /* or an endpoint, as in 'GET /v1/*'".into(),
+            };
             return refuse(format!(
-                "the catalogue knows no method {} of {}\nhint: it has {methods}",
+                "the catalogue knows no method {} of {}\nhint: {hint}",
                 grant.method, grant.service
             ));
         }
@@ -138,7 +141,11 @@ fn covers_a_method(pattern: &str, service: &ServiceEntry) -> bool {
         (None, Some(known)) => pattern.starts_with(&known),
         (Some(granted), Some(known)) => granted.starts_with(&known) || known.starts_with(&granted),
     };
-    service.methods().iter().any(overlap)
+    match service.is_grpc {
+        true => service.methods().iter().any(overlap),
+        // What a REST service has is for its register to say: any endpoint may be granted.
+        false => pattern == "/*" || pattern.contains(' '),
+    }
 }
 
 fn says_the_same(one: &Grant, other: &Grant) -> bool {

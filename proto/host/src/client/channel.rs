@@ -183,7 +183,7 @@ impl<B> fmt::Debug for Channel<B> {
     }
 }
 
-fn authority(address: &str) -> Result<Authority, ConnectError> {
+pub(super) fn authority(address: &str) -> Result<Authority, ConnectError> {
     let authority: Option<Authority> = address.parse().ok();
     authority
         .filter(|authority| authority.port().is_some())

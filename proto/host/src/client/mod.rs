@@ -1,5 +1,6 @@
 //! Calls to others: connections to other servers of ours and to registers, and small downloads.
 
+mod one;
 mod channel;
 mod fetch;
 
@@ -10,6 +11,7 @@ use tokio::net::TcpStream;
 
 pub use channel::Channel;
 pub use fetch::{Fetch, FetchError, Fetched};
+pub use one::{Connection, Connections};
 
 /// How long connecting may take: name, TCP, TLS and HTTP together.
 pub const CONNECT_TIME: Duration = Duration::from_secs(10);
@@ -40,7 +42,7 @@ pub enum ConnectError {
         source: io::Error,
     },
     /// It does not speak HTTP as it should.
-    #[error("{address} does not speak HTTP/2")]
+    #[error("{address} does not speak this version of HTTP")]
     Http {
         /// The address.
         address: String,

@@ -169,8 +169,8 @@ fn http2_settings(limits: &Limits, http: Http) -> http2::Builder<TokioExecutor> 
     let mut settings = http2::Builder::new(TokioExecutor::new());
     settings
         .timer(TokioTimer::new())
-        // A gRPC caller shall see the metadata that the register sent, and no date of ours among it.
-        .auto_date_header(!matches!(http, Http::Two))
+        // A gRPC caller shall see the metadata that was sent, and no date among it.
+        .auto_date_header(limits.date && !matches!(http, Http::Two))
         .max_concurrent_streams(limits.concurrent_streams)
         .max_header_list_size(limits.header_list)
         .initial_stream_window_size(limits.stream_window)
@@ -186,6 +186,7 @@ fn http1_settings(limits: &Limits) -> http1::Builder {
     let mut settings = http1::Builder::new();
     settings
         .timer(TokioTimer::new())
+        .auto_date_header(limits.date)
         .header_read_timeout(limits.handshake)
         .max_header_size(usize::try_from(limits.header_list).unwrap_or(usize::MAX));
     settings

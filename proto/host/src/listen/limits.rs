@@ -31,6 +31,8 @@ pub struct Limits {
     /// Requests that were reset by the peer before they were begun, after which it counts as an attack
     /// (CVE-2023-44487).
     pub pending_resets: usize,
+    /// Whether a date of ours stands in responses that have none; not where responses are passed on.
+    pub date: bool,
 }
 
 impl Limits {
@@ -53,6 +55,7 @@ impl Default for Limits {
             keep_alive: Duration::from_secs(20),
             stream_window: 256 * 1024,
             pending_resets: 20,
+            date: true,
         }
     }
 }

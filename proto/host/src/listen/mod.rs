@@ -158,6 +158,12 @@ impl Listener {
         Ok(Self::new(Socket::unix(path)?, None, Http::Two))
     }
 
+    /// The same door, speaking these versions of HTTP; for one without TLS.
+    #[must_use]
+    pub fn speaking(self, http: Http) -> Self {
+        Self { http, ..self }
+    }
+
     /// The same door with other limits.
     #[must_use]
     pub fn with_limits(self, limits: Limits) -> Self {

@@ -98,6 +98,7 @@ fn caller_context(context: &CallerContextStory) -> Value {
             "issue": context.issue,
             "message_id": context.message_id,
             "subject": context.subject,
+            "represented_party": context.represented_party,
         }),
     }
 }

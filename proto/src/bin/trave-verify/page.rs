@@ -121,6 +121,7 @@ impl Page {
             (lang.of("user", "Nutzer"), &context.user),
             (lang.of("case", "Vorgang"), &context.issue),
             (lang.of("person concerned", "betroffene Person"), &context.subject),
+            (lang.of("acting for", "handelt für"), &context.represented_party),
             (lang.of("caller's message id", "Nachrichten-ID des Aufrufers"), &context.message_id),
         ] {
             if !value.is_empty() {
