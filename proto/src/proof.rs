@@ -35,8 +35,8 @@ use crate::schema::proof as schema;
 pub use builder::{BuildError, Exported, ExportedContent, ExportedMessage, ProofBuilder};
 pub use report::{Check, CheckName, Conclusion, NotProved, Outcome, Report};
 pub use story::{
-    Answer, Asked, CallerContextStory, Completeness, ContentStory, Ended, Erased, GrantStory, MessageStory,
-    Named, Sealed, Side, Story, Term,
+    Acknowledged, Answer, Asked, CallerContextStory, Completeness, ContentStory, Ended, Erased, GrantStory,
+    MessageStory, Named, Sealed, Side, Story, Term,
 };
 pub use verify::verify;
 

@@ -82,6 +82,7 @@ fn an_incomplete_exchange_is_called_so() {
     let (status, page, _) = verify("proof/broken-off.trave", &["--lang", "de"]);
     assert_eq!(status, 0);
     assert!(page.contains("UNVOLLSTÄNDIG, abgebrochen: 1 Nachrichten der Anfrage, 0 der Antwort"), "{page}");
+    assert!(page.contains("vom Empfänger bestätigt: 0 der Anfrage, 0 der Antwort"), "{page}");
     assert!(page.contains("register_unreachable"), "{page}");
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::reading::{Logged, Reading};
 use super::report::{Failure, Found};
 use super::seal::Stamped;
-use super::story::Completeness;
+use super::story::{Acknowledged, Completeness};
 use super::trust::Trust;
 use crate::clock::Time;
 use crate::conversation::{TOLERANCE, Topic};
@@ -24,7 +24,7 @@ struct Course<'r> {
 }
 
 /// The messages of each direction follow one another without a gap, are about one thing, and answer what was said.
-pub(super) fn order(reading: &Reading<'_>) -> Found<()> {
+pub(super) fn order(reading: &Reading<'_>) -> Found<Acknowledged> {
     let first = &reading.messages[0].manifest;
     let topic = Topic::of(first);
     let mut courses = [Course::default(), Course::default()];
@@ -44,7 +44,10 @@ pub(super) fn order(reading: &Reading<'_>) -> Found<()> {
         answer(course, &message.manifest, &places)
             .map_err(|why| Failure::fails(format!("{}: {why}", message.label())))?;
     }
-    Ok(((), format!("{} of the request, {} of the response", courses[0].count, courses[1].count)))
+    // Each direction names what its sender had received of the other.
+    let acknowledged = Acknowledged { requests: courses[1].answered, responses: courses[0].answered };
+    let detail = format!("{} of the request, {} of the response", courses[0].count, courses[1].count);
+    Ok((acknowledged, detail))
 }
 
 fn way(manifest: &Manifest) -> usize {

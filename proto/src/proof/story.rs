@@ -64,6 +64,8 @@ pub struct Story {
     pub answer: Option<Answer>,
     /// Whether the exchange is whole.
     pub completeness: Completeness,
+    /// How far each direction had been received, by the receiver's own signed word; absent where the order does not hold.
+    pub acknowledged: Option<Acknowledged>,
     /// The record of its end, where it did not end with a complete response.
     pub ended: Option<Ended>,
     /// The record of its contents' erasure.
@@ -74,6 +76,16 @@ pub struct Story {
     pub sealed: Option<Sealed>,
     /// Number and digest of each configuration in the file.
     pub configurations: Vec<(u64, Digest)>,
+}
+
+/// How many messages of each direction its receiver has named as received, in messages that it signed itself. What was
+/// sent after them may have arrived, have been refused, or have been lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// Messages of the request, named by the provider's security server.
+    pub requests: u64,
+    /// Messages of the response, named by the client's security server.
+    pub responses: u64,
 }
 
 /// A purpose or a legal basis, as the catalogue of that time explains it; only its code where it does not.

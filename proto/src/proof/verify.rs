@@ -4,8 +4,8 @@ use super::reading::{Logged, Reading};
 use super::report::{CheckName, Checks, Conclusion, NotProved, Report};
 use super::seal::{self, Stamped};
 use super::story::{
-    CallerContextStory, Completeness, ContentStory, Ended, Erased, GrantStory, MessageStory, Named, Sealed,
-    Side, Story, Term,
+    Acknowledged, CallerContextStory, Completeness, ContentStory, Ended, Erased, GrantStory, MessageStory,
+    Named, Sealed, Side, Story, Term,
 };
 use super::trust::{Anchors, Trust};
 use super::{Proof, contents, exchange, permission, signers};
@@ -33,6 +33,7 @@ pub fn verify(proof: &Proof, anchor: &Anchor, now: Option<Time>) -> Report {
 struct Facts {
     checkpoint: Option<Checkpoint>,
     stamped: Option<Stamped>,
+    acknowledged: Option<Acknowledged>,
     completeness: Option<Completeness>,
     caller_context: Option<CallerContextStory>,
     grant: Option<GrantStory>,
@@ -56,7 +57,7 @@ fn examine(checks: &mut Checks, proof: &Proof, anchor: &Anchor, now: Option<Time
     }
     checks.note(Name::Signatures, signers::signatures(&reading, &trust));
     checks.note(Name::Connections, signers::connections(&reading, &trust));
-    checks.note(Name::Order, exchange::order(&reading));
+    facts.acknowledged = checks.note(Name::Order, exchange::order(&reading));
     facts.completeness = checks.note(Name::Completeness, exchange::completeness(&reading));
     checks.note(Name::Contents, contents::check(&reading));
     facts.caller_context = checks.note(Name::CallerContext, contents::caller_context(&reading));
@@ -100,6 +101,7 @@ fn tell(reading: &Reading<'_>, trust: &Trust, facts: Facts) -> Option<Story> {
         asked: contents::asked(reading),
         answer: contents::answer(reading),
         completeness: facts.completeness.unwrap_or(open),
+        acknowledged: facts.acknowledged,
         ended: ended(reading),
         erased: reading.erasure.as_ref().map(|noted| Erased {
             at: noted.at,

@@ -214,6 +214,11 @@ pub struct Open {
 }
 
 impl Open {
+    /// The request's direction by itself, for a task of its own. Ending it is then that task's.
+    pub fn split(&mut self) -> Sender {
+        Sender(self.sender.take().unwrap())
+    }
+
     /// Sends bytes as they are.
     pub async fn send_raw(&self, bytes: Bytes) {
         self.sender.as_ref().unwrap().send(Ok(Frame::data(bytes))).await.unwrap();
@@ -262,6 +267,17 @@ impl Open {
         if let Some(response) = self.response {
             response.abort();
         }
+    }
+}
+
+/// The request's direction of a call.
+#[derive(Debug)]
+pub struct Sender(mpsc::Sender<Result<Frame<Bytes>, BoxError>>);
+
+impl Sender {
+    /// Sends one message; false if nobody takes it any more.
+    pub async fn try_send(&self, message: &[u8]) -> bool {
+        self.0.send(Ok(Frame::data(frame(message)))).await.is_ok()
     }
 }
 

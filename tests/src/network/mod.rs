@@ -19,7 +19,7 @@ mod register;
 mod http_register;
 mod told;
 
-pub use caller::{Answer, Caller, Open, Question, binary, frame};
+pub use caller::{Answer, Caller, Open, Question, Sender, binary, frame};
 pub use configuration::{ConfigurationKeys, grant, rest_grant};
 pub use http_register::{HttpBody, HttpRegister, Seen};
 pub use instance::{Instance, Plan};

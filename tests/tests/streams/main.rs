@@ -1,10 +1,11 @@
 //! Streams: each gRPC message is a signed, chained, logged message of its own; what one side ends, breaks off or does not
 //! read, the other side feels; and what was not complete is proved as incomplete, at its index.
 
-#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at what it did not expect")]
 
 mod ending;
 mod pressure;
+mod tampered;
 
 use std::time::Duration;
 

@@ -56,6 +56,9 @@ fn story(story: &Story) -> Value {
             "grpc_message": answer.grpc_message,
         })),
         "completeness": completeness(&story.completeness),
+        "acknowledged": story.acknowledged.map(|acknowledged| json!({
+            "requests": acknowledged.requests, "responses": acknowledged.responses,
+        })),
         "ended": story.ended.as_ref().map(|ended| json!({
             "at": ended.at.to_string(),
             "outcome": ended.outcome,

@@ -4,8 +4,8 @@ use trave_proto::digest::Digest;
 use trave_proto::global_configuration::Anchor;
 use trave_proto::message::Direction;
 use trave_proto::proof::{
-    Answer, CallerContextStory, Check, CheckName, ContentStory, MessageStory, Named, Outcome, Proof, Report,
-    Story, Term,
+    Answer, CallerContextStory, Check, CheckName, Completeness, ContentStory, MessageStory, Named, Outcome,
+    Proof, Report, Story, Term,
 };
 
 use crate::{Language, safe, words};
@@ -89,6 +89,9 @@ impl Page {
         }
         self.row(lang.of("Exchange", "Austausch"), &story.exchange.to_string());
         self.row("", &words::completeness(lang, &story.completeness));
+        if let Some(acknowledged) = story.acknowledged.filter(|_| story.completeness != Completeness::Whole) {
+            self.row("", &words::acknowledged(lang, acknowledged));
+        }
         self.end(story);
         self.messages(lang.of("Request", "Anfrage"), &story.requests);
         self.messages(lang.of("Response", "Antwort"), &story.responses);

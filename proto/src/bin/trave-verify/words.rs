@@ -4,7 +4,7 @@ use std::path::Path;
 
 use trave_proto::clock::Time;
 use trave_proto::message::Ending;
-use trave_proto::proof::{CheckName, Completeness, Conclusion, NotProved, Side};
+use trave_proto::proof::{Acknowledged, CheckName, Completeness, Conclusion, NotProved, Side};
 
 use crate::Language;
 
@@ -97,6 +97,17 @@ pub(crate) fn completeness(lang: Language, completeness: &Completeness) -> Strin
         Completeness::Open { requests, responses } => {
             counted(lang.of("OPEN, without an end", "OFFEN, ohne Ende"), requests, responses)
         }
+    }
+}
+
+/// How far the receivers themselves say that they had come.
+pub(crate) fn acknowledged(lang: Language, acknowledged: Acknowledged) -> String {
+    let Acknowledged { requests, responses } = acknowledged;
+    match lang {
+        Language::En => {
+            format!("acknowledged by their receiver: {requests} of the request, {responses} of the response")
+        }
+        Language::De => format!("vom Empfänger bestätigt: {requests} der Anfrage, {responses} der Antwort"),
     }
 }
 

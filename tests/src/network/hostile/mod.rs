@@ -1,6 +1,7 @@
 //! Security servers that do not keep to the rules: they have real keys, certificates and TLS, speak the peers' protocol
 //! themselves, and can alter every stage of it.
 
+mod between;
 mod client;
 mod provider;
 
@@ -25,6 +26,7 @@ use super::keys::{Identities, Keys};
 use super::server::LONG;
 use super::trust_services::Authorities;
 
+pub use between::{Between, Tampering, Target};
 pub use client::{HostileClient, Outcome, Spoken};
 pub use provider::{Alteration, HostileProvider};
 

@@ -1,0 +1,203 @@
+//! Between two honest security servers: somebody who has the TLS keys of both, reads and relays what they say, and does
+//! one thing to one message of a stream. The signing keys are not theirs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use trave_host::client::Channel;
+use trave_host::drain::Drain;
+use trave_host::listen::{Listener, TowerToHyperService};
+use trave_host::stubs::transport::peer_service_client::PeerServiceClient;
+use trave_host::stubs::transport::peer_service_server::{PeerService, PeerServiceServer};
+use trave_host::tls::{self, Clients, Http};
+use trave_proto::schema::message::Envelope;
+use trave_proto::schema::transport::exchange_response::Answer;
+use trave_proto::schema::transport::{
+    ExchangeRequest, ExchangeResponse, GetConfigurationRequest, GetConfigurationResponse, GreetRequest,
+    GreetResponse, OfferConfigurationRequest, OfferConfigurationResponse,
+};
+
+use super::{Credentials, Whoever};
+use crate::network::server::reserve;
+use crate::network::{Instance, LUEBECK, REGISTER};
+
+/// What is done to one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tampering {
+    /// A bit of its content is flipped.
+    Altered,
+    /// It does not arrive.
+    Dropped,
+    /// It arrives after the one that follows it.
+    Reordered,
+    /// The one before it arrives once more in its place, and then it.
+    Replayed,
+}
+
+/// In which direction, and at which index.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// Whether it is a message of the request.
+    pub request: bool,
+    /// Its index, from 0.
+    pub index: u64,
+    /// What is done to it.
+    pub tampering: Tampering,
+}
+
+/// A running relay that stands where the register's security server is looked for.
+#[derive(Debug)]
+pub struct Between {
+    drain: Drain,
+}
+
+impl Between {
+    /// Puts itself between the two security servers of `instance`, before they have spoken to each other.
+    pub async fn start(instance: &mut Instance, target: Target) -> Self {
+        let (_port, elsewhere) = reserve();
+        let here = instance.mv.peer;
+        instance.mv.reconfigure(|text| text.replace(&here.to_string(), &elsewhere.to_string())).await;
+        let credentials =
+            |server| Credentials::of(server, &instance.authorities, &instance.configuration).identity();
+        let clock = Arc::clone(&instance.clock);
+        let client =
+            tls::Client::new(Some(credentials(LUEBECK)), Arc::new(Whoever), Http::Two, Arc::clone(&clock));
+        let channel = Channel::tls(&elsewhere.to_string(), &client.unwrap()).await.unwrap();
+        let clients = Clients::Known(Arc::new(Whoever));
+        let server = tls::Server::new(credentials(REGISTER), clients, Http::Two, clock).unwrap();
+        let listener = Listener::tls(here, server).await.unwrap();
+        let door = Door { register: PeerServiceClient::new(channel), greeted: Mutex::default(), target };
+        let router = tonic::service::Routes::new(PeerServiceServer::new(door)).into_axum_router();
+        let drain = Drain::new();
+        drain.spawn(listener.serve(drain.clone(), move |_| TowerToHyperService::new(router.clone())));
+        Self { drain }
+    }
+
+    /// Ends it.
+    pub async fn stop(self) {
+        self.drain.finish(Duration::from_secs(1)).await;
+    }
+}
+
+struct Door {
+    register: PeerServiceClient<Channel>,
+    /// One connection to the register's server: its greeting cannot be had twice.
+    greeted: Mutex<Option<GreetResponse>>,
+    target: Target,
+}
+
+#[tonic::async_trait]
+impl PeerService for Door {
+    async fn greet(&self, request: Request<GreetRequest>) -> Result<Response<GreetResponse>, Status> {
+        let mut greeted = self.greeted.lock().await;
+        assert!(greeted.is_none(), "the client's server connects once");
+        let answer = self.register.clone().greet(request.into_inner()).await?.into_inner();
+        *greeted = Some(answer.clone());
+        Ok(Response::new(answer))
+    }
+
+    type ExchangeStream = ReceiverStream<Result<ExchangeResponse, Status>>;
+
+    async fn exchange(
+        &self,
+        request: Request<Streaming<ExchangeRequest>>,
+    ) -> Result<Response<Self::ExchangeStream>, Status> {
+        let (to_register, requests) = mpsc::channel(1);
+        let mut asked = request.into_inner();
+        let target = self.target;
+        tokio::spawn(async move {
+            let mut tamper = Tamper::new(target, true);
+            while let Ok(Some(request)) = asked.message().await {
+                for envelope in tamper.pass(request.envelope.unwrap()) {
+                    if to_register.send(ExchangeRequest { envelope: Some(envelope) }).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        let mut answers = self.register.clone().exchange(ReceiverStream::new(requests)).await?.into_inner();
+        let (to_client, relayed) = mpsc::channel(1);
+        tokio::spawn(async move {
+            let mut tamper = Tamper::new(target, false);
+            loop {
+                let next = tokio::select! {
+                    next = answers.message() => next,
+                    () = to_client.closed() => return,
+                };
+                let passed = match next {
+                    Ok(Some(ExchangeResponse { answer: Some(Answer::Envelope(envelope)) })) => tamper
+                        .pass(envelope)
+                        .into_iter()
+                        .map(|envelope| Ok(ExchangeResponse { answer: Some(Answer::Envelope(envelope)) }))
+                        .collect(),
+                    Ok(Some(fault)) => vec![Ok(fault)],
+                    Ok(None) => return,
+                    Err(status) => vec![Err(status)],
+                };
+                for answer in passed {
+                    if to_client.send(answer).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(relayed)))
+    }
+
+    async fn get_configuration(
+        &self,
+        request: Request<GetConfigurationRequest>,
+    ) -> Result<Response<GetConfigurationResponse>, Status> {
+        self.register.clone().get_configuration(request.into_inner()).await
+    }
+
+    async fn offer_configuration(
+        &self,
+        request: Request<OfferConfigurationRequest>,
+    ) -> Result<Response<OfferConfigurationResponse>, Status> {
+        self.register.clone().offer_configuration(request.into_inner()).await
+    }
+}
+
+/// What passes in one direction.
+struct Tamper {
+    target: Option<Target>,
+    index: u64,
+    before: Option<Envelope>,
+    held: Option<Envelope>,
+}
+
+impl Tamper {
+    fn new(target: Target, request: bool) -> Self {
+        let target = Some(target).filter(|target| target.request == request);
+        Self { target, index: 0, before: None, held: None }
+    }
+
+    /// What goes on instead of this message.
+    fn pass(&mut self, mut envelope: Envelope) -> Vec<Envelope> {
+        let index = self.index;
+        self.index += 1;
+        let Some(target) = self.target.filter(|target| target.index == index) else {
+            let held = self.held.take();
+            self.before = Some(envelope.clone());
+            return std::iter::once(envelope).chain(held).collect();
+        };
+        match target.tampering {
+            Tampering::Altered => {
+                let mut body = envelope.body.to_vec();
+                *body.last_mut().expect("the message has a body") ^= 1;
+                envelope.body = body.into();
+                vec![envelope]
+            }
+            Tampering::Dropped => Vec::new(),
+            Tampering::Reordered => {
+                self.held = Some(envelope);
+                Vec::new()
+            }
+            Tampering::Replayed => self.before.take().into_iter().chain([envelope]).collect(),
+        }
+    }
+}
