@@ -3,12 +3,18 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Empty, Full};
-use hyper::body::Incoming;
-use trave_host::client::Connections;
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tower::BoxError;
+use trave_host::client::{Channel, Connections};
 use trave_proto::identifier::ExchangeId;
 use trave_tests::network::{
     CLIENT, HttpBody, HttpRegister, Instance, LEGAL_BASIS, OTHER_PURPOSE, PURPOSE, Plan, REGISTER,
@@ -109,6 +115,12 @@ fn asking(method: &str, path: &str) -> http::request::Builder {
         .header("x-road-client", CLIENT)
         .header("trave-purpose", PURPOSE)
         .header("trave-legal-basis", LEGAL_BASIS)
+}
+
+/// A body of frames that come when they are sent.
+fn open_body() -> (mpsc::Sender<Result<Frame<Bytes>, BoxError>>, HttpBody) {
+    let (sender, frames) = mpsc::channel(1);
+    (sender, StreamBody::new(ReceiverStream::new(frames)).boxed_unsync())
 }
 
 /// Sends back method and body.
@@ -282,6 +294,259 @@ async fn grants_are_of_endpoints() {
         assert_eq!(moved(elsewhere).await.status, 400);
     }
     assert_eq!(world.register.seen().len(), 2);
+    world.stop().await;
+}
+
+/// Answers as it is asked: `/up` tells how much came, `/down/N` gives N bytes, `/events` gives what comes in.
+fn streams(request: Request<Incoming>) -> Answering {
+    Box::pin(async move {
+        let (parts, mut body) = request.into_parts();
+        let path = parts.uri.path().trim_start_matches("/base").to_owned();
+        let (sender, answer) = open_body();
+        let response = Response::builder();
+        if path == "/up" {
+            let (mut count, mut trailers) = (0, None);
+            while let Some(Ok(frame)) = body.frame().await {
+                match frame.into_data() {
+                    Ok(data) => count += data.len(),
+                    Err(frame) => trailers = frame.into_trailers().ok(),
+                }
+            }
+            let foot =
+                trailers.and_then(|trailers| Some(trailers.get("x-foot")?.to_str().unwrap().to_owned()));
+            return response.body(full(format!("{count} {}", foot.unwrap_or_default()))).unwrap();
+        }
+        let mut response = response;
+        if let Some(len) = path.strip_prefix("/down/") {
+            let len: usize = len.parse().unwrap();
+            response = response.header("content-length", len).header("accept-ranges", "bytes");
+            tokio::spawn(async move {
+                let mut left = len;
+                while left > 0 {
+                    let part = left.min(64 << 10);
+                    left -= part;
+                    let _ = sender.send(Ok(Frame::data(vec![7; part].into()))).await;
+                }
+            });
+        } else if path == "/broken" || path == "/broken/length" {
+            if path == "/broken/length" {
+                response = response.header("content-length", "1000");
+            }
+            tokio::spawn(async move {
+                let _ = sender.send(Ok(Frame::data(Bytes::from_static(b"half")))).await;
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                let _ = sender.send(Err("the script breaks off".into())).await;
+            });
+        } else {
+            response = response.header("content-type", "text/event-stream").header("trailer", "x-foot");
+            tokio::spawn(async move {
+                while let Some(Ok(frame)) = body.frame().await {
+                    if let Ok(data) = frame.into_data() {
+                        let _ = sender.send(Ok(Frame::data(data))).await;
+                    }
+                }
+                let foot = HeaderMap::from_iter([("x-foot".parse().unwrap(), "end".parse().unwrap())]);
+                let _ = sender.send(Ok(Frame::trailers(foot))).await;
+            });
+        }
+        response.body(answer).unwrap()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_directions_stream_at_once_and_events_come_as_they_are_sent() {
+    for two in [false, true] {
+        let world = World::with(two, streams, &[("r1", "/*")]).await;
+        let (sender, body) = open_body();
+        let request = asking("POST", "/events").header("te", "trailers").body(body).unwrap();
+        let mut answer = world.open(request).await.into_body();
+        for event in ["data: eins\n\n", "data: zwei\n\n", "data: drei\n\n"] {
+            sender.send(Ok(Frame::data(event.into()))).await.unwrap();
+            // Nothing follows until this one has come back.
+            let frame = tokio::time::timeout(Duration::from_secs(10), answer.frame()).await.unwrap();
+            assert_eq!(frame.unwrap().unwrap().into_data().unwrap(), event);
+        }
+        drop(sender);
+        let foot = answer.frame().await.unwrap().unwrap().into_trailers().unwrap();
+        assert_eq!(foot["x-foot"], "end");
+        world.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_bodies_pass_with_their_length_and_trailers() {
+    const LEN: usize = 20 << 20;
+    let world = World::start(streams).await;
+    let answer = world.ask(asking("GET", &format!("/down/{LEN}")).body(nothing()).unwrap()).await;
+    assert_eq!((answer.header("content-length"), answer.body.len()), (Some("20971520"), LEN));
+    assert_eq!(answer.header("transfer-encoding"), None);
+    assert!(answer.body.iter().all(|byte| *byte == 7));
+    let tells = world.instance.sh.tells(answer.exchange());
+    assert_eq!(tells, ["sent request end", "received response end"]);
+    let answer = world.ask(asking("PUT", "/up").body(full(vec![7; LEN])).unwrap()).await;
+    assert_eq!(answer.body, format!("{LEN} "));
+    assert_eq!(world.register.last().all("content-length"), ["20971520"]);
+    let (sender, body) = open_body();
+    tokio::spawn(async move {
+        for _ in 0..100 {
+            sender.send(Ok(Frame::data(vec![7; 10_000].into()))).await.unwrap();
+        }
+        let foot = HeaderMap::from_iter([("x-foot".parse().unwrap(), "sum".parse().unwrap())]);
+        sender.send(Ok(Frame::trailers(foot))).await.unwrap();
+    });
+    let answer = world.ask(asking("POST", "/up").header("trailer", "x-foot").body(body).unwrap()).await;
+    assert_eq!(answer.body, "1000000 sum");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_broken_off_never_looks_whole() {
+    for two in [false, true] {
+        let world = World::with(two, streams, &[("r1", "/*")]).await;
+        for path in ["/broken", "/broken/length"] {
+            let response = world.open(asking("GET", path).body(nothing()).unwrap()).await;
+            let id: ExchangeId = response.headers()["trave-exchange-id"].to_str().unwrap().parse().unwrap();
+            assert!(response.into_body().collect().await.is_err(), "HTTP/1.1 {path}");
+            let channel: Channel<HttpBody> =
+                Channel::plain(&world.instance.sh.door.to_string()).await.unwrap();
+            let response = channel.clone().send(asking("GET", path).body(nothing()).unwrap()).await.unwrap();
+            assert!(response.into_body().collect().await.is_err(), "HTTP/2 {path}");
+            let tells = world.instance.sh.until(|tells| tells.len() > 2, id).await;
+            assert!(tells[2].starts_with("ended") && tells[2].ends_with("register yes"), "{tells:?}");
+        }
+        // And a caller who breaks off is told to the register.
+        let (sender, body) = open_body();
+        let response = world.open(asking("POST", "/events").body(body).unwrap()).await;
+        let id: ExchangeId = response.headers()["trave-exchange-id"].to_str().unwrap().parse().unwrap();
+        sender.send(Err("gone".into())).await.unwrap();
+        let ended = |tells: &[String]| tells.last().is_some_and(|last| last.starts_with("ended aborted"));
+        world.instance.sh.until(ended, id).await;
+        world.instance.mv.until(ended, id).await;
+        world.stop().await;
+    }
+}
+
+/// Sends bytes as they are, and reads until the connection is closed or an answer has come.
+async fn raw(world: &World, request: &str) -> String {
+    let mut stream = TcpStream::connect(world.instance.sh.door).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let closed = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
+    assert!(closed.is_ok(), "the connection stays open after {request:?}");
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_programs_could_read_in_two_ways_is_refused() {
+    let world = World::start(echo).await;
+    let path = format!("/r1/{REST_SERVICE}");
+    let long = "x".repeat(70_000);
+    let fields: String = (0..300).map(|at| format!("a{at}: b\r\n")).collect();
+    for (what, line, head, code) in [
+        (
+            "two framings",
+            "POST PATH/a HTTP/1.1",
+            "content-length: 3\r\ntransfer-encoding: chunked\r\n",
+            "client.invalid_message",
+        ),
+        (
+            "the other order",
+            "POST PATH/a HTTP/1.1",
+            "transfer-encoding: chunked\r\ncontent-length: 3\r\n",
+            "client.invalid_message",
+        ),
+        (
+            "two lengths",
+            "POST PATH/a HTTP/1.1",
+            "content-length: 3\r\ncontent-length: 4\r\n",
+            "client.invalid_message",
+        ),
+        (
+            "the same length twice",
+            "POST PATH/a HTTP/1.1",
+            "content-length: 3\r\ncontent-length: 3\r\n",
+            "client.invalid_message",
+        ),
+        (
+            "a length that is none",
+            "POST PATH/a HTTP/1.1",
+            "content-length: 0x3\r\n",
+            "client.invalid_message",
+        ),
+        (
+            "another coding",
+            "POST PATH/a HTTP/1.1",
+            "transfer-encoding: gzip, chunked\r\n",
+            "client.invalid_message",
+        ),
+        (
+            "a coding disguised",
+            "POST PATH/a HTTP/1.1",
+            "transfer-encoding: xchunked\r\n",
+            "client.invalid_message",
+        ),
+        ("two hosts", "GET PATH/a HTTP/1.1", "host: y\r\n", "client.invalid_message"),
+        ("a folded field", "GET PATH/a HTTP/1.1", "a: b\r\n c\r\n", "client.invalid_message"),
+        (
+            "a space before the colon",
+            "GET PATH/a HTTP/1.1",
+            "content-length : 3\r\n",
+            "client.invalid_message",
+        ),
+        ("a bare line feed", "GET PATH/a HTTP/1.1", "a: b\nc: d\r\n", "client.invalid_message"),
+        ("an oversize head", "GET PATH/a HTTP/1.1", &format!("a: {long}\r\n"), "client.too_large"),
+        ("too many fields", "GET PATH/a HTTP/1.1", &fields, "client.too_large"),
+        ("a tunnel", "CONNECT PATH/a HTTP/1.1", "", "client.invalid_message"),
+        ("a tunnel to a host", "CONNECT register:443 HTTP/1.1", "", "client.invalid_message"),
+        ("no path", "OPTIONS * HTTP/1.1", "", "client.invalid_message"),
+        ("another path", "GET PATH/../b HTTP/1.1", "", "client.invalid_message"),
+        ("another path, encoded", "GET PATH/%2e%2E/b HTTP/1.1", "", "client.invalid_message"),
+        ("a path in disguise", "GET PATH/..;/b HTTP/1.1", "", "client.invalid_message"),
+        ("an encoded slash", "GET PATH/a%2Fb HTTP/1.1", "", "client.invalid_message"),
+        ("a backslash", "GET PATH/a\\b HTTP/1.1", "", "client.invalid_message"),
+        ("an encoded backslash", "GET PATH/a%5cb HTTP/1.1", "", "client.invalid_message"),
+        ("two slashes", "GET PATH//a HTTP/1.1", "", "client.invalid_message"),
+        ("an encoding of nothing", "GET PATH/%zz HTTP/1.1", "", "client.invalid_message"),
+        ("bytes that are no UTF-8", "GET PATH/%ff HTTP/1.1", "", "client.invalid_message"),
+        ("an overlong encoding", "GET PATH/%c0%ae%c0%ae/b HTTP/1.1", "", "client.invalid_message"),
+        ("a zero byte", "GET PATH/a%00 HTTP/1.1", "", "client.invalid_message"),
+        (
+            "a slash in an identifier",
+            "GET /r1/NORD%2FMV/gewerberegister/register/akten/a/b HTTP/1.1",
+            "",
+            "client.unknown_service",
+        ),
+    ] {
+        let line = line.replace("PATH", &path);
+        let request = format!(
+            "{line}\r\nhost: x\r\nconnection: close\r\ntrave-purpose: {PURPOSE}\r\ntrave-legal-basis: {LEGAL_BASIS}\r\n{head}\r\n0\r\n\r\n"
+        );
+        let answer = raw(&world, &request).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{what}: {answer}");
+        assert!(answer.contains(&format!("x-road-error: {code}\r\n")), "{what}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{what}: {answer}");
+    }
+    assert_eq!(world.register.seen().len(), 0, "the register saw nothing of it");
+    // What is refused does not take an answer that came before it.
+    let good = format!(
+        "POST {path}/a HTTP/1.1\r\nhost: x\r\ntrave-purpose: {PURPOSE}\r\ntrave-legal-basis: {LEGAL_BASIS}\r\n\
+         expect: 100-continue\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    );
+    let answer = raw(&world, &format!("{good}GET / HTTP/1.1\r\nhost: x\r\na: b\r\n c\r\n\r\n{good}")).await;
+    let statuses = answer.split("HTTP/1.1 ").skip(1).map(|part| &part[..3]);
+    let statuses: Vec<&str> = statuses.filter(|status| *status != "100").collect();
+    assert_eq!(statuses, ["200", "400"], "{answer}");
+    assert!(world.register.last().all("expect").is_empty());
+    // A body that is expected to be refused is not even asked for; one that is wanted is.
+    let waiting = |purpose: &str| {
+        format!(
+            "POST {path}/a HTTP/1.1\r\nhost: x\r\ntrave-purpose: {purpose}\r\ntrave-legal-basis: {LEGAL_BASIS}\r\n\
+             expect: 100-continue\r\nconnection: close\r\ncontent-length: 3\r\n\r\n"
+        )
+    };
+    assert!(raw(&world, &waiting("neugier")).await.starts_with("HTTP/1.1 500"));
+    let answer = raw(&world, &format!("{}abc", waiting(PURPOSE))).await;
+    assert!(answer.contains("HTTP/1.1 200") && answer.ends_with("abc"), "{answer}");
     world.stop().await;
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
+use trave_host::listen::Refusal;
 use trave_message_log::{Logged, Pending};
 use trave_proto::conversation::{Conversation, Topic, Verified};
 use trave_proto::fault::{Fault, Reason, Side, plain};
@@ -45,6 +46,8 @@ const LAST_WORD: Duration = Duration::from_secs(10);
 pub(crate) struct Call {
     pub(crate) id: ExchangeId,
     pub(crate) kind: Kind,
+    /// Why the head, which was not a clear one, is not here.
+    pub(crate) refused: Option<Refusal>,
     pub(crate) caller: Caller,
     pub(crate) parts: http::request::Parts,
     pub(crate) body: HyperBody,
@@ -125,6 +128,7 @@ async fn record(exchanges: &Exchanges, exchange: ExchangeId, stage: &Stage, faul
 async fn exchange_with(exchanges: &Exchanges, call: &mut Call, stage: &mut Stage) -> Result<(), Fault> {
     let id = call.id;
     stage.labels = reply::labels(call.kind, None, "", id);
+    check_head(call.refused)?;
     let declared = Declared::read(&call.parts.headers)?;
     let mut context = declared.context.clone();
     let Asked { topic, mut head, security_server } = Asked::of(&exchanges.routes, id, call, declared)?;
@@ -178,6 +182,16 @@ async fn exchange_with(exchanges: &Exchanges, call: &mut Call, stage: &mut Stage
     let receiving = pin!(answer.receive(incoming, &connection, requests));
     let ended = both(sending, receiving, until).await;
     ended.map_err(|fault| with_what_is_known(fault, &progress))
+}
+
+/// What could be read in two ways was never read.
+fn check_head(refused: Option<Refusal>) -> Result<(), Fault> {
+    let (reason, why) = match refused {
+        None => return Ok(()),
+        Some(Refusal::Ambiguous(why)) => (Reason::InvalidMessage, why),
+        Some(Refusal::TooLarge) => (Reason::TooLarge, "the head of the request is longer than any may be"),
+    };
+    Err(Fault::before_call(reason, Side::Client, why))
 }
 
 fn id_fault(error: ReplayError) -> Fault {

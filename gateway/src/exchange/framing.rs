@@ -3,6 +3,8 @@
 //! gRPC frames are kept as they are, prefix included (gRPC over HTTP/2, "Length-Prefixed-Message"): the other side
 //! forwards the same bytes, and no schema need be known.
 
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -62,12 +64,23 @@ pub(crate) struct Pieces<B> {
     waiting: Option<(Bytes, Instant)>,
     first: bool,
     done: bool,
+    /// Trailers that came with the last bytes.
+    trailers: Option<HeaderMap>,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Pieces<B> {
     pub(crate) fn new(body: B, framing: Framing) -> Self {
         let held = BytesMut::new();
-        Self { body, framing, held, rest_of_message: 0, waiting: None, first: true, done: false }
+        Self {
+            body,
+            framing,
+            held,
+            rest_of_message: 0,
+            waiting: None,
+            first: true,
+            done: false,
+            trailers: None,
+        }
     }
 
     /// The next piece; none after the one with the end. What was read is kept if this is dropped before it is ready.
@@ -76,6 +89,16 @@ impl<B: Body<Data = Bytes> + Unpin> Pieces<B> {
             return Ok(None);
         }
         loop {
+            if self.framing == Framing::Raw && self.waiting.is_none() && !self.held.is_empty() {
+                // What has come already goes into one message: fewer signatures for the same bytes.
+                while self.held.len() < MAX_BODY {
+                    let Some(Some(frame)) = at_hand(&mut self.body).await else { break };
+                    if let Some(trailers) = self.take(frame?) {
+                        self.trailers = Some(trailers);
+                        break;
+                    }
+                }
+            }
             if self.waiting.is_none()
                 && let Some(body) = self.cut()
             {
@@ -85,8 +108,9 @@ impl<B: Body<Data = Bytes> + Unpin> Pieces<B> {
             if self.waiting.is_some() && !self.held.is_empty() {
                 return Ok(Some(self.piece(false, None)));
             }
-            if self.body.is_end_stream() {
-                return Ok(Some(self.piece(true, None)));
+            if self.trailers.is_some() || self.body.is_end_stream() {
+                let trailers = self.trailers.take();
+                return Ok(Some(self.piece(true, trailers)));
             }
             let frame = match &self.waiting {
                 None => self.body.frame().await,
@@ -146,6 +170,17 @@ impl<B: Body<Data = Bytes> + Unpin> Pieces<B> {
         self.rest_of_message -= len;
         Some(self.held.split_to(len).freeze())
     }
+}
+
+/// The next frame, if it has come already.
+async fn at_hand<B: Body<Data = Bytes> + Unpin>(
+    body: &mut B,
+) -> Option<Option<Result<Frame<Bytes>, B::Error>>> {
+    std::future::poll_fn(|context| match Pin::new(&mut *body).poll_frame(context) {
+        Poll::Ready(frame) => Poll::Ready(Some(frame)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
 
 #[cfg(test)]
@@ -209,6 +244,20 @@ mod tests {
         assert!(pieces.len() >= 5 && pieces.iter().all(|piece| piece.body.len() <= MAX_BODY));
         let joined: Vec<u8> = pieces.iter().flat_map(|piece| piece.body.to_vec()).collect();
         assert!(joined == message);
+    }
+
+    #[tokio::test]
+    async fn what_has_come_is_one_piece_of_anything_but_grpc() {
+        let frames =
+            |count| (0..count).map(|_| Frame::data(Bytes::from(vec![7; 16 << 10]))).collect::<Vec<_>>();
+        assert_eq!(sizes(&cut(Framing::Raw, frames(4)).await), [(64 << 10, true)]);
+        let pieces = cut(Framing::Raw, frames(200)).await;
+        assert!(pieces.len() <= 5 && pieces.iter().all(|piece| piece.body.len() <= MAX_BODY));
+        assert_eq!(pieces.iter().map(|piece| piece.body.len()).sum::<usize>(), 200 * (16 << 10));
+        let mut with_trailers = frames(2);
+        with_trailers.push(Frame::trailers(HeaderMap::new()));
+        let pieces = cut(Framing::Raw, with_trailers).await;
+        assert!(pieces.len() == 1 && pieces[0].end && pieces[0].trailers.is_some());
     }
 
     #[tokio::test]

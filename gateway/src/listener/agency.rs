@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use trave_host::config::Secret;
 use trave_host::drain::Drain;
 use trave_host::keys::{KeyError, SigningKey};
-use trave_host::listen::{Connection, Limits, ListenError, Listener};
+use trave_host::listen::{Connection, Limits, ListenError, Listener, Refusal};
 use trave_host::tls::{self, Clients, Http, Identity, Pinned, TlsError};
 use trave_proto::clock::Clock;
 use trave_proto::digest::Digest;
@@ -85,7 +85,8 @@ impl AgencyDoor {
             Guests::Anyone(Caller { subsystems: subsystems.into(), keep: agency.keep_content })
         };
         // Callers see the headers that registers sent, and no date of ours among them.
-        let limits = Limits { connections: config.limits.connections, date: false, ..Limits::default() };
+        let connections = config.limits.connections;
+        let limits = Limits { connections, date: false, guarded: true, ..Limits::default() };
         let transport = agency.transport().map_err(AgencyDoorError::Configuration)?;
         let (listener, guests) = match transport {
             AgencyTransport::Loopback(address) => (Listener::tcp(address, Http::TwoOrOne).await, one(agency)),
@@ -170,8 +171,9 @@ async fn answer(
         Ok(id) => id,
         Err(fault) => return exchange::refusal(kind, &parts.headers, &fault, None),
     };
+    let refused = parts.extensions.get::<Refusal>().copied();
     let (reply, answered) = oneshot::channel();
-    tasks.spawn(exchange::ask(exchanges, Call { id, kind, caller, parts, body, reply }));
+    tasks.spawn(exchange::ask(exchanges, Call { id, kind, refused, caller, parts, body, reply }));
     answered.await.unwrap_or_else(|_| {
         // Its task ended without a word, as when the server stops: what the register did by then is not known.
         let why = "this security server ended before it had an answer";

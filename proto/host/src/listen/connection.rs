@@ -16,6 +16,7 @@ use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tower::BoxError;
 
+use super::guard::{Guarded, RefusedHead};
 use super::places::{Places, Waiting};
 use super::{Connection, Counts, Limits, Peer};
 use crate::drain::Drain;
@@ -106,13 +107,20 @@ impl<F> Door<F> {
         };
         self.full.store(false, Ordering::Relaxed);
         let mut connection = Connection { peer, chain, extensions: Extensions::new() };
+        let refused = RefusedHead::default();
         let service = (self.make)(&mut connection);
-        let service = Stamped { service, extensions: stamp(connection) };
-        let io = TokioIo::new(Replayed { first, at: 0, stream });
+        let service = Stamped { service, extensions: stamp(connection), refused: refused.clone() };
+        let stream = Replayed { first, at: 0, stream };
+        let one = http1_settings(&self.limits);
         if two {
+            let io = TokioIo::new(stream);
             self.drive(peer, http2_settings(&self.limits, self.http).serve_connection(io, service)).await;
+        } else if self.limits.guarded {
+            let max_head = usize::try_from(self.limits.header_list).unwrap_or(usize::MAX);
+            let io = TokioIo::new(Guarded::new(stream, max_head, refused));
+            self.drive(peer, one.serve_connection(io, service)).await;
         } else {
-            self.drive(peer, http1_settings(&self.limits).serve_connection(io, service)).await;
+            self.drive(peer, one.serve_connection(TokioIo::new(stream), service)).await;
         }
         Ok(())
     }
@@ -203,6 +211,7 @@ fn stamp(connection: Connection) -> Extensions {
 struct Stamped<S> {
     service: S,
     extensions: Extensions,
+    refused: RefusedHead,
 }
 
 impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for Stamped<S> {
@@ -212,6 +221,10 @@ impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for Stamped<S> {
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().extend(self.extensions.clone());
+        // Asked at once: the library calls for each head before it reads the next.
+        if let Some(refusal) = self.refused.get() {
+            request.extensions_mut().insert(refusal);
+        }
         self.service.call(request)
     }
 }

@@ -33,6 +33,9 @@ pub struct Limits {
     pub pending_resets: usize,
     /// Whether a date of ours stands in responses that have none; not where responses are passed on.
     pub date: bool,
+    /// Whether heads of HTTP/1.1 that could be read in two ways are refused, as [`super::Refusal`] tells the service:
+    /// where requests are passed on.
+    pub guarded: bool,
 }
 
 impl Limits {
@@ -56,6 +59,7 @@ impl Default for Limits {
             stream_window: 256 * 1024,
             pending_resets: 20,
             date: true,
+            guarded: false,
         }
     }
 }

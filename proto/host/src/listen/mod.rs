@@ -4,6 +4,8 @@
 //! begun. What is served is the caller's: a bare hyper service, or tonic and axum routers through [`TowerToHyperService`].
 
 mod connection;
+mod guard;
+mod chunks;
 mod places;
 mod limits;
 mod body;
@@ -28,6 +30,7 @@ use crate::drain::Drain;
 use crate::tls::{self, Http};
 pub use body::with_body_deadline;
 use connection::Door;
+pub use guard::Refusal;
 pub use limits::Limits;
 use places::Places;
 use socket::{Accepted, Socket};
