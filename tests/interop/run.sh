@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Programs that are not ours agree: buf (schema), Python's grpcio and grpc-go (clients and registers), OpenSSL (what a
-# proof holds). Installs what it needs under tests/interop/.work; wants cargo, Python 3, Node.js, Go and OpenSSL on the
-# machine.
+# Programs that are not ours agree: buf (schema), Python's grpcio and grpc-go (clients and registers), HTTP clients, a
+# WebDAV server and Arrow Flight (rest/), OpenSSL (what a proof holds). Installs what it needs under tests/interop/.work;
+# wants cargo, Python 3, Node.js, Go, curl and OpenSSL on the machine.
 set -euo pipefail
 cd "$(dirname "$0")"
 here=$PWD
@@ -50,7 +50,7 @@ await() {
     return 1
 }
 
-need cargo && need python3 && need npm && need go && need openssl
+need cargo && need python3 && need npm && need go && need curl && need openssl
 
 say "buf $BUF: the schema keeps buf's STANDARD rules"
 if [ "$("$work/buf/node_modules/.bin/buf" --version 2>/dev/null || true)" != "$BUF" ]; then
@@ -95,6 +95,9 @@ fi
 
 say "grpc-go: the gRPC project's interop cases, directly and through both security servers"
 grpc-go/run.sh "$two_states" "$work" || fail "grpc-go"
+
+say "curl, requests, httpx, fetch, WebDAV and Flight: directly and through both security servers"
+rest/run.sh "$two_states" "$work" || fail "rest"
 
 say "OpenSSL checks what a proof of that exchange holds"
 ./proof.sh "$two_states" "$verify" "$work/instance" "$(cat "$work/exchange")" || fail "the proof in OpenSSL's eyes"

@@ -170,18 +170,44 @@ struct Any {
 /// # Errors
 /// If nothing listens there, or no HTTP.
 pub async fn get(address: &str, path: &str) -> Result<(u16, Bytes), AgencyError> {
+    fetch(address, path, []).await.map(|fetched| (fetched.status, fetched.body))
+}
+
+/// What an HTTP server answered.
+#[derive(Debug)]
+pub struct Fetched {
+    /// The status.
+    pub status: u16,
+    /// All headers.
+    pub headers: http::HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// Fetches `path` from `address` by HTTP/1.1 with these headers.
+///
+/// # Errors
+/// If nothing listens there, or no HTTP.
+pub async fn fetch<'a>(
+    address: &str,
+    path: &str,
+    headers: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Result<Fetched, AgencyError> {
     let http = |source| AgencyError::Http { address: address.into(), source };
     let stream = connect(address).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(http)?;
     tokio::spawn(connection);
-    let request = Request::get(path)
-        .header("host", address)
-        .body(Empty::<Bytes>::new())
-        .map_err(|_| AgencyError::Malformed { what: path.into() })?;
+    let mut request = Request::get(path).header("host", address);
+    for (name, value) in headers {
+        request = request.header(name, value);
+    }
+    let request =
+        request.body(Empty::<Bytes>::new()).map_err(|_| AgencyError::Malformed { what: path.into() })?;
     let response = sender.send_request(request).await.map_err(http)?;
-    let status = response.status().as_u16();
-    Ok((status, response.into_body().collect().await.map_err(http)?.to_bytes()))
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.map_err(http)?.to_bytes();
+    Ok(Fetched { status: parts.status.as_u16(), headers: parts.headers, body })
 }
 
 async fn connect(address: &str) -> Result<TcpStream, AgencyError> {

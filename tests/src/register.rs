@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Json;
+use axum::extract::Path;
+use axum::http::StatusCode;
 use axum::routing::get;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio::net::TcpListener;
 use tonic::{Request, Response, Status};
 
@@ -28,26 +31,48 @@ pub struct Calls {
     pub auskunft: u64,
     /// Calls of `Erlaubnis/IstGueltig`.
     pub ist_gueltig: u64,
+    /// Records asked for over HTTP.
+    pub akten: u64,
 }
 
-/// Serves the register on `listener` until it fails: gRPC over cleartext HTTP/2, and its counters at `/calls`.
+/// Serves the register on `listener` until it fails: gRPC over cleartext HTTP/2, and its counters at `/calls`, and records as JSON below `/akten`.
 ///
 /// # Errors
 /// If the listener fails.
 pub async fn serve(listener: TcpListener) -> io::Result<()> {
     let register = TradeRegister::default();
-    let counters = Arc::clone(&register.counters);
+    let (counters, records) = (Arc::clone(&register.counters), Arc::clone(&register.counters));
     let routes = tonic::service::Routes::new(RegisterServer::new(register.clone()))
         .add_service(ErlaubnisServer::new(register))
         .into_axum_router()
+        .route("/akten/v1/betriebe/{ort}/{firma}", get(move |place| record(records, place)))
         .route("/calls", get(move || async move { Json(counters.read()) }));
     axum::serve(listener, routes).await
+}
+
+/// The record of a business as JSON.
+async fn record(
+    counters: Arc<Counters>,
+    Path((ort, firma)): Path<(String, String)>,
+) -> Result<Json<serde_json::Value>, (StatusCode, Json<serde_json::Value>)> {
+    counters.akten.fetch_add(1, Ordering::SeqCst);
+    is_known(&firma, &ort)
+        .map_err(|status| (StatusCode::NOT_FOUND, Json(json!({ "grund": status.message() }))))?;
+    Ok(Json(json!({
+        "firma": FIRMA,
+        "rechtsform": "Einzelunternehmen",
+        "inhaberin": "Fenja Wellenschlag",
+        "anschrift": { "strasse": "Beispielgasse 7", "plz": "23966", "ort": ORT },
+        "angemeldet_am": "2019-03-01",
+        "erlaubnisse": [ERLAUBNIS],
+    })))
 }
 
 #[derive(Default)]
 struct Counters {
     auskunft: AtomicU64,
     ist_gueltig: AtomicU64,
+    akten: AtomicU64,
 }
 
 impl Counters {
@@ -55,6 +80,7 @@ impl Counters {
         Calls {
             auskunft: self.auskunft.load(Ordering::SeqCst),
             ist_gueltig: self.ist_gueltig.load(Ordering::SeqCst),
+            akten: self.akten.load(Ordering::SeqCst),
         }
     }
 }

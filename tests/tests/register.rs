@@ -27,8 +27,16 @@ async fn it_answers_what_is_asked_and_counts() {
     let question = IstGueltigRequest { firma: FIRMA.into(), ort: ORT.into(), erlaubnis: ERLAUBNIS.into() };
     assert!(client.ist_gueltig(question).await.unwrap().into_inner().gueltig);
 
+    let (status, record) =
+        get(&address, "/akten/v1/betriebe/Wismar/Tischlerei%20Wellenschlag").await.unwrap();
+    assert_eq!(status, 200);
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&record).unwrap()["firma"], FIRMA);
+
     let (status, calls) = get(&address, "/calls").await.unwrap();
     assert_eq!(status, 200);
-    assert_eq!(serde_json::from_slice::<Calls>(&calls).unwrap(), Calls { auskunft: 2, ist_gueltig: 1 });
+    assert_eq!(
+        serde_json::from_slice::<Calls>(&calls).unwrap(),
+        Calls { auskunft: 2, ist_gueltig: 1, akten: 1 }
+    );
     server.abort();
 }

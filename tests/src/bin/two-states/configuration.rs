@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::endpoints::Endpoints;
-use crate::instance::{AUSKUNFT, CLIENT, ERLAUBNIS_GUELTIG, GEWERBEREGISTER, LUEBECK};
+use crate::instance::{AKTEN, AUSKUNFT, CLIENT, ERLAUBNIS_GUELTIG, GEWERBEREGISTER, LUEBECK};
 
 /// Lübeck's: agencies call here.
 pub(crate) fn luebeck(endpoints: &Endpoints) -> String {
@@ -22,7 +22,7 @@ keep_content = "all"               # this office keeps what it asked and what it
 
 /// The trade register's: what it offers.
 pub(crate) fn gewerberegister(endpoints: &Endpoints) -> String {
-    let register = &endpoints.register;
+    let (register, rest) = (&endpoints.register, &endpoints.rest.register);
     format!(
         r#"{}
 # The record of a business (Auskunft). TLS to the register would be needed if it did not stand on this machine.
@@ -37,6 +37,13 @@ time_out_seconds = 30
 id = "{ERLAUBNIS_GUELTIG}"
 backend = "http://{register}"
 keep_content = "none"              # the proof holds without it
+time_out_seconds = 30
+
+# The same records over HTTP, for systems that speak REST.
+[[service]]
+id = "{AKTEN}"
+url = "{rest}"
+keep_content = "request"
 time_out_seconds = 30
 "#,
         common(

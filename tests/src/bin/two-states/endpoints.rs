@@ -18,6 +18,8 @@ pub(crate) struct Endpoints {
     pub(crate) call: Call,
     /// The register's own address; behind the security server, not for agencies.
     pub(crate) register: String,
+    /// How an agency calls over HTTP.
+    pub(crate) rest: Rest,
     /// The schema of the register's services, if it is the invented one.
     pub(crate) schema: Option<String>,
     /// The configuration anchor: what an auditor begins with.
@@ -35,6 +37,15 @@ pub(crate) struct Endpoints {
 pub(crate) struct Call {
     pub(crate) address: SocketAddr,
     pub(crate) metadata: BTreeMap<String, String>,
+}
+
+/// An HTTP call that is granted: what stands before the path, and the headers.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Rest {
+    pub(crate) base: String,
+    pub(crate) headers: BTreeMap<String, String>,
+    /// The register's own URL; behind the security server, not for agencies.
+    pub(crate) register: String,
 }
 
 /// A security server's doors.

@@ -16,10 +16,11 @@ use trave_registry::administrator::{Administrator, AdministratorError};
 use trave_registry::ceremony::Ceremony;
 use trave_registry::config::AdministratorSettings;
 
+use crate::Own;
 use crate::configuration as files;
 use crate::endpoints::{self, Call, Endpoints, free_addresses};
 use crate::instance::{
-    AUSKUNFT, CLIENT, ERLAUBNIS_GUELTIG, GEWERBEREGISTER, LEGAL_BASIS, LUEBECK, OTHER_PURPOSE, PURPOSE,
+    AKTEN, AUSKUNFT, CLIENT, ERLAUBNIS_GUELTIG, GEWERBEREGISTER, LEGAL_BASIS, LUEBECK, OTHER_PURPOSE, PURPOSE,
 };
 
 /// Where the ceremony leaves its directories.
@@ -30,11 +31,12 @@ pub(crate) const BERND: (&str, &str) = ("Bernd Brandt", "MV");
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Writes everything that stands on disk before the first server starts. `register` is the visitor's own, if there is one.
-pub(crate) fn prepare(dir: &Path, register: Option<&str>) -> anyhow::Result<Endpoints> {
+/// Writes everything that stands on disk before the first server starts. `own` is what the visitor brings.
+pub(crate) fn prepare(dir: &Path, own: &Own) -> anyhow::Result<Endpoints> {
     let [agency, peer_sh, operations_sh, peer_mv, operations_mv, ours, public, admin, trust, cosigner] =
         free_addresses()?;
-    let register = register.map_or_else(|| ours.to_string(), str::to_owned);
+    let register = own.grpc.clone().unwrap_or_else(|| ours.to_string());
+    let rest = own.rest.clone().unwrap_or_else(|| format!("http://{ours}/akten"));
     Ceremony {
         instance: "NORD".into(),
         registry_key: "registry-sh".into(),
@@ -61,6 +63,19 @@ pub(crate) fn prepare(dir: &Path, register: Option<&str>) -> anyhow::Result<Endp
             ]
             .map(|(name, value)| (name.into(), value.into()))
             .into(),
+        },
+        rest: endpoints::Rest {
+            base: format!("http://{agency}/r1/{AKTEN}"),
+            headers: [
+                ("x-road-client", CLIENT),
+                ("trave-purpose", PURPOSE),
+                ("trave-legal-basis", LEGAL_BASIS),
+                ("x-road-userid", "k.moeller"),
+                ("x-road-issue", "GA-2026-1187"),
+            ]
+            .map(|(name, value)| (name.into(), value.into()))
+            .into(),
+            register: rest,
         },
         schema: Some(schema.into()),
         anchor: format!("{NORD}/registry/anchor"),
@@ -210,6 +225,7 @@ pub(crate) fn changes(endpoints: &Endpoints, own_register: bool) -> Vec<Change> 
         )),
         service(AUSKUNFT, "Auskunft aus dem Gewerberegister", methods("/gewerbe.v1.Register/Auskunft")),
         service(ERLAUBNIS_GUELTIG, "Ist eine Erlaubnis gültig?", methods("/gewerbe.v1.Erlaubnis/IstGueltig")),
+        rest_service(AKTEN, "Akten des Gewerberegisters"),
     ]
 }
 
@@ -234,6 +250,16 @@ fn entry(code: &str, text: &str, text_de: &str, citation: &str) -> configuration
         text: text.into(),
         text_de: text_de.into(),
         citation: citation.into(),
+    }
+}
+
+fn rest_service(id: &str, title: &str) -> Change {
+    match service(id, title, Vec::new()) {
+        Change::PutService(service) => {
+            let kind = configuration::ServiceKind::Rest.into();
+            Change::PutService(configuration::Service { kind, ..service })
+        }
+        other => other,
     }
 }
 

@@ -26,6 +26,7 @@ pub(crate) const GEWERBEREGISTER: &str = "NORD/MV/gewerberegister/s1";
 /// The services.
 pub(crate) const AUSKUNFT: &str = "NORD/MV/gewerberegister/register/auskunft";
 pub(crate) const ERLAUBNIS_GUELTIG: &str = "NORD/MV/gewerberegister/register/erlaubnis";
+pub(crate) const AKTEN: &str = "NORD/MV/gewerberegister/register/akten";
 /// The catalogue: what the grants allow, and a purpose that they do not.
 pub(crate) const PURPOSE: &str = "gewerbeummeldung";
 pub(crate) const OTHER_PURPOSE: &str = "statistik";

@@ -31,6 +31,9 @@ struct Arguments {
     /// Put your own gRPC server (any service, cleartext HTTP/2 on loopback) in the register's place
     #[arg(long, value_name = "HOST:PORT")]
     register: Option<String>,
+    /// Put your own HTTP server (any, cleartext HTTP/1.1 on loopback) behind the REST door: http://HOST:PORT/BASE
+    #[arg(long, value_name = "URL")]
+    rest_register: Option<String>,
     /// Keep everything in DIR; given again, what stands there is started again
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -54,7 +57,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
         Some(Hidden::Process { program, args }) => return programs::run(&program, args),
-        None => demonstrate(arguments.once, arguments.register, arguments.dir),
+        None => {
+            let own = Own { grpc: arguments.register, rest: arguments.rest_register };
+            demonstrate(arguments.once, &own, arguments.dir)
+        }
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -66,11 +72,19 @@ fn main() -> ExitCode {
     }
 }
 
+/// What the visitor puts in the place of ours.
+pub(crate) struct Own {
+    /// `HOST:PORT` of a gRPC server.
+    pub(crate) grpc: Option<String>,
+    /// `http://HOST:PORT/BASE` of an HTTP server.
+    pub(crate) rest: Option<String>,
+}
+
 /// A Unix socket's path has at most 107 bytes (unix(7)), of which ours take 35.
 const LONGEST_DIR: usize = 72;
 
 /// Plays the story; true if all was as expected.
-fn demonstrate(once: bool, register: Option<String>, dir: Option<PathBuf>) -> anyhow::Result<bool> {
+fn demonstrate(once: bool, own: &Own, dir: Option<PathBuf>) -> anyhow::Result<bool> {
     // Kept until the end of this function: what stands in a temporary directory goes with it.
     let temporary = tempfile::Builder::new().prefix("two-states-").tempdir()?;
     let dir = match &dir {
@@ -88,7 +102,7 @@ fn demonstrate(once: bool, register: Option<String>, dir: Option<PathBuf>) -> an
     let mut story = Story::begin();
     // Servers are started by this thread alone: they end with the thread that started them.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(scenes::play(&mut story, &dir, register.as_deref(), once))?;
+    runtime.block_on(scenes::play(&mut story, &dir, own, once))?;
     story.write(&dir.join("story.json"))?;
     println!("\n━━ {}", story.summary());
     println!("   told in   {}", dir.join("story.json").display());

@@ -4,6 +4,7 @@ mod introduction;
 mod enrolment;
 mod question;
 mod licence;
+mod over_http;
 mod wrong_purpose;
 mod registry_stopped;
 mod killed;
@@ -13,26 +14,22 @@ mod your_turn;
 
 use std::path::Path;
 
+use crate::Own;
 use crate::endpoints;
 use crate::instance::Instance;
 use crate::story::{Scene, Story};
 
 /// Plays the scenes over an instance in `dir`, which is founded unless it stands there already.
-pub(crate) async fn play(
-    story: &mut Story,
-    dir: &Path,
-    own_register: Option<&str>,
-    once: bool,
-) -> anyhow::Result<()> {
+pub(crate) async fn play(story: &mut Story, dir: &Path, own: &Own, once: bool) -> anyhow::Result<()> {
     let mut scene = introduction::open(story);
-    introduction::play(&mut scene, dir, own_register);
+    introduction::play(&mut scene, dir, own);
     story.close(scene, Ok(()));
 
     let mut scene = enrolment::open(story);
     let founded = if dir.join(endpoints::FILE).exists() {
-        enrolment::start_again(&mut scene, dir, own_register).await
+        enrolment::start_again(&mut scene, dir, own).await
     } else {
-        enrolment::found(&mut scene, dir, own_register).await
+        enrolment::found(&mut scene, dir, own).await
     };
     let mut instance = match founded {
         Ok(instance) => {
@@ -44,17 +41,17 @@ pub(crate) async fn play(
             return Ok(());
         }
     };
-    if own_register.is_none() {
-        played_against_our_register(story, &mut instance).await;
+    if own.grpc.is_none() {
+        played_against_our_register(story, &mut instance, own.rest.is_none()).await;
     }
     if !once {
-        your_turn::play(story, &mut instance, own_register.is_some()).await?;
+        your_turn::play(story, &mut instance, own.grpc.is_some()).await?;
     }
     instance.stop().await
 }
 
 /// The scenes that ask the invented register and count its calls.
-async fn played_against_our_register(story: &mut Story, instance: &mut Instance) {
+async fn played_against_our_register(story: &mut Story, instance: &mut Instance, rest: bool) {
     macro_rules! play {
         ($($name:ident),*) => {$(
             let mut scene = $name::open(story);
@@ -62,7 +59,11 @@ async fn played_against_our_register(story: &mut Story, instance: &mut Instance)
             story.close(scene, result);
         )*};
     }
-    play!(question, licence, wrong_purpose, registry_stopped, killed, proofs, disk);
+    play!(question, licence);
+    if rest {
+        play!(over_http);
+    }
+    play!(wrong_purpose, registry_stopped, killed, proofs, disk);
 }
 
 /// A number of things, readable.

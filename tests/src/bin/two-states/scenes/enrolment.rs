@@ -9,9 +9,10 @@ use tokio::time::sleep;
 use trave_registry::administrator::AdministratorError;
 
 use super::count;
+use crate::Own;
 use crate::endpoints::{Endpoints, SecurityServer};
 use crate::founding::{self, ANNA, Administrators, BERND, explained};
-use crate::instance::{AUSKUNFT, CLIENT, ERLAUBNIS_GUELTIG, Instance, LEGAL_BASIS, PURPOSE};
+use crate::instance::{AKTEN, AUSKUNFT, CLIENT, ERLAUBNIS_GUELTIG, Instance, LEGAL_BASIS, PURPOSE};
 use crate::processes::{Running, run};
 use crate::story::{Scene, Story};
 use crate::verifier::Verifier;
@@ -30,7 +31,7 @@ pub(crate) fn open(story: &Story) -> Scene {
 }
 
 /// Founds an instance in `dir` and starts everything.
-pub(crate) async fn found(scene: &mut Scene, dir: &Path, own: Option<&str>) -> anyhow::Result<Instance> {
+pub(crate) async fn found(scene: &mut Scene, dir: &Path, own: &Own) -> anyhow::Result<Instance> {
     let verifier = Verifier::find()?;
     let endpoints = founding::prepare(dir, own)?;
     scene.saw(format!(
@@ -39,7 +40,7 @@ pub(crate) async fn found(scene: &mut Scene, dir: &Path, own: Option<&str>) -> a
     ));
     let (registry, cosigner) = central(dir, &endpoints).await?;
     let mut administrators = Administrators::sign_in(dir, &endpoints).await?;
-    decide(scene, &mut administrators, &endpoints, own.is_some()).await?;
+    decide(scene, &mut administrators, &endpoints, own.grpc.is_some()).await?;
     let mut number = 0;
     for server in [&endpoints.luebeck, &endpoints.gewerberegister] {
         number = enrol(scene, &mut administrators, dir, server).await?;
@@ -49,26 +50,23 @@ pub(crate) async fn found(scene: &mut Scene, dir: &Path, own: Option<&str>) -> a
         server.adopted(number, PATIENCE).await?;
     }
     scene.saw(format!("both work with configuration {number}, which lists the keys of both"));
-    if own.is_none() {
+    if own.grpc.is_none() {
         refused_without_grant(scene, &instance).await?;
     }
-    grant(scene, &instance, own.is_some())?;
+    grant(scene, &instance, own)?;
     instance.endpoints.write(dir)?;
     Ok(instance)
 }
 
 /// Starts what was founded before in `dir`.
-pub(crate) async fn start_again(
-    scene: &mut Scene,
-    dir: &Path,
-    own: Option<&str>,
-) -> anyhow::Result<Instance> {
+pub(crate) async fn start_again(scene: &mut Scene, dir: &Path, own: &Own) -> anyhow::Result<Instance> {
     let endpoints = Endpoints::read(dir)?;
-    ensure!(
-        own.is_none_or(|own| own == endpoints.register),
-        "this instance was founded for the register at {}: give another --dir",
-        endpoints.register
-    );
+    for (own, founded) in [(&own.grpc, &endpoints.register), (&own.rest, &endpoints.rest.register)] {
+        ensure!(
+            own.as_ref().is_none_or(|own| own == founded),
+            "this instance was founded for the register at {founded}: give another --dir"
+        );
+    }
     scene.saw("founded before: nothing is enrolled again");
     let verifier = Verifier::find()?;
     let central = central(dir, &endpoints).await?;
@@ -175,9 +173,9 @@ async fn start(
     endpoints: Endpoints,
     (registry, cosigner): (Running, Running),
     verifier: Verifier,
-    own: Option<&str>,
+    own: &Own,
 ) -> anyhow::Result<Instance> {
-    let register = match own {
+    let register = match own.grpc {
         Some(_) => None,
         None => {
             let mut register =
@@ -228,14 +226,16 @@ async fn refused_without_grant(scene: &mut Scene, instance: &Instance) -> anyhow
 }
 
 /// MV's operator allows what Lübeck's trade office may ask, and for what.
-fn grant(scene: &mut Scene, instance: &Instance, own_register: bool) -> anyhow::Result<()> {
+fn grant(scene: &mut Scene, instance: &Instance, own: &Own) -> anyhow::Result<()> {
     scene.saw("MV's operator allows what the trade office may ask, and for what:");
     let grants = [
         (AUSKUNFT, "/gewerbe.v1.Register/Auskunft"),
         (ERLAUBNIS_GUELTIG, "/gewerbe.v1.Erlaubnis/IstGueltig"),
+        (AKTEN, "GET /v1/betriebe/**"),
     ];
     for (service, method) in grants {
-        let method = if own_register { "/*" } else { method };
+        let own = if service == AKTEN { own.rest.is_some() } else { own.grpc.is_some() };
+        let method = if own { "/*" } else { method };
         let args = [
             "grant",
             "--client",

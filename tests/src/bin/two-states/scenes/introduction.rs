@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::Own;
 use crate::story::{Scene, Story};
 
 pub(crate) fn open(story: &Story) -> Scene {
@@ -17,12 +18,15 @@ pub(crate) fn open(story: &Story) -> Scene {
     )
 }
 
-pub(crate) fn play(scene: &mut Scene, dir: &Path, own_register: Option<&str>) {
+pub(crate) fn play(scene: &mut Scene, dir: &Path, own: &Own) {
     scene.saw(format!("everything stands in {}", dir.display()));
     scene
         .saw("each server is a process of its own, with the configuration file that an operator would write");
     scene.quote(WHO_HOLDS_WHICH_KEY);
-    if let Some(register) = own_register {
+    if let Some(register) = &own.rest {
+        scene.saw(format!("what stands behind the REST door is yours, at {register}"));
+    }
+    if let Some(register) = &own.grpc {
         scene.saw(format!(
             "the register is yours, at {register}: the scenes that count its calls are left out"
         ));
@@ -38,4 +42,4 @@ cosigner                data centre in MV             the second configuration k
 trust services          within the registry           the keys for certificates, OCSP answers and timestamps
 administrator Anna      SH                            her own key: applies, or approves what others applied for
 administrator Bernd     MV                            his own key: the same
-trade register (MV)     behind MV's security server   none: an ordinary gRPC server";
+trade register (MV)     behind MV's security server   none: an ordinary gRPC and HTTP server";

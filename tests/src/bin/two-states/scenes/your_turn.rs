@@ -27,6 +27,8 @@ pub(crate) async fn play(
     let mut scene = open(story);
     scene.saw("a grpcurl call, to be copied:");
     scene.quote(grpcurl(instance, own_register));
+    scene.saw("and over HTTP, as X-Road's clients call:");
+    scene.quote(curl(instance));
     if !own_register {
         scene.saw("the same without a client of your own, through the operator's test call:");
         scene.quote(test_call(instance)?);
@@ -63,6 +65,14 @@ fn test_call(instance: &Instance) -> anyhow::Result<String> {
         gateway(instance)?,
         hex::encode(question.encode_to_vec())
     ))
+}
+
+/// A call with curl, whole.
+fn curl(instance: &Instance) -> String {
+    let rest = &instance.endpoints.rest;
+    let headers: Vec<String> =
+        rest.headers.iter().map(|(name, value)| format!("  -H '{name}: {value}'")).collect();
+    format!("curl -i {}{} \\\n{}", rest.base, super::over_http::path(), headers.join(" \\\n"))
 }
 
 /// A call with grpcurl, whole.
