@@ -12,7 +12,6 @@ mod asked;
 mod progress;
 mod reply;
 mod replay;
-mod admission;
 mod framing;
 mod head;
 
@@ -29,6 +28,7 @@ use trave_proto::schema::configuration::SignedConfiguration;
 use trave_proto::verification::VerifiedBatches;
 
 use crate::access::Access;
+use crate::admission::Admission;
 use crate::metrics::Metrics;
 use crate::recorder::Recorder;
 use crate::services::Services;
@@ -36,11 +36,10 @@ use crate::signer::SigningThread;
 use crate::transport::{Own, Peers};
 use crate::trust::{Trust, TrustError};
 
-pub(crate) use admission::Admission;
 pub(crate) use asked::{Caller, Route, Routes};
 pub(crate) use client::{Call, run as ask};
 pub(crate) use head::{Kind, is_grpc};
-pub(crate) use provider::run as answer;
+pub(crate) use provider::{Said, run as answer};
 pub(crate) use replay::ReplayGuard;
 pub(crate) use reply::refusal;
 

@@ -13,6 +13,7 @@ pub mod upkeep;
 mod exchange;
 mod services;
 mod relayed;
+mod admission;
 pub mod access;
 pub mod metrics;
 mod transport;

@@ -12,6 +12,8 @@ use http::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 
+use crate::admission::Place;
+
 /// Pieces that may wait to be taken; with the one in the sender's hand that is two.
 const WAITING: usize = 1;
 /// How long a reader may take for the last piece.
@@ -34,10 +36,21 @@ pub(crate) enum Item {
 pub(crate) enum Relayed {
     /// More may come.
     Open(mpsc::Receiver<Item>),
-    /// All of it is here.
-    Whole(Bytes),
+    /// All that is left of it.
+    Whole(Whole),
     /// It has ended.
     Ended,
+}
+
+/// A body that is complete, so that it leaves together with its head.
+#[derive(Debug)]
+pub(crate) struct Whole {
+    data: Bytes,
+    trailers: Option<HeaderMap>,
+    /// The exchange's place: free when the last was taken, or when nobody will.
+    _place: Option<Place>,
+    /// Whether its reader is told how long it is.
+    counted: bool,
 }
 
 /// Where its pieces are put in.
@@ -55,9 +68,20 @@ impl Relayed {
         (Relay(sender), Self::Open(receiver))
     }
 
-    /// A body that is complete already: its length is known, and said.
-    pub(crate) fn whole(bytes: Bytes) -> Self {
-        if bytes.is_empty() { Self::Ended } else { Self::Whole(bytes) }
+    /// A body of `data`, whose length its reader is told.
+    pub(crate) fn counted(data: Bytes) -> Self {
+        if data.is_empty() {
+            return Self::Ended;
+        }
+        Self::Whole(Whole { data, trailers: None, _place: None, counted: true })
+    }
+
+    /// A body of `data` and `trailers`, which holds the place of its exchange until it was taken.
+    pub(crate) fn whole(data: Bytes, trailers: Option<HeaderMap>, place: Option<Place>) -> Self {
+        match data.is_empty() && trailers.is_none() {
+            true => Self::Ended,
+            false => Self::Whole(Whole { data, trailers, _place: place, counted: false }),
+        }
     }
 }
 
@@ -102,6 +126,19 @@ impl Relay {
     }
 }
 
+impl Whole {
+    fn next(&mut self) -> Option<Frame<Bytes>> {
+        match std::mem::take(&mut self.data) {
+            data if data.is_empty() => self.trailers.take().map(Frame::trailers),
+            data => Some(Frame::data(data)),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.data.is_empty() && self.trailers.is_none()
+    }
+}
+
 impl Body for Relayed {
     type Data = Bytes;
     type Error = BrokenOff;
@@ -112,12 +149,14 @@ impl Body for Relayed {
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let receiver = match &mut *self {
             Self::Open(receiver) => receiver,
-            Self::Ended => return Poll::Ready(None),
-            Self::Whole(bytes) => {
-                let bytes = std::mem::take(bytes);
-                *self = Self::Ended;
-                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            Self::Whole(whole) => {
+                let frame = whole.next();
+                if whole.is_empty() {
+                    *self = Self::Ended;
+                }
+                return Poll::Ready(frame.map(Ok));
             }
+            Self::Ended => return Poll::Ready(None),
         };
         let item = std::task::ready!(receiver.poll_recv(context));
         if !matches!(&item, Some(Item::Frame(frame)) if frame.is_data()) {
@@ -137,7 +176,8 @@ impl Body for Relayed {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Open(_) => SizeHint::default(),
-            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Whole(Whole { data, counted: true, .. }) => SizeHint::with_exact(data.len() as u64),
+            Self::Whole(_) => SizeHint::default(),
             Self::Ended => SizeHint::with_exact(0),
         }
     }
@@ -147,6 +187,17 @@ impl Body for Relayed {
 mod tests {
     use super::*;
     use http_body_util::BodyExt;
+
+    #[tokio::test]
+    async fn a_whole_body_gives_its_data_and_its_trailers_and_ends() {
+        let trailers = HeaderMap::from_iter([(http::header::ETAG, http::HeaderValue::from_static("x"))]);
+        let mut body = Relayed::whole(Bytes::from_static(b"all"), Some(trailers.clone()), None);
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "all");
+        assert!(!body.is_end_stream());
+        assert_eq!(body.frame().await.unwrap().unwrap().into_trailers().unwrap(), trailers);
+        assert!(body.is_end_stream() && body.frame().await.is_none());
+        assert!(Relayed::whole(Bytes::new(), None, None).is_end_stream());
+    }
 
     #[tokio::test]
     async fn a_body_that_was_not_ended_is_broken_off() {

@@ -21,9 +21,10 @@ use trave_proto::fault::Side;
 use trave_proto::identifier::{ServerId, ServiceId};
 
 use crate::access::{Access, GrantError};
+use crate::admission::Admission;
 use crate::config::Config;
 use crate::custody::{BatchSigner, Custody, CustodyError, Layout};
-use crate::exchange::{Admission, Exchanges, ReplayGuard, Route, Routes, VerifiedRecently};
+use crate::exchange::{Exchanges, ReplayGuard, Route, Routes, VerifiedRecently};
 use crate::listener::agency::{AgencyDoor, AgencyDoorError, pin};
 use crate::listener::{operations, operator, peer};
 use crate::metrics::Metrics;

@@ -1,12 +1,11 @@
 //! The registers behind this security server: where each service is, and the connection to it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::sync::Mutex;
 use trave_host::client::{Channel, ConnectError, Connection, Connections};
 use trave_host::tls::{self, Http, Pinned, TlsError};
 use trave_proto::clock::Clock;
@@ -37,7 +36,16 @@ enum Line {
     /// HTTP/1.1: a connection for each exchange under way.
     One(Connections<Relayed>),
     /// HTTP/2: one for all.
-    Two(Option<tls::Client>, Mutex<Option<Channel<Relayed>>>),
+    Two(Shared),
+}
+
+/// The one connection of all exchanges.
+#[derive(Debug)]
+struct Shared {
+    tls: Option<tls::Client>,
+    channel: Mutex<Option<Channel<Relayed>>>,
+    /// Held while one is made, so that one is made at a time.
+    connecting: tokio::sync::Mutex<()>,
 }
 
 /// A connection to a register, for one call.
@@ -72,7 +80,11 @@ impl Services {
                 base: register.rest.map(|(base, _)| base.to_owned()),
                 line: match http1 {
                     true => Line::One(Connections::new(address.clone(), tls)),
-                    false => Line::Two(tls, Mutex::default()),
+                    false => Line::Two(Shared {
+                        tls,
+                        channel: Mutex::default(),
+                        connecting: tokio::sync::Mutex::default(),
+                    }),
                 },
                 address,
                 keep: service.keep_content,
@@ -108,30 +120,45 @@ impl Service {
 
     /// A connection to the register, made now if there is none. Nothing of a call has gone out when this fails.
     pub(crate) async fn connection(&self) -> Result<ToRegister, Fault> {
-        let (tls, connection) = match &self.line {
-            Line::One(connections) => {
-                let connection = connections.connection().await;
-                return connection.map(ToRegister::One).map_err(|error| self.not_reached(&error));
-            }
-            Line::Two(tls, connection) => (tls, connection),
+        let made = match &self.line {
+            Line::One(connections) => Box::pin(connections.connection()).await.map(ToRegister::One),
+            Line::Two(shared) => shared.channel(&self.address).await.map(ToRegister::Two),
         };
-        let mut connection = connection.lock().await;
-        if let Some(channel) = connection.as_ref().filter(|channel| !channel.is_closed()) {
-            return Ok(ToRegister::Two(channel.clone()));
-        }
-        let made = match tls {
-            Some(tls) => Channel::tls(&self.address, tls).await,
-            None => Channel::plain(&self.address).await,
-        };
-        let channel = made.map_err(|error| self.not_reached(&error))?;
-        *connection = Some(channel.clone());
-        Ok(ToRegister::Two(channel))
+        made.map_err(|error| self.not_reached(&error))
     }
 
     fn not_reached(&self, error: &ConnectError) -> Fault {
         tracing::warn!(service = %self.id, error = trave_host::config::with_causes(error), "the register is not reached");
         let why = format!("the register of {} cannot be reached from its security server", self.id);
         Fault::before_call(Reason::ServiceFailed, Side::Register, why)
+    }
+}
+
+impl Shared {
+    async fn channel(&self, address: &str) -> Result<Channel<Relayed>, ConnectError> {
+        match self.open() {
+            Some(channel) => Ok(channel),
+            // On the heap: what is rare does not make every exchange large.
+            None => Box::pin(self.connect(address)).await,
+        }
+    }
+
+    fn open(&self) -> Option<Channel<Relayed>> {
+        let channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
+        channel.clone().filter(|channel| !channel.is_closed())
+    }
+
+    async fn connect(&self, address: &str) -> Result<Channel<Relayed>, ConnectError> {
+        let _connecting = self.connecting.lock().await;
+        if let Some(channel) = self.open() {
+            return Ok(channel);
+        }
+        let channel = match &self.tls {
+            Some(tls) => Channel::tls(address, tls).await?,
+            None => Channel::plain(address).await?,
+        };
+        *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = Some(channel.clone());
+        Ok(channel)
     }
 }
 

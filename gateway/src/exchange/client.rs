@@ -1,8 +1,9 @@
 //! The client's side of an exchange: an agency system asks; this server signs, logs and sends, and gives out the answer
 //! only when it is verified and logged.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use hyper::body::Incoming as HyperBody;
@@ -10,6 +11,7 @@ use prost::Message;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::Streaming;
 use trave_host::listen::Refusal;
 use trave_message_log::{Logged, Pending};
@@ -23,7 +25,6 @@ use trave_proto::schema::transport::{
 };
 use trave_proto::signature::{Request, Response};
 
-use super::admission::Place;
 use super::asked::{Asked, Caller, deadline, in_catalogue};
 use super::framing::{Framing, Pieces};
 use super::head::{self, Declared, Kind, Length};
@@ -32,6 +33,7 @@ use super::outgoing::{Outgoing, content_of, first_piece};
 use super::progress::Progress;
 use super::replay::ReplayError;
 use super::{Exchanges, reply};
+use crate::admission::Place;
 use crate::recorder::{Refused, log_fault};
 use crate::relayed::{Relay, Relayed};
 use crate::transport::PeerConnection;
@@ -90,7 +92,7 @@ struct Stage {
     relay: Option<Relay>,
     /// What the head of any answer says.
     labels: http::HeaderMap,
-    /// Held until the last of the answer was taken.
+    /// Held until the last of the answer was taken; with an answer that is whole it goes to its body.
     place: Option<Place>,
 }
 
@@ -170,12 +172,13 @@ async fn exchange_with(exchanges: &Exchanges, call: &mut Call, stage: &mut Stage
     let first = First { head: head.encode_to_vec().into(), context: context.encode() };
     let asking = Asking { kind: call.kind, framing: Framing::of(&call.parts.headers), first, wire };
     let sending = pin!(asking.send(outgoing, &mut call.body));
-    let answered = (&mut call.reply, &mut stage.relay);
+    let Stage { relay, place, labels, .. } = stage;
     let mut answer = Answering {
         kind: call.kind,
-        labels: &stage.labels,
-        reply: answered.0,
-        relay: answered.1,
+        labels,
+        reply: &mut call.reply,
+        relay,
+        place,
         length: Length::of(0),
         bodiless: call.parts.method == http::Method::HEAD,
     };
@@ -339,6 +342,7 @@ struct Answering<'a> {
     labels: &'a http::HeaderMap,
     reply: &'a mut oneshot::Sender<http::Response<Relayed>>,
     relay: &'a mut Option<Relay>,
+    place: &'a mut Option<Place>,
     /// What is still to come of the body.
     length: Length,
     /// Whether the answer has no body, whatever its head says.
@@ -351,11 +355,20 @@ impl Answering<'_> {
         &mut self,
         mut incoming: Incoming<'_>,
         connection: &PeerConnection,
-        requests: mpsc::Receiver<ExchangeRequest>,
+        mut requests: mpsc::Receiver<ExchangeRequest>,
     ) -> Result<(), Fault> {
+        // The stream is opened when there is something to say: its head and the first message are one write, and one
+        // whose first message is the last is opened and ended at once.
+        let first = tokio::select! {
+            first = requests.recv() => first,
+            () = self.reply.closed() => return Err(caller_gone()),
+        };
+        // Without a first message the request's direction has failed, and says how.
+        let Some(first) = first else { return std::future::pending().await };
+        let said = tokio_stream::once(first).chain(ReceiverStream::new(requests));
         let mut client = connection.client();
         let asked = tokio::select! {
-            asked = client.exchange(ReceiverStream::new(requests)) => asked,
+            asked = client.exchange(said) => asked,
             () = self.reply.closed() => return Err(caller_gone()),
         };
         let mut answers = asked.map_err(|status| not_opened(&status))?.into_inner();
@@ -398,16 +411,29 @@ impl Answering<'_> {
         let verified = logged.into_inner();
         let content = verified.parts().content.clone();
         let ends = verified.manifest().ending == Ending::End;
-        if let Some(head) = &content.head {
-            let only = (ends && content.trailers.is_none()).then_some(content.body.len());
-            *self.relay = self.begin(head, only)?;
-        }
-        let pieces = self.length.take(content.body, ends).map_err(malformed)?;
-        // The stage keeps it too: whoever tells a fault while this waits can end the body with it.
-        let Some(relay) = self.relay.clone() else { return Ok(()) };
         let trailers = content.trailers.as_deref();
         let trailers = trailers.map(|trailers| head::read_trailers(self.kind, trailers));
         let trailers = trailers.transpose().map_err(malformed)?;
+        let only = (ends && trailers.is_none()).then_some(content.body.len());
+        let begun = content.head.as_deref().map(|head| self.head(head, only)).transpose()?;
+        let pieces = self.length.take(content.body, ends).map_err(malformed)?;
+        match begun {
+            // All of it at once: head, body and trailers are one write.
+            Some(head) if ends => {
+                let [first, last] = pieces;
+                let body = if first.is_empty() { last } else { first };
+                let body = Relayed::whole(body, trailers, self.place.take());
+                return self.begin(head.map(|()| body));
+            }
+            Some(head) => {
+                let (relay, body) = Relayed::new();
+                self.begin(head.map(|()| body))?;
+                *self.relay = Some(relay);
+            }
+            None => {}
+        }
+        // The stage keeps it too: whoever tells a fault while this waits can end the body with it.
+        let Some(relay) = self.relay.clone() else { return Ok(()) };
         for piece in pieces {
             relay.data(piece).await.map_err(|_| caller_gone())?;
         }
@@ -423,8 +449,8 @@ impl Answering<'_> {
         }
     }
 
-    /// Gives out the head of an answer; `only` is the length of the body where the first message is the whole answer.
-    fn begin(&mut self, head: &[u8], only: Option<usize>) -> Result<Option<Relay>, Fault> {
+    /// The head of an answer; `only` is the length of the body where the first message is the whole answer.
+    fn head(&mut self, head: &[u8], only: Option<usize>) -> Result<http::Response<()>, Fault> {
         let (status, mut headers) = head::read_response_head(self.kind, head).map_err(malformed)?;
         let bodiless = self.bodiless || status == http::StatusCode::NOT_MODIFIED;
         self.length = match bodiless {
@@ -436,19 +462,15 @@ impl Answering<'_> {
             self.length = Length::of(len as u64);
         }
         headers.extend(self.labels.clone());
-        let (relay, body) = match only {
-            Some(0) => (None, Relayed::default()),
-            _ => {
-                let (relay, body) = Relayed::new();
-                (Some(relay), body)
-            }
-        };
-        let mut response = http::Response::new(body);
+        let mut response = http::Response::new(());
         *response.status_mut() = status;
         *response.headers_mut() = headers;
+        Ok(response)
+    }
+
+    fn begin(&mut self, response: http::Response<Relayed>) -> Result<(), Fault> {
         let (spent, _) = oneshot::channel();
-        std::mem::replace(self.reply, spent).send(response).map_err(|_| caller_gone())?;
-        Ok(relay)
+        std::mem::replace(self.reply, spent).send(response).map_err(|_| caller_gone())
     }
 }
 
@@ -456,6 +478,11 @@ impl Answering<'_> {
 /// connection on which very many streams were reset is closed by HTTP/2's protection against floods (RFC 9113, section
 /// 10.5).
 fn hang_up(mut answers: Streaming<ExchangeResponse>) {
+    // Most often the end came with the last message.
+    let mut unwaited = Context::from_waker(Waker::noop());
+    if Pin::new(&mut answers).poll_next(&mut unwaited).is_ready() {
+        return;
+    }
     tokio::spawn(async move {
         let _ = tokio::time::timeout(LAST_WORD, answers.message()).await;
     });

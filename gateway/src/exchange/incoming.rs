@@ -63,7 +63,7 @@ impl<'a> Other<'a> {
         if let Some(connection) = self.connection
             && self.generation.swap(snapshot.generation, Ordering::Relaxed) != snapshot.generation
         {
-            exchanges.peers.offer(connection, &snapshot.configuration).await;
+            Box::pin(exchanges.peers.offer(connection, &snapshot.configuration)).await;
         }
         Ok(())
     }
@@ -110,7 +110,7 @@ impl Incoming<'_> {
     async fn catch_up(&self, manifest: &Manifest) {
         let ours = self.exchanges.trust.snapshot().configuration.number();
         if let Some(connection) = self.other.connection.filter(|_| manifest.configuration_number > ours) {
-            self.exchanges.peers.fetch(connection).await;
+            Box::pin(self.exchanges.peers.fetch(connection)).await;
         }
     }
 }

@@ -17,14 +17,11 @@ use trave_proto::fault::{Fault, Reason, Side, plain};
 use trave_proto::identifier::ExchangeId;
 use trave_proto::message::{CallerContext, Content, Ending};
 use trave_proto::schema::message::Envelope;
-use trave_proto::schema::transport::{
-    ExchangeRequest, ExchangeResponse, RegisterReached, exchange_response::Answer,
-};
+use trave_proto::schema::transport::{ExchangeRequest, RegisterReached, exchange_response::Answer};
 use trave_proto::signature::{Request, Response};
 use trave_proto::verification::Authentic;
 
 use super::Exchanges;
-use super::admission::Place;
 use super::asked::in_catalogue;
 use super::framing::{Framing, Pieces};
 use super::head::{self, Kind, Length};
@@ -34,6 +31,7 @@ use super::progress::Progress;
 use super::register::{self, RegisterHead, malformed};
 use super::replay::ReplayError;
 use crate::access::Permitted;
+use crate::admission::Place;
 use crate::recorder::{Evidence, Refused};
 use crate::relayed::{Relay, Relayed};
 use crate::services::{self, Service};
@@ -47,7 +45,16 @@ const FIRST_MESSAGE: Duration = Duration::from_secs(10);
 const LAST_WORD: Duration = Duration::from_secs(10);
 
 /// Where the answer's messages are put in.
-pub(crate) type Wire = mpsc::Sender<Result<ExchangeResponse, tonic::Status>>;
+pub(crate) type Wire = mpsc::Sender<Said>;
+
+/// What is said to the peer: one message, and whether it is the last.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) answer: Answer,
+    pub(crate) last: bool,
+    /// With the last, the exchange's place: it is free when this was taken, or when nobody will.
+    _place: Option<Place>,
+}
 
 /// Answers an exchange that a peer opened. This is the exchange's own task.
 pub(crate) async fn run(
@@ -61,7 +68,7 @@ pub(crate) async fn run(
     let ended = exchange_with(&exchanges, &session, &mut requests, &wire, &mut stage).await;
     let outcome = ended.as_ref().map_or_else(|fault| fault.reason.as_str(), |()| "answered");
     exchanges.metrics.ended("provider", outcome, begun.elapsed());
-    let Err(fault) = ended else { return finish(&exchanges, stage, &wire).await };
+    let Err(fault) = ended else { return finish(&exchanges, &stage).await };
     if stage.exchange.is_none() && fault.reason == Reason::Aborted {
         // The peer opened an exchange and asked nothing: there is nothing to refuse.
         return;
@@ -70,14 +77,13 @@ pub(crate) async fn run(
     let exchange = stage.exchange.map(|id| id.to_string()).unwrap_or_default();
     tracing::info!(exchange, peer = %session.server(), reason = fault.reason.as_str(), side = fault.side.as_str(),
         register_reached = fault.register_reached_str(), message = fault.message, "exchange failed");
-    let answer = ExchangeResponse { answer: Some(Answer::Fault(fault.to_wire())) };
+    let said = Said { answer: Answer::Fault(fault.to_wire()), last: true, _place: stage.place.take() };
     // If the peer has gone, or reads nothing any more, the record says how the exchange ended here.
-    let _ = tokio::time::timeout(LAST_WORD, wire.send(Ok(answer))).await;
+    let _ = tokio::time::timeout(LAST_WORD, wire.send(said)).await;
 }
 
-/// After a complete answer: its place is free when the peer has taken it. An answer that was complete before the request
-/// was leaves a request without end, which is recorded.
-async fn finish(exchanges: &Exchanges, stage: Stage, wire: &Wire) {
+/// An answer that was complete before the request was leaves a request without end, which is recorded.
+async fn finish(exchanges: &Exchanges, stage: &Stage) {
     if let (Some(exchange), Some(progress)) = (stage.exchange, &stage.progress)
         && !progress.conversation().is_complete()
     {
@@ -87,8 +93,12 @@ async fn finish(exchanges: &Exchanges, stage: Stage, wire: &Wire) {
         let (sent, received) = progress.settled().await;
         exchanges.recorder.ended(exchange, &fault, (received, sent)).await;
     }
-    let _ = tokio::time::timeout(LAST_WORD, wire.reserve()).await;
-    drop(stage.place);
+}
+
+/// The way to the peer, with the place that goes with the last message.
+struct Wired<'a> {
+    wire: &'a Wire,
+    place: &'a mut Option<Place>,
 }
 
 /// How far an exchange came, for whoever records its end.
@@ -99,7 +109,7 @@ struct Stage {
     topic: Option<Topic>,
     /// Set when the first message is on its way to the log.
     progress: Option<Arc<Progress>>,
-    /// Held until the last of the answer was taken.
+    /// Goes with the last of the answer.
     place: Option<Place>,
 }
 
@@ -156,6 +166,7 @@ async fn exchange_with(
         other: other(),
         keep: service.keep,
     };
+    let wire = Wired { wire, place: &mut stage.place };
     converse(&first, incoming, outgoing, requests, wire).await
 }
 
@@ -313,7 +324,7 @@ impl Cleared {
         let verified = self.logged.get();
         let content = &verified.parts().content;
         let whole = verified.manifest().ending == Ending::End && content.trailers.is_none();
-        (whole && self.kind() == Kind::Rest).then(|| content.body.clone())
+        whole.then(|| content.body.clone())
     }
 }
 
@@ -323,16 +334,18 @@ async fn converse(
     incoming: Incoming<'_>,
     outgoing: Outgoing<'_>,
     requests: &mut Streaming<ExchangeRequest>,
-    wire: &Wire,
+    wired: Wired<'_>,
 ) -> Result<(), Fault> {
-    let (relay, body) = match first.whole_body() {
-        Some(body) => (None, Relayed::whole(body)),
-        None => {
+    let wire = wired.wire;
+    let kind = first.kind();
+    let (relay, body) = match (first.whole_body(), kind) {
+        (Some(body), Kind::Rest) => (None, Relayed::counted(body)),
+        (Some(body), Kind::Grpc) => (None, Relayed::whole(body, None, None)),
+        (None, _) => {
             let (relay, body) = Relayed::new();
             (Some(relay), body)
         }
     };
-    let kind = first.kind();
     let (mut request, timeout) = first.request(body)?;
     let length = || Length::said(kind, request.headers()).map_err(malformed);
     if let Some(body) = first.whole_body() {
@@ -360,7 +373,7 @@ async fn converse(
     let answering = pin!(async {
         let response = tokio::time::timeout_at(head_until, services::call(channel, request)).await;
         let response = response.map_err(|_| too_late(RegisterReached::Unknown))??;
-        answer(kind, response, outgoing, wire).await
+        answer(kind, response, outgoing, wired).await
     });
     both(asking, answering, until, wire).await
 }
@@ -450,7 +463,7 @@ async fn answer(
     kind: Kind,
     response: http::Response<HyperBody>,
     outgoing: Outgoing<'_>,
-    wire: &Wire,
+    wired: Wired<'_>,
 ) -> Result<(), Fault> {
     let (parts, mut body) = response.into_parts();
     head::check_fields(&parts.headers, Side::Register).map_err(after_call)?;
@@ -465,10 +478,12 @@ async fn answer(
         let (content, ending): (Content, Ending) = content_of(kind, piece, head.take());
         let logged = outgoing.say_durably::<Response>(content, ending).await.map_err(after_call)?;
         let answer = Answer::Envelope(logged.get().0.to_envelope());
-        if wire.send(Ok(ExchangeResponse { answer: Some(answer) })).await.is_err() {
+        let last = ending == Ending::End;
+        let place = if last { wired.place.take() } else { None };
+        if wired.wire.send(Said { answer, last, _place: place }).await.is_err() {
             return Err(peer_gone().with_register(RegisterReached::Yes));
         }
-        if ending == Ending::End {
+        if last {
             return Ok(());
         }
     }

@@ -1,9 +1,11 @@
 //! The door for other security servers: mutual TLS 1.3 with certificates that the global configuration lists.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use tokio::sync::{Semaphore, mpsc};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 use trave_host::drain::Drain;
 use trave_host::listen::{Connection, Listener, TowerToHyperService};
@@ -14,7 +16,7 @@ use trave_proto::schema::transport::{
     GreetResponse, OfferConfigurationRequest, OfferConfigurationResponse,
 };
 
-use crate::exchange::{self, Exchanges};
+use crate::exchange::{self, Exchanges, Said};
 use crate::recorder::Refused;
 use crate::transport::{Greeted, MAX_WIRE, Session, refused_greeting};
 use crate::trust::{TlsPeer, TrustError};
@@ -58,6 +60,28 @@ impl Door {
     }
 }
 
+/// What an exchange says to the peer, until the last message: with it the stream ends at once.
+#[derive(Debug)]
+struct Answers {
+    first: Option<Said>,
+    answers: mpsc::Receiver<Said>,
+    ended: bool,
+}
+
+impl Stream for Answers {
+    type Item = Result<ExchangeResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let said = match self.first.take() {
+            Some(first) => Some(first),
+            None if self.ended => None,
+            None => ready!(self.answers.poll_recv(context)),
+        };
+        self.ended = said.as_ref().is_none_or(|said| said.last);
+        Poll::Ready(said.map(|said| Ok(ExchangeResponse { answer: Some(said.answer) })))
+    }
+}
+
 /// The session of the connection that a request came on.
 fn session<T>(request: &Request<T>) -> Result<Session, Status> {
     let none =
@@ -90,17 +114,19 @@ impl PeerService for Door {
         Ok(Response::new(GreetResponse { greeting }))
     }
 
-    type ExchangeStream = ReceiverStream<Result<ExchangeResponse, Status>>;
+    type ExchangeStream = Answers;
 
     async fn exchange(
         &self,
         request: Request<Streaming<ExchangeRequest>>,
     ) -> Result<Response<Self::ExchangeStream>, Status> {
         let session = session(&request)?;
-        let (wire, answers) = mpsc::channel(ON_THE_WIRE);
+        let (wire, mut answers) = mpsc::channel(ON_THE_WIRE);
         let exchanges = Arc::clone(&self.exchanges);
         self.tasks.spawn(exchange::answer(exchanges, session, request.into_inner(), wire));
-        Ok(Response::new(ReceiverStream::new(answers)))
+        // The head waits for the first message, and is one write with it.
+        let first = answers.recv().await;
+        Ok(Response::new(Answers { ended: first.is_none(), first, answers }))
     }
 
     async fn get_configuration(

@@ -3,9 +3,9 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::Mutex;
+use arc_swap::ArcSwapOption;
 use trave_host::client::Channel;
 use trave_host::stubs::transport::peer_service_client::PeerServiceClient;
 use trave_host::tls::{self, Http, Identity};
@@ -54,11 +54,16 @@ pub(crate) struct Peers {
     trust: Arc<Trust>,
     clock: Arc<dyn Clock>,
     recorder: Recorder,
-    connections: Mutex<HashMap<ServerId, Slot>>,
+    connections: Mutex<HashMap<ServerId, Arc<Slot>>>,
 }
 
-/// The place of one connection: locked while it is made, so that one is made at a time.
-type Slot = Arc<Mutex<Option<Arc<PeerConnection>>>>;
+/// The place of one connection.
+#[derive(Debug, Default)]
+struct Slot {
+    current: ArcSwapOption<PeerConnection>,
+    /// Held while one is made, so that one is made at a time.
+    making: tokio::sync::Mutex<()>,
+}
 
 impl Peers {
     pub(crate) fn new(
@@ -76,16 +81,37 @@ impl Peers {
         &self,
         server: &SecurityServerEntry,
     ) -> Result<Arc<PeerConnection>, TransportError> {
-        let slot = {
-            let mut connections = self.connections.lock().await;
-            Arc::clone(connections.entry(server.id().clone()).or_default())
-        };
-        let mut slot = slot.lock().await;
-        if let Some(connection) = slot.as_ref().filter(|connection| self.is_good(connection)) {
-            return Ok(Arc::clone(connection));
+        let slot = self.slot(server.id());
+        match self.good(&slot) {
+            Some(connection) => Ok(connection),
+            // On the heap: what is rare does not make every exchange large.
+            None => Box::pin(self.make(&slot, server)).await,
+        }
+    }
+
+    fn slot(&self, server: &ServerId) -> Arc<Slot> {
+        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        match connections.get(server) {
+            Some(slot) => Arc::clone(slot),
+            None => Arc::clone(connections.entry(server.clone()).or_default()),
+        }
+    }
+
+    fn good(&self, slot: &Slot) -> Option<Arc<PeerConnection>> {
+        slot.current.load_full().filter(|connection| self.is_good(connection))
+    }
+
+    async fn make(
+        &self,
+        slot: &Slot,
+        server: &SecurityServerEntry,
+    ) -> Result<Arc<PeerConnection>, TransportError> {
+        let _making = slot.making.lock().await;
+        if let Some(connection) = self.good(slot) {
+            return Ok(connection);
         }
         let connection = Arc::new(self.connect(server).await?);
-        *slot = Some(Arc::clone(&connection));
+        slot.current.store(Some(Arc::clone(&connection)));
         Ok(connection)
     }
 

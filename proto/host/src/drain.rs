@@ -65,6 +65,8 @@ impl Drain {
         F::Output: Send + 'static,
     {
         let forced = self.forced.clone();
+        // On the heap at once: a large task would be copied by each of the layers below.
+        let task = Box::pin(task);
         self.tasks.spawn(async move { forced.run_until_cancelled(task).await })
     }
 

@@ -7,6 +7,7 @@ pub mod logging;
 pub mod listen;
 pub mod client;
 pub mod tls;
+mod gathered;
 pub mod drain;
 pub mod keys;
 pub mod config;

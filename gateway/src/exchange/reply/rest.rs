@@ -45,7 +45,7 @@ pub(crate) fn fault(fault: &Fault, asked: &HeaderMap, exchange: Option<ExchangeI
     let code = code(fault);
     let xml = wants_xml(asked);
     let body = if xml { in_xml(fault, &code, exchange) } else { in_json(fault, &code, exchange) };
-    let mut response = Response::new(Relayed::whole(body));
+    let mut response = Response::new(Relayed::counted(body));
     *response.status_mut() = status(fault);
     let headers = response.headers_mut();
     let content_type = if xml { "application/xml" } else { "application/json" };

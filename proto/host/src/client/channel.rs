@@ -12,13 +12,14 @@ use http::{Request, Response, Uri};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tower::BoxError;
 
 use super::{CONNECT_TIME, ConnectError, connect_tcp, in_time};
+use crate::gathered::gather;
 use crate::tls;
 
 /// A connection without traffic is asked for a sign of life this often, and given up if there is none in that time.
@@ -113,7 +114,8 @@ where
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (sender, connection) = Builder::new(TokioExecutor::new())
+        let (io, gathered) = gather(stream);
+        let (sender, connection) = Builder::new(gathered)
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -121,7 +123,7 @@ where
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
             .keep_alive_while_idle(true)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(io))
             .await
             .map_err(|source| ConnectError::Http { address: authority.to_string(), source })?;
         let to = authority.clone();

@@ -20,6 +20,7 @@ use super::guard::{Guarded, RefusedHead};
 use super::places::{Places, Waiting};
 use super::{Connection, Counts, Limits, Peer};
 use crate::drain::Drain;
+use crate::gathered::gather;
 use crate::tls::{self, Http};
 
 /// The first bytes of every HTTP/2 connection (RFC 9113, section 3.4). No request of HTTP/1.1 begins like this.
@@ -113,8 +114,10 @@ impl<F> Door<F> {
         let stream = Replayed { first, at: 0, stream };
         let one = http1_settings(&self.limits);
         if two {
-            let io = TokioIo::new(stream);
-            self.drive(peer, http2_settings(&self.limits, self.http).serve_connection(io, service)).await;
+            let (io, gathered) = gather(stream);
+            let settings = http2_settings(&self.limits, self.http);
+            let connection = settings.serve_connection(TokioIo::new(io), service);
+            gathered.drive(self.drive(peer, connection)).await;
         } else if self.limits.guarded {
             let max_head = usize::try_from(self.limits.header_list).unwrap_or(usize::MAX);
             let io = TokioIo::new(Guarded::new(stream, max_head, refused));
