@@ -169,7 +169,8 @@ pub struct Service {
     register_certificate: Option<FilePath>,
     /// What is kept of the contents.
     pub keep_content: KeepContent,
-    /// How long the register may take for an answer, in seconds.
+    /// How long the register may take to begin an answer once it has the whole request, in seconds. Streams have the
+    /// limits of all exchanges beside it.
     #[serde(default = "thirty")]
     pub time_out_seconds: u64,
 }
@@ -200,13 +201,22 @@ pub struct Limits {
     pub connections: usize,
     /// Exchange ids remembered against replay.
     pub replay_ids: usize,
-    /// Seconds for a whole exchange that names no deadline of its own.
+    /// Seconds for a whole exchange, however long its streams; a deadline of the caller's may be nearer.
     pub exchange_seconds: u64,
+    /// Seconds from one message of an exchange to the next, whichever way: a stream on which nothing is said for so long
+    /// is ended.
+    pub idle_seconds: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { exchanges: 1024, connections: 1024, replay_ids: 4_000_000, exchange_seconds: 300 }
+        Self {
+            exchanges: 1024,
+            connections: 1024,
+            replay_ids: 4_000_000,
+            exchange_seconds: 3600,
+            idle_seconds: 300,
+        }
     }
 }
 
@@ -272,6 +282,7 @@ impl Config {
             ("limits.connections", self.limits.connections as u64),
             ("limits.replay_ids", self.limits.replay_ids as u64),
             ("limits.exchange_seconds", self.limits.exchange_seconds),
+            ("limits.idle_seconds", self.limits.idle_seconds),
             ("log.segment_mib", self.log.segment_mib),
             ("log.checkpoint_seconds", self.log.checkpoint_seconds),
             ("registry.poll_seconds", self.registry.poll_seconds),

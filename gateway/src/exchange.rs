@@ -9,6 +9,7 @@ mod register;
 mod incoming;
 mod outgoing;
 mod asked;
+mod patience;
 mod progress;
 mod reply;
 mod replay;
@@ -61,6 +62,7 @@ pub(crate) struct Exchanges {
     pub(crate) asking: Admission,
     pub(crate) answering: Admission,
     pub(crate) longest: Duration,
+    pub(crate) idle: Duration,
     pub(crate) metrics: Metrics,
 }
 

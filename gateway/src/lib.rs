@@ -17,6 +17,7 @@ mod admission;
 pub mod access;
 pub mod metrics;
 mod transport;
+mod pool;
 mod signer;
 mod recorder;
 pub mod trust;

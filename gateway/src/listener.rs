@@ -3,4 +3,5 @@
 pub(crate) mod agency;
 pub(crate) mod peer;
 pub(crate) mod operations;
+mod health;
 pub(crate) mod operator;

@@ -246,6 +246,7 @@ async fn assemble(
         asking: Admission::new(config.limits.exchanges, Side::ClientServer),
         answering: Admission::new(config.limits.exchanges, Side::ProviderServer),
         longest: Duration::from_secs(config.limits.exchange_seconds),
+        idle: Duration::from_secs(config.limits.idle_seconds),
         metrics,
     })
 }

@@ -1,7 +1,7 @@
 //! The registers behind this security server: where each service is, and the connection to it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -15,7 +15,11 @@ use trave_proto::identifier::ServiceId;
 use trave_proto::schema::transport::RegisterReached;
 
 use crate::config::{self, KeepContent};
+use crate::pool::{Pool, Taken};
 use crate::relayed::Relayed;
+
+/// Calls at a time on one HTTP/2 connection to a register: what every server should take (RFC 9113, section 6.5.2).
+const STREAMS: usize = 100;
 
 /// One service and its register.
 #[derive(Debug)]
@@ -35,24 +39,15 @@ pub(crate) struct Service {
 enum Line {
     /// HTTP/1.1: a connection for each exchange under way.
     One(Connections<Relayed>),
-    /// HTTP/2: one for all.
-    Two(Shared),
-}
-
-/// The one connection of all exchanges.
-#[derive(Debug)]
-struct Shared {
-    tls: Option<tls::Client>,
-    channel: Mutex<Option<Channel<Relayed>>>,
-    /// Held while one is made, so that one is made at a time.
-    connecting: tokio::sync::Mutex<()>,
+    /// HTTP/2: shared, as many as there are streams for.
+    Two(Option<tls::Client>, Pool<Channel<Relayed>>),
 }
 
 /// A connection to a register, for one call.
 #[derive(Debug)]
 pub(crate) enum ToRegister {
     One(Connection<Relayed>),
-    Two(Channel<Relayed>),
+    Two(Taken<Channel<Relayed>>),
 }
 
 /// The services that are offered here.
@@ -80,11 +75,7 @@ impl Services {
                 base: register.rest.map(|(base, _)| base.to_owned()),
                 line: match http1 {
                     true => Line::One(Connections::new(address.clone(), tls)),
-                    false => Line::Two(Shared {
-                        tls,
-                        channel: Mutex::default(),
-                        connecting: tokio::sync::Mutex::default(),
-                    }),
+                    false => Line::Two(tls, Pool::new(STREAMS)),
                 },
                 address,
                 keep: service.keep_content,
@@ -120,11 +111,19 @@ impl Service {
 
     /// A connection to the register, made now if there is none. Nothing of a call has gone out when this fails.
     pub(crate) async fn connection(&self) -> Result<ToRegister, Fault> {
-        let made = match &self.line {
-            Line::One(connections) => Box::pin(connections.connection()).await.map(ToRegister::One),
-            Line::Two(shared) => shared.channel(&self.address).await.map(ToRegister::Two),
+        let (tls, lines) = match &self.line {
+            Line::One(connections) => {
+                let connection = connections.connection().await;
+                return connection.map(ToRegister::One).map_err(|error| self.not_reached(&error));
+            }
+            Line::Two(tls, lines) => (tls, lines),
         };
-        made.map_err(|error| self.not_reached(&error))
+        let make = async || match tls {
+            Some(tls) => Channel::tls(&self.address, tls).await,
+            None => Channel::plain(&self.address).await,
+        };
+        let taken = lines.take(|channel| !channel.is_closed(), make).await;
+        taken.map(ToRegister::Two).map_err(|error| self.not_reached(&error))
     }
 
     fn not_reached(&self, error: &ConnectError) -> Fault {
@@ -134,39 +133,17 @@ impl Service {
     }
 }
 
-impl Shared {
-    async fn channel(&self, address: &str) -> Result<Channel<Relayed>, ConnectError> {
-        match self.open() {
-            Some(channel) => Ok(channel),
-            // On the heap: what is rare does not make every exchange large.
-            None => Box::pin(self.connect(address)).await,
-        }
-    }
-
-    fn open(&self) -> Option<Channel<Relayed>> {
-        let channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
-        channel.clone().filter(|channel| !channel.is_closed())
-    }
-
-    async fn connect(&self, address: &str) -> Result<Channel<Relayed>, ConnectError> {
-        let _connecting = self.connecting.lock().await;
-        if let Some(channel) = self.open() {
-            return Ok(channel);
-        }
-        let channel = match &self.tls {
-            Some(tls) => Channel::tls(address, tls).await?,
-            None => Channel::plain(address).await?,
-        };
-        *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = Some(channel.clone());
-        Ok(channel)
-    }
-}
+/// The place on a shared connection that a call has, until its answer is complete.
+pub(crate) type Held = Option<Taken<Channel<Relayed>>>;
 
 /// Sends a request to the register; it is not known afterwards whether a call that failed was begun.
-pub(crate) async fn call(to: ToRegister, request: Request<Relayed>) -> Result<Response<Incoming>, Fault> {
+pub(crate) async fn call(
+    to: ToRegister,
+    request: Request<Relayed>,
+) -> Result<(Response<Incoming>, Held), Fault> {
     let answered = match to {
-        ToRegister::One(connection) => connection.send(request).await,
-        ToRegister::Two(mut channel) => channel.send(request).await,
+        ToRegister::One(connection) => connection.send(request).await.map(|response| (response, None)),
+        ToRegister::Two(mut channel) => channel.send(request).await.map(|response| (response, Some(channel))),
     };
     answered.map_err(|error| {
         let why = format!("the register did not answer: {}", trave_host::config::with_causes(&error));

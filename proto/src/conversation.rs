@@ -203,6 +203,11 @@ impl Conversation {
         (self.sent, self.received)
     }
 
+    /// Whether the other side's direction has ended.
+    pub fn peer_has_ended(&self) -> bool {
+        self.peer_ended
+    }
+
     /// Whether both directions are complete.
     pub fn is_complete(&self) -> bool {
         self.own_ended && self.peer_ended

@@ -137,7 +137,8 @@ async fn metadata_statuses_and_messages_arrive_as_on_a_direct_connection() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deadline_goes_with_the_call_and_ends_it() {
-    let plan = Plan { register_seconds: 3, ..Plan::default() };
+    let longest = "[limits]\nexchange_seconds = 3\n".to_owned();
+    let plan = Plan { register_seconds: 2, at_provider: longest, ..Plan::default() };
     let mut instance = Instance::planned(plan).await;
     let caller = instance.caller().await;
     let answer = caller.ask(Question::new().header("grpc-timeout", "30S")).await;
@@ -146,7 +147,7 @@ async fn a_deadline_goes_with_the_call_and_ends_it() {
     let (value, unit) = passed_on.split_at(passed_on.len() - 1);
     assert_eq!(unit, "u", "microseconds: {passed_on}");
     let left = Duration::from_micros(value.parse().unwrap());
-    assert!(left <= Duration::from_secs(3), "the service's own bound is nearer than the caller's: {left:?}");
+    assert!(left <= Duration::from_secs(3), "the server's own bound is nearer than the caller's: {left:?}");
 
     instance.register.script(Script::Hold);
     let answer = caller.ask(Question::new().header("grpc-timeout", "300m")).await;

@@ -30,10 +30,12 @@ use super::framing::{Framing, Pieces};
 use super::head::{self, Declared, Kind, Length};
 use super::incoming::{Incoming, Other};
 use super::outgoing::{Outgoing, content_of, first_piece};
+use super::patience::{Over, Patience};
 use super::progress::Progress;
 use super::replay::ReplayError;
 use super::{Exchanges, reply};
 use crate::admission::Place;
+use crate::pool::Taken;
 use crate::recorder::{Refused, log_fault};
 use crate::relayed::{Relay, Relayed};
 use crate::transport::PeerConnection;
@@ -183,7 +185,9 @@ async fn exchange_with(exchanges: &Exchanges, call: &mut Call, stage: &mut Stage
         bodiless: call.parts.method == http::Method::HEAD,
     };
     let receiving = pin!(answer.receive(incoming, &connection, requests));
-    let ended = both(sending, receiving, until).await;
+    let patience = Patience { answer: None, idle: exchanges.idle, until };
+    let over = pin!(patience.over(&progress));
+    let ended = both(sending, receiving, over).await;
     ended.map_err(|fault| with_what_is_known(fault, &progress))
 }
 
@@ -205,7 +209,7 @@ fn id_fault(error: ReplayError) -> Fault {
 async fn both(
     mut sending: std::pin::Pin<&mut impl Future<Output = Result<(), Fault>>>,
     mut receiving: std::pin::Pin<&mut impl Future<Output = Result<(), Fault>>>,
-    until: Instant,
+    mut over: std::pin::Pin<&mut impl Future<Output = Over>>,
 ) -> Result<(), Fault> {
     let mut sent = false;
     loop {
@@ -216,8 +220,11 @@ async fn both(
                 ended?;
                 sent = true;
             }
-            () = tokio::time::sleep_until(until) => {
-                let why = "the deadline of the call passed before its answer was complete";
+            over = &mut over => {
+                let why = match over {
+                    Over::Idle => "nothing was said either way for as long as an exchange may be idle here",
+                    Over::Answer | Over::All => "the deadline of the call passed before its answer was complete",
+                };
                 return Err(Fault::before_call(Reason::DeadlineExceeded, SIDE, why).with_register(RegisterReached::Unknown));
             }
         }
@@ -243,7 +250,7 @@ async fn connection(
     topic: &Topic,
     only: Option<&ServerId>,
     deadline: Option<Instant>,
-) -> Result<Arc<PeerConnection>, Fault> {
+) -> Result<Taken<Arc<PeerConnection>>, Fault> {
     let snapshot = exchanges.trust.valid(SIDE)?;
     let own = snapshot.configuration.hosts(&exchanges.own.server, &topic.client);
     if !own {

@@ -2,8 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use trave_proto::conversation::Conversation;
 
 /// What both directions of an exchange share.
@@ -12,6 +14,9 @@ pub(crate) struct Progress {
     conversation: Mutex<Conversation>,
     sent: AtomicU64,
     received: AtomicU64,
+    begun: Instant,
+    /// When a message came or went last, in milliseconds after the beginning.
+    moved: AtomicU64,
     /// Held by the message that is being signed. Signing is never undone by a caller who goes away: whoever tells the
     /// exchange's end waits for it, so that the log holds the message before it holds the end.
     signing: Arc<Semaphore>,
@@ -23,6 +28,8 @@ impl Progress {
             conversation: Mutex::new(conversation),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
+            begun: Instant::now(),
+            moved: AtomicU64::new(0),
             signing: Arc::new(Semaphore::new(1)),
         })
     }
@@ -40,11 +47,28 @@ impl Progress {
     /// Counts a message that stands in the log's queue, as one sent.
     pub(crate) fn logged_sent(&self) {
         self.sent.fetch_add(1, Ordering::Relaxed);
+        self.moves();
     }
 
     /// Counts a message that stands in the log's queue, as one received.
     pub(crate) fn logged_received(&self) {
         self.received.fetch_add(1, Ordering::Relaxed);
+        self.moves();
+    }
+
+    fn moves(&self) {
+        let millis = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.moved.store(millis, Ordering::Relaxed);
+    }
+
+    /// When a message came or went last; the beginning, before the first.
+    pub(crate) fn moved(&self) -> Instant {
+        self.begun + Duration::from_millis(self.moved.load(Ordering::Relaxed))
+    }
+
+    /// Whether the other side has said all, and this side nothing.
+    pub(crate) fn awaits_answer(&self) -> bool {
+        self.counts().0 == 0 && self.conversation().peer_has_ended()
     }
 
     /// Messages sent and received that the log holds, when nothing is being signed any more.

@@ -27,6 +27,7 @@ use super::framing::{Framing, Pieces};
 use super::head::{self, Kind, Length};
 use super::incoming::{Incoming, Other, authenticate, check_shape, order_fault, receive, recheck};
 use super::outgoing::{Outgoing, content_of, first_piece};
+use super::patience::{Over, Patience};
 use super::progress::Progress;
 use super::register::{self, RegisterHead, malformed};
 use super::replay::ReplayError;
@@ -352,16 +353,15 @@ async fn converse(
         length()?.take(body, true).map_err(malformed)?;
     }
     let length = length()?;
-    let limit = timeout.unwrap_or(first.service.time_out).min(first.service.time_out);
-    let head_until = Instant::now() + limit;
-    // A gRPC call has a deadline; an HTTP answer may take long to come through, if it begins in time.
-    let until = match kind {
-        Kind::Grpc => head_until,
-        Kind::Rest => Instant::now() + outgoing.exchanges.longest,
-    };
-    let channel = tokio::time::timeout_at(head_until, first.service.connection())
-        .await
-        .map_err(|_| too_late(RegisterReached::No))??;
+    let (now, longest) = (Instant::now(), outgoing.exchanges.longest);
+    let until = now + timeout.unwrap_or(longest).min(longest);
+    let patience = Patience { answer: Some(first.service.time_out), idle: outgoing.exchanges.idle, until };
+    let progress = Arc::clone(&outgoing.progress);
+    let over = pin!(patience.over(&progress));
+    let channel =
+        tokio::time::timeout_at(until.min(now + first.service.time_out), first.service.connection())
+            .await
+            .map_err(|_| too_late(RegisterReached::No))??;
     if timeout.is_some() {
         let remaining = head::grpc_timeout(until.saturating_duration_since(Instant::now()));
         if let Ok(value) = HeaderValue::from_str(&remaining) {
@@ -371,18 +371,18 @@ async fn converse(
     tracing::debug!(exchange = %first.logged.get().manifest().exchange, grant = first.permitted.grant().id, "calling the register");
     let asking = pin!(forward(first.logged.get(), incoming, requests, Forwarding { kind, relay, length }));
     let answering = pin!(async {
-        let response = tokio::time::timeout_at(head_until, services::call(channel, request)).await;
-        let response = response.map_err(|_| too_late(RegisterReached::Unknown))??;
+        // Its place on the connection is held to the end of the answer.
+        let (response, _held) = services::call(channel, request).await?;
         answer(kind, response, outgoing, wired).await
     });
-    both(asking, answering, until, wire).await
+    both(asking, answering, over, wire).await
 }
 
 /// Runs both directions until the answer is complete, one of them fails, or time is up.
 async fn both(
     mut asking: std::pin::Pin<&mut impl Future<Output = Result<(), Fault>>>,
     mut answering: std::pin::Pin<&mut impl Future<Output = Result<(), Fault>>>,
-    until: Instant,
+    mut over: std::pin::Pin<&mut impl Future<Output = Over>>,
     wire: &Wire,
 ) -> Result<(), Fault> {
     let mut asked = false;
@@ -395,9 +395,19 @@ async fn both(
                 asked = true;
             }
             () = wire.closed() => return Err(peer_gone().with_register(RegisterReached::Unknown)),
-            () = tokio::time::sleep_until(until) => return Err(too_late(RegisterReached::Unknown)),
+            over = &mut over => return Err(match over {
+                Over::Idle => nothing_said().with_register(RegisterReached::Unknown),
+                Over::Answer | Over::All => too_late(RegisterReached::Unknown),
+            }),
         }
     }
+}
+
+fn nothing_said() -> Fault {
+    refuse(
+        Reason::DeadlineExceeded,
+        "nothing was said either way for as long as an exchange may be idle here",
+    )
 }
 
 fn too_late(reached: RegisterReached) -> Fault {

@@ -1,13 +1,16 @@
-//! The door for whoever watches machines: is the server well (`/healthz`), and its figures (`/metrics`).
+//! The door for whoever watches machines: is the server well (`/healthz`, and `grpc.health.v1`), and its figures
+//! (`/metrics`).
 
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry as Figures;
+use tonic_health::pb::health_server::HealthServer;
 use trave_host::drain::Drain;
 use trave_host::listen::{Connection, Limits, ListenError, Listener, TowerToHyperService};
 use trave_host::metrics;
 use trave_host::tls::Http;
 
+use super::health::Told;
 use crate::config::Config;
 use crate::upkeep::Upkeep;
 
@@ -24,6 +27,8 @@ pub(crate) async fn open(config: &Config) -> Result<Option<Listener>, ListenErro
 /// Serves until the server drains.
 pub(crate) async fn serve(listener: Listener, mut figures: Figures, upkeep: Arc<Upkeep>, drain: Drain) {
     upkeep.register(&mut figures);
-    let router = metrics::router(Arc::new(figures), move || upkeep.health());
+    let health = HealthServer::new(Told::new(Arc::clone(&upkeep), drain.clone()));
+    let health = tonic::service::Routes::new(health).into_axum_router();
+    let router = health.merge(metrics::router(Arc::new(figures), move || upkeep.health()));
     listener.serve(drain, move |_: &mut Connection| TowerToHyperService::new(router.clone())).await;
 }

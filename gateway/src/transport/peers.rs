@@ -5,7 +5,6 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwapOption;
 use trave_host::client::Channel;
 use trave_host::stubs::transport::peer_service_client::PeerServiceClient;
 use trave_host::tls::{self, Http, Identity};
@@ -19,6 +18,7 @@ use trave_proto::schema::transport::{
 };
 
 use super::greeting::{Greeted, Own, TransportError, artefact, fresh_nonce};
+use crate::pool::{Pool, Taken};
 use crate::recorder::Recorder;
 use crate::trust::{SecurityServers, TlsPeer, Trust};
 
@@ -46,7 +46,11 @@ impl PeerConnection {
 /// The largest protobuf message on the wire: a body of 1 MiB, heads, manifest, signature.
 pub(crate) const MAX_WIRE: usize = 2 << 20;
 
-/// All connections, one for each security server.
+/// Exchanges at a time on one connection: fewer than the other side's door takes ([`trave_host::listen::Limits`]), so that
+/// one whose stream is not quite closed yet, or a configuration that is fetched, never waits.
+const STREAMS: usize = 200;
+
+/// All connections, to each security server as many as its exchanges need.
 #[derive(Debug)]
 pub(crate) struct Peers {
     own: Arc<Own>,
@@ -54,16 +58,11 @@ pub(crate) struct Peers {
     trust: Arc<Trust>,
     clock: Arc<dyn Clock>,
     recorder: Recorder,
-    connections: Mutex<HashMap<ServerId, Arc<Slot>>>,
+    connections: Mutex<HashMap<ServerId, Arc<Lines>>>,
 }
 
-/// The place of one connection.
-#[derive(Debug, Default)]
-struct Slot {
-    current: ArcSwapOption<PeerConnection>,
-    /// Held while one is made, so that one is made at a time.
-    making: tokio::sync::Mutex<()>,
-}
+/// The connections to one security server.
+type Lines = Pool<Arc<PeerConnection>>;
 
 impl Peers {
     pub(crate) fn new(
@@ -76,43 +75,24 @@ impl Peers {
         Self { own, identity, trust, clock, recorder, connections: Mutex::default() }
     }
 
-    /// The connection to `server`: the one there is, if it is still good, else a new one. One is made at a time.
+    /// A place on a connection to `server` that is still good, else on a new one. One is made at a time.
     pub(crate) async fn connection(
         &self,
         server: &SecurityServerEntry,
-    ) -> Result<Arc<PeerConnection>, TransportError> {
-        let slot = self.slot(server.id());
-        match self.good(&slot) {
-            Some(connection) => Ok(connection),
-            // On the heap: what is rare does not make every exchange large.
-            None => Box::pin(self.make(&slot, server)).await,
-        }
-    }
-
-    fn slot(&self, server: &ServerId) -> Arc<Slot> {
-        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        match connections.get(server) {
-            Some(slot) => Arc::clone(slot),
-            None => Arc::clone(connections.entry(server.clone()).or_default()),
-        }
-    }
-
-    fn good(&self, slot: &Slot) -> Option<Arc<PeerConnection>> {
-        slot.current.load_full().filter(|connection| self.is_good(connection))
-    }
-
-    async fn make(
-        &self,
-        slot: &Slot,
-        server: &SecurityServerEntry,
-    ) -> Result<Arc<PeerConnection>, TransportError> {
-        let _making = slot.making.lock().await;
-        if let Some(connection) = self.good(slot) {
-            return Ok(connection);
-        }
-        let connection = Arc::new(self.connect(server).await?);
-        slot.current.store(Some(Arc::clone(&connection)));
-        Ok(connection)
+    ) -> Result<Taken<Arc<PeerConnection>>, TransportError> {
+        let lines = {
+            let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+            match connections.get(server.id()) {
+                Some(lines) => Arc::clone(lines),
+                None => {
+                    let lines = Arc::new(Pool::new(STREAMS));
+                    connections.insert(server.id().clone(), Arc::clone(&lines));
+                    lines
+                }
+            }
+        };
+        let good = |connection: &Arc<PeerConnection>| self.is_good(connection);
+        lines.take(good, async || self.connect(server).await.map(Arc::new)).await
     }
 
     /// Whether exchanges may still begin on it. After a change of trust a connection is made anew: its certificates

@@ -1,6 +1,6 @@
 //! After a crash: exchanges that the log holds without their end get one that says that nobody knows how they ended.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,25 +42,35 @@ impl Upkeep {
     }
 }
 
-/// The ends to be logged of what is open before record `begun`.
+/// The ends to be logged of what is open before record `begun`. What is remembered is what is open at a time, however long
+/// the window.
 fn left_open(log: &Log, begun: u64, window: Duration) -> Result<Vec<ExchangeEnded>, LogError> {
-    let (mut open, mut closed) = (HashMap::<Bytes, Side>::new(), HashSet::<Bytes>::new());
-    let mut since: Option<Time> = None;
-    for index in (0..begun).rev() {
-        let leaf = log.leaf(index)?;
-        let at = Time::from_millis(leaf.logged_ms);
-        if at < *since.get_or_insert_with(|| at.minus(window)) {
-            break;
-        }
-        let Some((exchange, side, ends)) = about(&leaf) else { continue };
+    let mut open = HashMap::<Bytes, Side>::new();
+    for index in first_within(log, begun, window)?..begun {
+        let Some((exchange, side, ends)) = about(&log.leaf(index)?) else { continue };
         if ends {
             open.remove(&exchange);
-            closed.insert(exchange);
-        } else if !closed.contains(&exchange) {
-            open.insert(exchange, side);
+        } else {
+            open.entry(exchange).or_insert(side);
         }
     }
     open.into_iter().map(|(exchange, side)| end(log, exchange, side)).collect()
+}
+
+/// The first record that is at most `window` older than the last before `begun`: records stand in the order of their times.
+fn first_within(log: &Log, begun: u64, window: Duration) -> Result<u64, LogError> {
+    let Some(last) = begun.checked_sub(1) else { return Ok(0) };
+    let since = Time::from_millis(log.leaf(last)?.logged_ms).minus(window);
+    let (mut low, mut high) = (0, last);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if Time::from_millis(log.leaf(middle)?.logged_ms) < since {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low)
 }
 
 /// The exchange that a record is about, the side that this server is on, and whether the record ends it.

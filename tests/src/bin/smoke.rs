@@ -1,6 +1,7 @@
 //! A smoke figure: 64 callers at a time ask with 1 KiB through two security servers, each a process of its own.
 //!
-//! `cargo run --release --bin smoke [SECONDS]`. One machine, loopback, one disk: a figure to notice regressions by, not a
+//! `cargo run --release --bin smoke [SECONDS]`; with `--idle-streams N` so many streams are held open for so long instead, on
+//! which nothing is said, while others call. One machine, loopback, one disk: a figure to notice regressions by, not a
 //! benchmark.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a measurement ends at what it did not expect")]
@@ -19,9 +20,81 @@ const MESSAGE: [u8; 1024] = [b'x'; 1024];
 
 fn main() {
     serve_if_told();
-    let seconds = std::env::args().nth(1).map_or(10, |seconds| seconds.parse().expect("SECONDS is a number"));
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let idle = arguments.iter().position(|argument| argument == "--idle-streams");
+    let idle: Option<usize> = idle.map(|at| {
+        arguments.remove(at);
+        arguments.remove(at).parse().expect("N is a number")
+    });
+    let seconds = arguments.first().map(|seconds| seconds.parse().expect("SECONDS is a number"));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(measure(Duration::from_secs(seconds)));
+    match idle {
+        None => runtime.block_on(measure(Duration::from_secs(seconds.unwrap_or(10)))),
+        Some(streams) => runtime.block_on(hold(streams, Duration::from_secs(seconds.unwrap_or(60)))),
+    }
+}
+
+/// Streams of one caller's connection: as many as a door takes.
+const STREAMS: usize = 250;
+
+/// Opens `streams` streams, each answered once, and holds them; then each is answered once more.
+async fn hold(streams: usize, time: Duration) {
+    // One service may take half of all places.
+    let limits = format!("[limits]\nexchanges = {}\n", 2 * streams + 1024);
+    let plan = Plan { at_client: limits.clone(), at_provider: limits, segment_mib: 64, ..Plan::default() };
+    let instance = Instance::prepared(plan, Arc::new(SystemClock)).await;
+    let (mut sh, mut mv) = (start(&instance.sh), start(&instance.mv));
+    sh.serving().await;
+    mv.serving().await;
+    println!("resident, idle       SH {:.1} MiB, MV {:.1} MiB", sh.resident(), mv.resident());
+    let begun = Instant::now();
+    let mut held = Vec::new();
+    while held.len() < streams {
+        let caller = Caller::connect(instance.sh.door).await;
+        let mut opening = tokio::task::JoinSet::new();
+        for _ in 0..STREAMS.min(streams - held.len()) {
+            let caller = caller.clone();
+            opening.spawn(async move {
+                let mut open = caller.open(Question::new()).await;
+                open.send(&MESSAGE).await;
+                open.head().await;
+                open.read(MESSAGE.len() + 5).await;
+                open
+            });
+        }
+        held.extend(opening.join_all().await);
+    }
+    println!("open                 {streams} streams after {:.1?}", begun.elapsed());
+    println!("resident, open       SH {:.1} MiB, MV {:.1} MiB", sh.resident(), mv.resident());
+    let (cpu, begun, mut took) = ((sh.cpu(), mv.cpu()), Instant::now(), Vec::new());
+    let caller = Caller::connect(instance.sh.door).await;
+    while begun.elapsed() < time {
+        let asked = Instant::now();
+        assert_eq!(caller.ask(Question::new().message(&MESSAGE)).await.only().len(), MESSAGE.len());
+        took.push(asked.elapsed());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    took.sort_unstable();
+    println!(
+        "others, meanwhile    {} calls answered, half of them within {:.1?}, all within {:.1?}",
+        took.len(),
+        took[took.len() / 2],
+        took[took.len() - 1]
+    );
+    println!(
+        "CPU, meanwhile       SH {:.1?}, MV {:.1?} in {:.0?}",
+        sh.cpu() - cpu.0,
+        mv.cpu() - cpu.1,
+        begun.elapsed()
+    );
+    println!("resident, held       SH {:.1} MiB, MV {:.1} MiB", sh.resident(), mv.resident());
+    for open in &mut held {
+        open.send(&MESSAGE).await;
+        open.read(MESSAGE.len() + 5).await;
+    }
+    println!("alive                all {} answered once more", held.len());
+    sh.kill();
+    mv.kill();
 }
 
 fn start(server: &Server) -> Process {

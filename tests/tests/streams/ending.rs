@@ -136,3 +136,62 @@ async fn an_answer_before_the_end_of_the_question_is_whole_and_the_question_is_n
     assert_eq!(instance.ask(b"und jetzt?").await.only().as_ref(), b"und jetzt?");
     instance.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_may_be_long_and_is_ended_when_nothing_is_said() {
+    let limits = "[limits]\nidle_seconds = 2\n".to_owned();
+    for (at_client, at_provider, side) in
+        [(String::new(), limits.clone(), "provider_server"), (limits, String::new(), "client_server")]
+    {
+        let plan = Plan { register_seconds: 1, at_client, at_provider, ..Plan::default() };
+        let mut instance = Instance::planned(plan).await;
+        let mut open = answered(&instance, 1).await;
+        // Longer than the register may take for an answer, and than anything may be silent.
+        for _ in 0..6 {
+            tokio::time::sleep(Duration::from_millis(600)).await;
+            open.send(b"weiter").await;
+            assert_eq!(open.next().await.unwrap(), frame(b"weiter"));
+        }
+        let silent = tokio::time::Instant::now();
+        let trailers = tokio::time::timeout(Duration::from_secs(2) + PROMPT, open.next()).await;
+        let trailers = trailers.expect("a silent stream is ended").unwrap_err();
+        assert_eq!(trailers["grpc-status"], "4", "DEADLINE_EXCEEDED");
+        assert!(silent.elapsed() > Duration::from_millis(1900), "{:?}", silent.elapsed());
+        let exchange = instance.register.last().exchange();
+        let ended = tokio::time::timeout(PROMPT, instance.register.last().ended()).await;
+        assert_eq!(ended.expect("the register hears of it"), Ended::BrokenOff);
+        let told = broken_off(&instance, &instance.sh, exchange).await;
+        let ended = told.ended.as_ref().unwrap();
+        assert_eq!((ended.reason.as_str(), ended.side.as_str()), ("deadline_exceeded", side));
+        broken_off(&instance, &instance.mv, exchange).await;
+        instance.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_streams_than_a_connection_carries_are_carried_by_another() {
+    let mut instance = Instance::start().await;
+    let mut streams = Vec::new();
+    // More than one connection carries between the servers, and than a register takes on one.
+    for _ in 0..2 {
+        let caller = instance.caller().await;
+        for _ in 0..150 {
+            let open = caller.open(Question::new()).await;
+            open.send(b"0").await;
+            streams.push(open);
+        }
+    }
+    for open in &mut streams {
+        let head = tokio::time::timeout(10 * PROMPT, open.head()).await;
+        head.expect("no stream waits for another to end");
+        assert_eq!(open.next().await.unwrap(), frame(b"0"));
+    }
+    assert_eq!(instance.ask(b"und ich?").await.only().as_ref(), b"und ich?");
+    assert_eq!(instance.register.count(), 301);
+    for open in &mut streams {
+        open.send(b"1").await;
+        assert_eq!(open.next().await.unwrap(), frame(b"1"), "each is still open");
+    }
+    drop(streams);
+    instance.stop().await;
+}

@@ -4,6 +4,7 @@
 
 use super::*;
 use std::process::Command;
+use trave_proto::identifier::ExchangeId;
 use trave_proto::proof::Story;
 use trave_tests::network::hostile::{Between, Tampering, Target};
 
@@ -19,7 +20,7 @@ struct Seen {
 }
 
 /// A stream of a thousand questions, each echoed; the caller sends whether it was answered or not.
-async fn stream(request: bool, tampering: Tampering, also: impl AsyncFnOnce(&Instance, [&Bytes; 2])) -> Seen {
+async fn stream(request: bool, tampering: Tampering, also: impl AsyncFnOnce(&Instance, ExchangeId)) -> Seen {
     let mut instance = Instance::planned(Plan { segment_mib: 8, ..Plan::default() }).await;
     let between = Between::start(&mut instance, Target { request, index: INDEX, tampering }).await;
     let mut open = open(&instance, b"0").await;
@@ -44,8 +45,7 @@ async fn stream(request: bool, tampering: Tampering, also: impl AsyncFnOnce(&Ins
     let message = tonic::Status::from_header_map(&trailers).unwrap().message().to_owned();
     let sh = ending::broken_off(&instance, &instance.sh, exchange).await;
     let mv = ending::broken_off(&instance, &instance.mv, exchange).await;
-    let files = [export(&instance.sh, exchange, false).await, export(&instance.mv, exchange, false).await];
-    also(&instance, [&files[0], &files[1]]).await;
+    also(&instance, exchange).await;
     between.stop().await;
     instance.stop().await;
     Seen { told: (told.reason.to_lowercase(), told.metadata["side"].clone()), message, sh, mv }
@@ -121,14 +121,14 @@ async fn the_auditors_program_names_the_index() {
         assert_eq!(told.status.code(), Some(0), "{told:?}");
         String::from_utf8(told.stdout).unwrap()
     };
-    stream(true, Tampering::Altered, async |instance, [sh, mv]| {
-        let theirs = page(instance, mv);
+    stream(true, Tampering::Altered, async |instance, exchange| {
+        let theirs = page(instance, &export(&instance.mv, exchange, true).await);
         assert!(
             theirs.contains(&format!("INCOMPLETE, broken off: {INDEX} messages of the request")),
             "{theirs}"
         );
         assert!(theirs.contains("content_mismatch (provider_server)"), "{theirs}");
-        let ours = page(instance, sh);
+        let ours = page(instance, &export(&instance.sh, exchange, true).await);
         assert!(ours.contains("INCOMPLETE, broken off"), "{ours}");
         let acknowledged = ours.split("acknowledged by their receiver: ").nth(1).unwrap();
         let acknowledged: u64 = acknowledged.split(' ').next().unwrap().parse().unwrap();
