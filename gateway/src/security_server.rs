@@ -107,7 +107,7 @@ impl SecurityServer {
         let own = Arc::clone(&identity);
         let tls = tls::Server::new(own, Clients::Known(Arc::new(policy)), Http::Two, Arc::clone(&clock));
         let listener = Listener::tls(config.peer.listen, tls.map_err(StartError::Tls)?).await;
-        let limits = Limits { connections: config.limits.connections, ..Limits::default() };
+        let limits = Limits { connections: config.limits.connections, ..Limits::shared() };
         let listener = listener.map_err(StartError::Listen)?.with_limits(limits);
         let peer = listener.local_addr();
         let agency = doors.iter().map(AgencyDoor::local_addr).collect();

@@ -69,7 +69,7 @@ pub(crate) async fn run(
     let ended = exchange_with(&exchanges, &session, &mut requests, &wire, &mut stage).await;
     let outcome = ended.as_ref().map_or_else(|fault| fault.reason.as_str(), |()| "answered");
     exchanges.metrics.ended("provider", outcome, begun.elapsed());
-    let Err(fault) = ended else { return finish(&exchanges, &stage).await };
+    let Err(fault) = ended else { return finish(&exchanges, &stage, requests, wire).await };
     if stage.exchange.is_none() && fault.reason == Reason::Aborted {
         // The peer opened an exchange and asked nothing: there is nothing to refuse.
         return;
@@ -83,8 +83,13 @@ pub(crate) async fn run(
     let _ = tokio::time::timeout(LAST_WORD, wire.send(said)).await;
 }
 
-/// An answer that was complete before the request was leaves a request without end, which is recorded.
-async fn finish(exchanges: &Exchanges, stage: &Stage) {
+/// An answer that was complete before the request was leaves a request without end, which is recorded. Else the request's
+/// stream is read to its end: dropped instead, it would be reset, and what still comes on such streams ends the connection
+/// in the end (RFC 9113, section 5.4.2).
+async fn finish(exchanges: &Exchanges, stage: &Stage, mut requests: Streaming<ExchangeRequest>, wire: Wire) {
+    // The answer has ended, whatever becomes of the request.
+    drop(wire);
+    let mut complete = true;
     if let (Some(exchange), Some(progress)) = (stage.exchange, &stage.progress)
         && !progress.conversation().is_complete()
     {
@@ -93,6 +98,10 @@ async fn finish(exchanges: &Exchanges, stage: &Stage) {
             Fault::before_call(Reason::Aborted, Side::Register, why).with_register(RegisterReached::Yes);
         let (sent, received) = progress.settled().await;
         exchanges.recorder.ended(exchange, &fault, (received, sent)).await;
+        complete = false;
+    }
+    if complete {
+        let _ = tokio::time::timeout(LAST_WORD, requests.message()).await;
     }
 }
 

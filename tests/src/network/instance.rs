@@ -1,5 +1,6 @@
 //! The instance as a whole: planned, started, asked, reconfigured, stopped.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use trave_proto::schema::log::GrantChange;
 use super::caller::{Answer, Caller, Question};
 use super::configuration::{self, ConfigurationKeys};
 use super::register::Register;
+use super::saboteur::Saboteur;
 use super::server::Server;
 use super::trust_services::Authorities;
 use super::{CLIENT, LUEBECK, REGISTER, SERVICE, START};
@@ -36,6 +38,8 @@ pub struct Plan {
     pub segment_mib: u64,
     /// Grants of the register's operator.
     pub grants: Vec<GrantChange>,
+    /// Whether a saboteur sits on the line between the two security servers.
+    pub saboteur: bool,
 }
 
 impl Default for Plan {
@@ -49,6 +53,7 @@ impl Default for Plan {
             checkpoint_seconds: 60,
             segment_mib: 1,
             grants: vec![configuration::grant()],
+            saboteur: false,
         }
     }
 }
@@ -72,6 +77,8 @@ pub struct Instance {
     pub mv: Server,
     /// The register.
     pub register: Register,
+    /// Who sits on the line between the two security servers, if that was planned.
+    saboteur: Option<Saboteur>,
     _directory: TempDir,
 }
 
@@ -98,9 +105,14 @@ impl Instance {
         let (sh, mv) = (reserve(LUEBECK, "sh"), reserve(REGISTER, "mv"));
         let authorities = Authorities::start(Arc::clone(&clock)).await;
         let keys = ConfigurationKeys::default();
+        let saboteur = match plan.saboteur {
+            true => Some(Saboteur::start(mv.peer).await),
+            false => None,
+        };
+        let seeming = saboteur.as_ref().map_or(mv.peer, |saboteur| saboteur.address);
         let address = |server: &str| match server {
             LUEBECK => sh.peer.to_string(),
-            REGISTER => mv.peer.to_string(),
+            REGISTER => seeming.to_string(),
             _ => "127.0.0.1:1".into(),
         };
         let configuration = configuration::first(authorities.listed(), address, clock.now().as_millis());
@@ -114,7 +126,31 @@ impl Instance {
         for grant in plan.grants {
             mv.grant(grant).await;
         }
-        Self { clock, hand: None, authorities, keys, configuration, sh, mv, register, _directory: directory }
+        Self {
+            clock,
+            hand: None,
+            authorities,
+            keys,
+            configuration,
+            sh,
+            mv,
+            register,
+            saboteur,
+            _directory: directory,
+        }
+    }
+
+    /// The saboteur on the line.
+    ///
+    /// # Panics
+    /// If none was planned.
+    pub fn saboteur(&self) -> &Saboteur {
+        self.saboteur.as_ref().expect("a saboteur was planned")
+    }
+
+    /// Where the configuration says that the register's security server is: at the saboteur's, if there is one.
+    pub fn way_to_register(&self) -> SocketAddr {
+        self.saboteur.as_ref().map_or(self.mv.peer, |saboteur| saboteur.address)
     }
 
     /// A caller with a connection of its own to the agency's first door.

@@ -28,6 +28,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// can have, so that a response that is not read never stops the others.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * STREAM_WINDOW;
+/// How many requests that were given up are remembered for how long: what still comes for them is passed over. What comes
+/// for forgotten ones counts as an error of the other side, and after some of those HTTP/2 ends the connection.
+const GIVEN_UP: usize = 4_096;
+const GIVEN_UP_TIME: Duration = Duration::from_secs(30);
 /// All header fields of one response, in bytes.
 const HEADER_LIST: u32 = 64 * 1024;
 
@@ -120,6 +124,8 @@ where
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(HEADER_LIST)
+            .max_concurrent_reset_streams(GIVEN_UP)
+            .reset_stream_duration(GIVEN_UP_TIME)
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
             .keep_alive_while_idle(true)

@@ -187,7 +187,7 @@ fn http2_settings(limits: &Limits, http: Http) -> http2::Builder<TokioExecutor> 
         .initial_stream_window_size(limits.stream_window)
         .initial_connection_window_size(connection_window(limits.stream_window, limits.concurrent_streams))
         .max_pending_accept_reset_streams(limits.pending_resets)
-        .max_local_error_reset_streams(limits.pending_resets)
+        .max_local_error_reset_streams(limits.faulty_requests)
         .keep_alive_interval(limits.keep_alive)
         .keep_alive_timeout(limits.keep_alive);
     settings

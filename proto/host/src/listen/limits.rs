@@ -28,9 +28,13 @@ pub struct Limits {
     /// Bytes of one request that may be under way unread. A connection may have as many as all of its requests together,
     /// so that one that is not read never stops the others.
     pub stream_window: u32,
-    /// Requests that were reset by the peer before they were begun, after which it counts as an attack
-    /// (CVE-2023-44487).
+    /// Requests that the peer has reset before they were begun, waiting at a time; one more counts as an attack
+    /// (CVE-2023-44487) and ends the connection. A peer whose callers gave up while the line stood still sends as many at
+    /// once as were given up.
     pub pending_resets: usize,
+    /// Requests of one connection that this side had to reset for what came on them, in all; one more counts as an attack
+    /// (CVE-2025-8671) and ends the connection. Frames that crossed with the end of their request count too.
+    pub faulty_requests: usize,
     /// Whether a date of ours stands in responses that have none; not where responses are passed on.
     pub date: bool,
     /// Whether heads of HTTP/1.1 that could be read in two ways are refused, as [`super::Refusal`] tells the service:
@@ -39,6 +43,12 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// For a door at which many share one connection, and whoever comes is known by name: what goes wrong with some of
+    /// the requests does not end all others.
+    pub fn shared() -> Self {
+        Self { pending_resets: 4_096, faulty_requests: 65_536, ..Self::default() }
+    }
+
     /// For a door that lets in strangers: no connection stays longer than twice `age`.
     pub fn anonymous(age: Duration) -> Self {
         Self { age: Some(age), ..Self::default() }
@@ -58,6 +68,7 @@ impl Default for Limits {
             keep_alive: Duration::from_secs(20),
             stream_window: 256 * 1024,
             pending_resets: 20,
+            faulty_requests: 1_024,
             date: true,
             guarded: false,
         }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
 use trave_host::client::Channel;
 use trave_host::stubs::transport::peer_service_client::PeerServiceClient;
 use trave_host::tls::{self, Http};
@@ -15,7 +17,9 @@ use trave_proto::message::{CallerContext, Content, Ending, ManifestFields, Salt}
 use trave_proto::schema::configuration::SignedConfiguration;
 use trave_proto::schema::message::{Envelope, Header, RequestHead};
 use trave_proto::schema::transport::exchange_response::Answer;
-use trave_proto::schema::transport::{ExchangeRequest, GreetRequest, OfferConfigurationRequest};
+use trave_proto::schema::transport::{
+    ExchangeRequest, ExchangeResponse, GreetRequest, OfferConfigurationRequest,
+};
 use trave_proto::signature::{Parts, Request, Unsigned};
 
 use super::{Credentials, Whoever};
@@ -43,7 +47,7 @@ pub struct Spoken {
 }
 
 /// A connection to a security server, greeted.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct HostileClient {
     /// What it shows and signs with.
     pub credentials: Credentials,
@@ -65,7 +69,7 @@ impl HostileClient {
             Http::Two,
             Arc::clone(&instance.clock),
         );
-        let channel = Channel::tls(&instance.mv.peer.to_string(), &tls.unwrap()).await;
+        let channel = Channel::tls(&instance.way_to_register().to_string(), &tls.unwrap()).await;
         let channel = channel.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
         let mut client = PeerServiceClient::new(channel);
         let nonce = [7; 32];
@@ -125,21 +129,18 @@ impl HostileClient {
     /// Sends messages as one exchange, and reads to its end.
     pub async fn send(&mut self, envelopes: Vec<Envelope>) -> Outcome {
         let requests = envelopes.into_iter().map(|envelope| ExchangeRequest { envelope: Some(envelope) });
-        let mut answers = match self.client.exchange(tokio_stream::iter(requests)).await {
-            Ok(answers) => answers.into_inner(),
-            Err(status) => return Outcome::Closed(status),
-        };
-        loop {
-            match answers.message().await {
-                Err(status) => return Outcome::Closed(status),
-                Ok(None) => return Outcome::Answered,
-                Ok(Some(answer)) => {
-                    if let Some(Answer::Fault(fault)) = answer.answer {
-                        return Outcome::Fault(Fault::from_wire(fault));
-                    }
-                }
-            }
-        }
+        outcome(self.client.exchange(tokio_stream::iter(requests)).await).await
+    }
+
+    /// Sends a message as one exchange, whose stream it ends when told to, and reads to the end.
+    pub async fn linger(&self, envelope: Envelope, mut end: watch::Receiver<bool>) -> Outcome {
+        let (sender, requests) = mpsc::channel(1);
+        sender.send(ExchangeRequest { envelope: Some(envelope) }).await.unwrap();
+        tokio::spawn(async move {
+            let _ = end.wait_for(|end| *end).await;
+            drop(sender);
+        });
+        outcome(self.client.clone().exchange(ReceiverStream::new(requests)).await).await
     }
 
     /// Offers a configuration; the number that the other side uses then.
@@ -149,5 +150,26 @@ impl HostileClient {
     pub async fn offer(&mut self, configuration: &SignedConfiguration) -> Result<u64, tonic::Status> {
         let request = OfferConfigurationRequest { configuration: Some(configuration.clone()) };
         Ok(self.client.offer_configuration(request).await?.into_inner().number)
+    }
+}
+
+/// Reads an answer to its end.
+async fn outcome(
+    opened: Result<tonic::Response<tonic::Streaming<ExchangeResponse>>, tonic::Status>,
+) -> Outcome {
+    let mut answers = match opened {
+        Ok(answers) => answers.into_inner(),
+        Err(status) => return Outcome::Closed(status),
+    };
+    loop {
+        match answers.message().await {
+            Err(status) => return Outcome::Closed(status),
+            Ok(None) => return Outcome::Answered,
+            Ok(Some(answer)) => {
+                if let Some(Answer::Fault(fault)) = answer.answer {
+                    return Outcome::Fault(Fault::from_wire(fault));
+                }
+            }
+        }
     }
 }

@@ -1,11 +1,13 @@
 //! A hostile security server of a register: it answers with what it should not. No register stands behind it.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
-use tokio_stream::Iter;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use trave_host::drain::Drain;
 use trave_host::listen::{Listener, TowerToHyperService};
@@ -42,6 +44,8 @@ pub enum Alteration {
     Fault(fn() -> Fault),
     /// It ends the exchange without an answer.
     Silence,
+    /// It answers as it should, and ends the stream a moment later.
+    LateEnd,
 }
 
 impl std::fmt::Debug for Alteration {
@@ -53,6 +57,7 @@ impl std::fmt::Debug for Alteration {
             Self::Envelope(_) => "Envelope",
             Self::Fault(_) => "Fault",
             Self::Silence => "Silence",
+            Self::LateEnd => "LateEnd",
         })
     }
 }
@@ -61,6 +66,7 @@ impl std::fmt::Debug for Alteration {
 #[derive(Debug)]
 pub struct HostileProvider {
     drain: Drain,
+    broken_off: Arc<AtomicUsize>,
 }
 
 impl HostileProvider {
@@ -71,10 +77,17 @@ impl HostileProvider {
         let server =
             tls::Server::new(credentials.identity(), clients, Http::Two, Arc::clone(&clock)).unwrap();
         let listener = Listener::tls(instance.mv.peer, server).await.unwrap();
-        let door = Door { credentials, alteration, clock, peer: Mutex::default() };
+        let broken_off = Arc::default();
+        let seen = Arc::clone(&broken_off);
+        let door = Door { credentials, alteration, clock, peer: Mutex::default(), broken_off };
         let router = tonic::service::Routes::new(PeerServiceServer::new(door)).into_axum_router();
         drain.spawn(listener.serve(drain.clone(), move |_| TowerToHyperService::new(router.clone())));
-        Self { drain }
+        Self { drain, broken_off: seen }
+    }
+
+    /// How many of its answers were broken off by the other side before they ended.
+    pub fn broken_off(&self) -> usize {
+        self.broken_off.load(Ordering::Relaxed)
     }
 
     /// Ends it.
@@ -83,11 +96,15 @@ impl HostileProvider {
     }
 }
 
+/// How long after an answer its stream ends, where it ends late.
+const LATE: Duration = Duration::from_millis(700);
+
 struct Door {
     credentials: Credentials,
     alteration: Alteration,
     clock: Arc<dyn Clock>,
     peer: Mutex<Option<Party>>,
+    broken_off: Arc<AtomicUsize>,
 }
 
 #[tonic::async_trait]
@@ -107,7 +124,7 @@ impl PeerService for Door {
         Ok(Response::new(GreetResponse { greeting: Some(greeting) }))
     }
 
-    type ExchangeStream = Iter<std::vec::IntoIter<Result<ExchangeResponse, Status>>>;
+    type ExchangeStream = ReceiverStream<Result<ExchangeResponse, Status>>;
 
     async fn exchange(
         &self,
@@ -126,9 +143,20 @@ impl PeerService for Door {
             Alteration::Fault(fault) => Some(Answer::Fault(fault())),
             _ => Some(Answer::Envelope(self.answer(&last.unwrap()))),
         };
-        let answers: Vec<_> =
-            answer.into_iter().map(|answer| Ok(ExchangeResponse { answer: Some(answer) })).collect();
-        Ok(Response::new(tokio_stream::iter(answers)))
+        let (sender, answers) = mpsc::channel(1);
+        if let Some(answer) = answer {
+            sender.send(Ok(ExchangeResponse { answer: Some(answer) })).await.unwrap();
+        }
+        if matches!(self.alteration, Alteration::LateEnd) {
+            let broken_off = Arc::clone(&self.broken_off);
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = sender.closed() => { broken_off.fetch_add(1, Ordering::Relaxed); }
+                    () = tokio::time::sleep(LATE) => {}
+                }
+            });
+        }
+        Ok(Response::new(ReceiverStream::new(answers)))
     }
 
     async fn get_configuration(
