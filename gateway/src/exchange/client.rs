@@ -237,6 +237,8 @@ fn with_what_is_known(fault: Fault, progress: &Progress) -> Fault {
     let (sent, received) = progress.counts();
     match (fault.register_reached, fault.side) {
         _ if received > 0 => fault.with_register(RegisterReached::Yes),
+        // Nothing was signed that could have reached it.
+        _ if sent == 0 => fault.with_register(RegisterReached::No),
         (RegisterReached::No, SIDE | Side::Client) if sent > 0 => {
             fault.with_register(RegisterReached::Unknown)
         }

@@ -57,7 +57,10 @@ impl TransportError {
     /// What the caller is told.
     pub(crate) fn fault(&self, side: Side) -> Fault {
         let reason = match self {
-            Self::Connect { source: trave_host::client::ConnectError::Tls { .. }, .. } => {
+            // Somebody's certificate was not accepted, or what came was not TLS. A line that breaks in between is none of this.
+            Self::Connect { source: trave_host::client::ConnectError::Tls { source, .. }, .. }
+                if source.kind() == std::io::ErrorKind::InvalidData =>
+            {
                 Reason::SslAuthenticationFailed
             }
             // It refused this server's greeting or certificate: trying again changes nothing.

@@ -262,6 +262,25 @@ impl Open {
         }
     }
 
+    /// Waits for the end, whatever comes before it: what the trailers tell, or the head where there is nothing else.
+    pub async fn finish(&mut self) -> Answer {
+        let headers = if self.body.is_none() { self.head().await } else { HeaderMap::new() };
+        let trailers_only = headers.contains_key("grpc-status");
+        let trailers = match trailers_only {
+            true => headers.clone(),
+            false => self.trailers().await,
+        };
+        Answer { headers, messages: Vec::new(), trailers, trailers_only }
+    }
+
+    async fn trailers(&mut self) -> HeaderMap {
+        loop {
+            if let Err(trailers) = self.next().await {
+                return trailers;
+            }
+        }
+    }
+
     /// Breaks the call off (RST_STREAM).
     pub fn cancel(self) {
         if let Some(response) = self.response {

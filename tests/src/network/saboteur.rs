@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::server::reserve;
@@ -62,6 +62,8 @@ struct Shared {
     done: watch::Sender<usize>,
     /// How many connections there were.
     connections: watch::Sender<usize>,
+    /// Ends the connections that there are.
+    cut: Notify,
     /// Nothing passes this way while it is set: asking, answering.
     held: [watch::Sender<bool>; 2],
 }
@@ -76,6 +78,7 @@ impl Saboteur {
             armed: Mutex::default(),
             done: watch::Sender::new(0),
             connections: watch::Sender::new(0),
+            cut: Notify::new(),
             held: [watch::Sender::new(false), watch::Sender::new(false)],
         });
         let listening = tokio::spawn(listen(listener, Arc::clone(&shared)));
@@ -87,14 +90,20 @@ impl Saboteur {
         *self.shared.armed.lock().unwrap() = Some((way, after, harm));
     }
 
-    /// Waits until so much harm was done in all.
-    pub async fn done(&self, times: usize) {
-        self.shared.done.subscribe().wait_for(|done| *done >= times).await.unwrap();
+    /// How often harm was done.
+    pub fn harmed(&self) -> usize {
+        *self.shared.done.borrow()
     }
 
     /// How many connections there were.
     pub fn connections(&self) -> usize {
         *self.shared.connections.borrow()
+    }
+
+    /// Cuts all connections that there are. Harm that was not done by then is not done any more.
+    pub fn cut(&self) {
+        *self.shared.armed.lock().unwrap() = None;
+        self.shared.cut.notify_waiters();
     }
 
     /// Lets nothing pass this way, until [`Self::release`].
@@ -138,6 +147,7 @@ async fn connect(mut from: TcpStream, shared: Arc<Shared>) {
         tokio::select! {
             ended = relay(Way::Asking, from_read, to_write, &shared) => ended,
             ended = relay(Way::Answering, to_read, from_write, &shared) => ended,
+            () = shared.cut.notified() => Ok(true),
         }
     };
     if matches!(ended, Ok(true)) {
@@ -161,6 +171,7 @@ async fn relay(
             to.write_all(&record).await?;
             continue;
         };
+        shared.done.send_modify(|done| *done += 1);
         let (middle, last) = (record.len() / 2, record.len() - 1);
         match harm {
             Harm::Drop => {}
@@ -184,12 +195,8 @@ async fn relay(
                 tokio::time::sleep(time).await;
                 to.write_all(&record).await?;
             }
-            Harm::Silence => {
-                shared.done.send_modify(|done| *done += 1);
-                return std::future::pending().await;
-            }
+            Harm::Silence => return std::future::pending().await,
         }
-        shared.done.send_modify(|done| *done += 1);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::until;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use trave_tests::network::hostile::{Alteration, Credentials, HostileClient, HostileProvider, Outcome};
@@ -10,16 +11,6 @@ use trave_tests::network::{Caller, Instance, LUEBECK, Plan, Question, REGISTER, 
 async fn sabotaged() -> Instance {
     let plan = Plan { keep_at_client: "none", keep_at_provider: "none", saboteur: true, ..Plan::default() };
     Instance::planned(plan).await
-}
-
-/// Waits for what happens without being announced.
-async fn until(what: impl Fn() -> bool, why: &str) {
-    let happens = async {
-        while !what() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), happens).await.expect(why);
 }
 
 /// Asks the usual question on this connection until told to stop; how often, and what went wrong.
