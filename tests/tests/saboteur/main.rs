@@ -4,6 +4,7 @@
 
 mod bytes;
 mod line;
+mod messages;
 
 use std::time::Duration;
 

@@ -22,7 +22,7 @@ struct Seen {
 /// A stream of a thousand questions, each echoed; the caller sends whether it was answered or not.
 async fn stream(request: bool, tampering: Tampering, also: impl AsyncFnOnce(&Instance, ExchangeId)) -> Seen {
     let mut instance = Instance::planned(Plan { segment_mib: 8, ..Plan::default() }).await;
-    let between = Between::start(&mut instance, Target { request, index: INDEX, tampering }).await;
+    let between = Between::start(&mut instance, Some(Target { request, index: INDEX, tampering })).await;
     let mut open = open(&instance, b"0").await;
     let exchange_of = |head: &http::HeaderMap| head["trave-exchange-id"].to_str().unwrap().parse().unwrap();
     let sender = open.split();

@@ -1,9 +1,10 @@
 //! Between two honest security servers: somebody who has the TLS keys of both, reads and relays what they say, and does
 //! one thing to one message of a stream. The signing keys are not theirs.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as StdMutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{Mutex, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -35,6 +36,14 @@ pub enum Tampering {
     Reordered,
     /// The one before it arrives once more in its place, and then it.
     Replayed,
+    /// It arrives twice.
+    Doubled,
+    /// Half of its content arrives.
+    Truncated,
+    /// That of the exchange before arrives in its place.
+    Foreign,
+    /// The stream ends in its place.
+    BrokenOff,
 }
 
 /// In which direction, and at which index.
@@ -52,11 +61,12 @@ pub struct Target {
 #[derive(Debug)]
 pub struct Between {
     drain: Drain,
+    target: Arc<StdMutex<Option<Target>>>,
 }
 
 impl Between {
     /// Puts itself between the two security servers of `instance`, before they have spoken to each other.
-    pub async fn start(instance: &mut Instance, target: Target) -> Self {
+    pub async fn start(instance: &mut Instance, target: Option<Target>) -> Self {
         let (_port, elsewhere) = reserve();
         let here = instance.mv.peer;
         instance.mv.reconfigure(|text| text.replace(&here.to_string(), &elsewhere.to_string())).await;
@@ -69,11 +79,22 @@ impl Between {
         let clients = Clients::Known(Arc::new(Whoever));
         let server = tls::Server::new(credentials(REGISTER), clients, Http::Two, clock).unwrap();
         let listener = Listener::tls(here, server).await.unwrap();
-        let door = Door { register: PeerServiceClient::new(channel), greeted: Mutex::default(), target };
+        let target = Arc::new(StdMutex::new(target));
+        let door = Door {
+            register: PeerServiceClient::new(channel),
+            greeted: Mutex::default(),
+            target: Arc::clone(&target),
+            earlier: Arc::default(),
+        };
         let router = tonic::service::Routes::new(PeerServiceServer::new(door)).into_axum_router();
         let drain = Drain::new();
         drain.spawn(listener.serve(drain.clone(), move |_| TowerToHyperService::new(router.clone())));
-        Self { drain }
+        Self { drain, target }
+    }
+
+    /// Does this to exchanges that begin from now on; nothing to them, if there is none.
+    pub fn aim(&self, target: Option<Target>) {
+        *self.target.lock().unwrap() = target;
     }
 
     /// Ends it.
@@ -86,8 +107,12 @@ struct Door {
     register: PeerServiceClient<Channel>,
     /// One connection to the register's server: its greeting cannot be had twice.
     greeted: Mutex<Option<GreetResponse>>,
-    target: Target,
+    target: Arc<StdMutex<Option<Target>>>,
+    /// What the exchange before said: its requests, its answers.
+    earlier: Arc<[Earlier; 2]>,
 }
+
+type Earlier = StdMutex<Vec<Envelope>>;
 
 #[tonic::async_trait]
 impl PeerService for Door {
@@ -107,11 +132,15 @@ impl PeerService for Door {
     ) -> Result<Response<Self::ExchangeStream>, Status> {
         let (to_register, requests) = mpsc::channel(1);
         let mut asked = request.into_inner();
-        let target = self.target;
+        let target = *self.target.lock().unwrap();
+        let earlier = Arc::clone(&self.earlier);
         tokio::spawn(async move {
-            let mut tamper = Tamper::new(target, true);
+            let mut tamper = Tamper::new(target, true, &earlier[0]);
             while let Ok(Some(request)) = asked.message().await {
-                for envelope in tamper.pass(request.envelope.unwrap()) {
+                let envelope = request.envelope.unwrap();
+                earlier[0].lock().unwrap().push(envelope.clone());
+                let Some(passed) = tamper.pass(envelope) else { return };
+                for envelope in passed {
                     if to_register.send(ExchangeRequest { envelope: Some(envelope) }).await.is_err() {
                         return;
                     }
@@ -120,19 +149,21 @@ impl PeerService for Door {
         });
         let mut answers = self.register.clone().exchange(ReceiverStream::new(requests)).await?.into_inner();
         let (to_client, relayed) = mpsc::channel(1);
+        let earlier = Arc::clone(&self.earlier);
         tokio::spawn(async move {
-            let mut tamper = Tamper::new(target, false);
+            let mut tamper = Tamper::new(target, false, &earlier[1]);
             loop {
                 let next = tokio::select! {
                     next = answers.message() => next,
                     () = to_client.closed() => return,
                 };
                 let passed = match next {
-                    Ok(Some(ExchangeResponse { answer: Some(Answer::Envelope(envelope)) })) => tamper
-                        .pass(envelope)
-                        .into_iter()
-                        .map(|envelope| Ok(ExchangeResponse { answer: Some(Answer::Envelope(envelope)) }))
-                        .collect(),
+                    Ok(Some(ExchangeResponse { answer: Some(Answer::Envelope(envelope)) })) => {
+                        earlier[1].lock().unwrap().push(envelope.clone());
+                        let Some(passed) = tamper.pass(envelope) else { return };
+                        let answers = passed.into_iter().map(Answer::Envelope);
+                        answers.map(|answer| Ok(ExchangeResponse { answer: Some(answer) })).collect()
+                    }
                     Ok(Some(fault)) => vec![Ok(fault)],
                     Ok(None) => return,
                     Err(status) => vec![Err(status)],
@@ -165,39 +196,54 @@ impl PeerService for Door {
 /// What passes in one direction.
 struct Tamper {
     target: Option<Target>,
-    index: u64,
-    before: Option<Envelope>,
+    /// What the exchange before said in this direction, and what this one says.
+    earlier: Vec<Envelope>,
+    said: Vec<Envelope>,
     held: Option<Envelope>,
 }
 
 impl Tamper {
-    fn new(target: Target, request: bool) -> Self {
-        let target = Some(target).filter(|target| target.request == request);
-        Self { target, index: 0, before: None, held: None }
+    fn new(target: Option<Target>, request: bool, earlier: &Earlier) -> Self {
+        let target = target.filter(|target| target.request == request);
+        let earlier = std::mem::take(&mut *earlier.lock().unwrap());
+        Self { target, earlier, said: Vec::new(), held: None }
     }
 
-    /// What goes on instead of this message.
-    fn pass(&mut self, mut envelope: Envelope) -> Vec<Envelope> {
-        let index = self.index;
-        self.index += 1;
-        let Some(target) = self.target.filter(|target| target.index == index) else {
+    /// What goes on instead of this message; none if the stream ends here.
+    fn pass(&mut self, envelope: Envelope) -> Option<Vec<Envelope>> {
+        let at = self.said.len();
+        self.said.push(envelope.clone());
+        let Some(target) = self.target.filter(|target| target.index == at as u64) else {
             let held = self.held.take();
-            self.before = Some(envelope.clone());
-            return std::iter::once(envelope).chain(held).collect();
+            return Some(std::iter::once(envelope).chain(held).collect());
         };
-        match target.tampering {
-            Tampering::Altered => {
-                let mut body = envelope.body.to_vec();
-                *body.last_mut().expect("the message has a body") ^= 1;
-                envelope.body = body.into();
-                vec![envelope]
-            }
+        Some(match target.tampering {
+            Tampering::Altered => vec![with_part(envelope, |part| *part.last_mut().unwrap() ^= 1)],
+            Tampering::Truncated => vec![with_part(envelope, |part| part.truncate(part.len() / 2))],
             Tampering::Dropped => Vec::new(),
             Tampering::Reordered => {
                 self.held = Some(envelope);
                 Vec::new()
             }
-            Tampering::Replayed => self.before.take().into_iter().chain([envelope]).collect(),
-        }
+            Tampering::Replayed => {
+                let before = at.checked_sub(1).map(|before| self.said[before].clone());
+                before.into_iter().chain([envelope]).collect()
+            }
+            Tampering::Doubled => vec![envelope.clone(), envelope],
+            Tampering::Foreign => vec![self.earlier[at].clone()],
+            Tampering::BrokenOff => return None,
+        })
     }
+}
+
+/// With the first part of its content that there is changed; with its manifest changed, if there is none.
+fn with_part(mut envelope: Envelope, change: impl FnOnce(&mut Vec<u8>)) -> Envelope {
+    let Envelope { body, trailers, head, manifest, .. } = &mut envelope;
+    let there = |part: &&mut Bytes| !part.is_empty();
+    let parts = [Some(body), trailers.as_mut(), head.as_mut(), Some(manifest)];
+    let part = parts.into_iter().flatten().find(there).unwrap();
+    let mut bytes = part.to_vec();
+    change(&mut bytes);
+    *part = bytes.into();
+    envelope
 }
