@@ -165,6 +165,8 @@ pub struct Service {
     /// Of REST: the register speaks HTTP/2, not HTTP/1.1.
     #[serde(default)]
     http2: bool,
+    /// Of REST: its OpenAPI description (JSON), which callers may read.
+    openapi: Option<FilePath>,
     /// The register's certificate (PEM) that is pinned.
     register_certificate: Option<FilePath>,
     /// What is kept of the contents.
@@ -409,6 +411,11 @@ impl Service {
             (None, Some(url)) => RegisterAddress::rest(url, self.http2),
             _ => Err("a service has either backend (gRPC) or url (REST)".into()),
         }
+    }
+
+    /// The file with its OpenAPI description.
+    pub fn openapi(&self) -> Option<&FilePath> {
+        self.openapi.as_ref()
     }
 
     /// The register's pinned certificate.

@@ -37,7 +37,7 @@ use crate::signer::SigningThread;
 use crate::transport::{Own, Peers};
 use crate::trust::{Trust, TrustError};
 
-pub(crate) use asked::{Caller, Route, Routes};
+pub(crate) use asked::{Caller, Route, Routes, who_asks};
 pub(crate) use client::{Call, run as ask};
 pub(crate) use head::{Kind, is_grpc};
 pub(crate) use provider::{Said, run as answer};

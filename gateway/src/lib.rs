@@ -7,6 +7,7 @@ pub mod cli;
 pub mod enrolment;
 pub mod security_server;
 mod listener;
+mod metadata;
 mod proof;
 mod journal;
 pub mod upkeep;

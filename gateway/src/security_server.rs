@@ -29,7 +29,7 @@ use crate::listener::agency::{AgencyDoor, AgencyDoorError, pin};
 use crate::listener::{operations, operator, peer};
 use crate::metrics::Metrics;
 use crate::recorder::Recorder;
-use crate::services::Services;
+use crate::services::{Description, Services};
 use crate::signer::{SigningCounters, SigningThread};
 use crate::transport::{Own, Peers};
 use crate::trust::{SecurityServers, Trust, TrustError};
@@ -38,6 +38,9 @@ use crate::upkeep::{self, StatusError, Upkeep};
 /// Why a security server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// A service's OpenAPI description is not usable.
+    #[error("the description {0}")]
+    Description(String),
     /// Its keys, certificates or anchor are not usable.
     #[error("the data directory is not usable")]
     Custody(#[source] CustodyError),
@@ -279,7 +282,20 @@ fn services(config: &Config, clock: &Arc<dyn Clock>) -> Result<Services, StartEr
             pins.insert(service.id.0.clone(), pinned);
         }
     }
-    Services::new(&config.service, &pins, clock).map_err(StartError::Tls)
+    Services::new(&config.service, &pins, &mut descriptions(config)?, clock).map_err(StartError::Tls)
+}
+
+fn descriptions(config: &Config) -> Result<HashMap<ServiceId, Description>, StartError> {
+    let mut descriptions = HashMap::new();
+    for service in &config.service {
+        let Some(file) = service.openapi() else { continue };
+        let path = config.path(file);
+        let refused = |why: String| StartError::Description(format!("{} {why}", path.display()));
+        let bytes = std::fs::read(&path).map_err(|error| refused(format!("cannot be read: {error}")))?;
+        let description = Description::read(&bytes).map_err(|why| refused(why.into()))?;
+        descriptions.insert(service.id.0.clone(), description);
+    }
+    Ok(descriptions)
 }
 
 fn routes(config: &Config) -> Routes {

@@ -1,9 +1,12 @@
 //! The registers behind this security server: where each service is, and the connection to it.
 
+mod description;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use trave_host::client::{Channel, ConnectError, Connection, Connections};
@@ -11,12 +14,14 @@ use trave_host::tls::{self, Http, Pinned, TlsError};
 use trave_proto::clock::Clock;
 use trave_proto::digest::Digest;
 use trave_proto::fault::{Fault, Reason, Side};
-use trave_proto::identifier::ServiceId;
-use trave_proto::schema::transport::RegisterReached;
+use trave_proto::identifier::{ServiceId, SubsystemId};
+use trave_proto::schema::transport::{OfferedEndpoint, RegisterReached};
 
 use crate::config::{self, KeepContent};
 use crate::pool::{Pool, Taken};
 use crate::relayed::Relayed;
+
+pub(crate) use description::Description;
 
 /// Calls at a time on one HTTP/2 connection to a register: what every server should take (RFC 9113, section 6.5.2).
 const STREAMS: usize = 100;
@@ -30,6 +35,7 @@ pub(crate) struct Service {
     /// Of REST: the path before all others; none of gRPC.
     base: Option<String>,
     line: Line,
+    description: Option<Description>,
     pub(crate) keep: KeepContent,
     pub(crate) time_out: Duration,
 }
@@ -59,6 +65,7 @@ impl Services {
     pub(crate) fn new(
         configured: &[config::Service],
         pins: &HashMap<ServiceId, Digest>,
+        descriptions: &mut HashMap<ServiceId, Description>,
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, TlsError> {
         let mut services = HashMap::new();
@@ -78,12 +85,18 @@ impl Services {
                     false => Line::Two(tls, Pool::new(STREAMS)),
                 },
                 address,
+                description: descriptions.remove(&service.id.0),
                 keep: service.keep_content,
                 time_out: service.time_out(),
             };
             services.insert(id, Arc::new(entry));
         }
         Ok(Self(services))
+    }
+
+    /// The services of a subsystem.
+    pub(crate) fn of(&self, subsystem: &SubsystemId) -> impl Iterator<Item = Arc<Service>> {
+        self.0.values().filter(|service| service.id.subsystem() == *subsystem).cloned()
     }
 
     /// The service, if it is offered here.
@@ -93,6 +106,21 @@ impl Services {
 }
 
 impl Service {
+    /// Its identifier.
+    pub(crate) fn id(&self) -> &ServiceId {
+        &self.id
+    }
+
+    /// Its OpenAPI description, if its provider publishes one.
+    pub(crate) fn description(&self) -> Option<&Bytes> {
+        self.description.as_ref().map(|description| &description.document)
+    }
+
+    /// What the description names.
+    pub(crate) fn endpoints(&self) -> &[OfferedEndpoint] {
+        self.description.as_ref().map_or(&[], |description| &description.endpoints)
+    }
+
     /// `http` or `https`, and the register's address: what the request's URI begins with.
     pub(crate) fn origin(&self) -> (http::uri::Scheme, &str) {
         let scheme = if self.over_tls { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP };

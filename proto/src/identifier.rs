@@ -134,7 +134,19 @@ fn prefix(text: &str, parts: usize) -> &str {
     text.match_indices('/').nth(parts - 1).map_or(text, |(at, _)| &text[..at])
 }
 
+impl MemberId {
+    /// The member code, its last part.
+    pub fn code(&self) -> &str {
+        self.part(2)
+    }
+}
+
 impl SubsystemId {
+    /// The subsystem code, its last part.
+    pub fn code(&self) -> &str {
+        self.part(3)
+    }
+
     /// The member that the subsystem belongs to.
     pub fn member(&self) -> MemberId {
         MemberId(prefix(&self.0, 3).into())

@@ -145,6 +145,15 @@ fn settle<T: Clone + PartialEq>(declared: Option<T>, fixed: Option<&T>) -> Optio
     }
 }
 
+/// The client of a question that is no exchange, and the one security server that it is for.
+pub(crate) fn who_asks(
+    caller: &Caller,
+    headers: &http::HeaderMap,
+) -> Result<(SubsystemId, Option<ServerId>), Fault> {
+    let declared = Declared::read(headers)?;
+    Ok((client(caller, declared.client, None)?, declared.security_server))
+}
+
 /// The client: one that the door lets this caller speak for.
 fn client(
     caller: &Caller,

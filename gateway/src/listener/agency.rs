@@ -22,6 +22,7 @@ use trave_proto::schema::transport::RegisterReached;
 
 use crate::config::{Agency, AgencyTransport, Config};
 use crate::exchange::{self, Call, Caller, Exchanges, Kind};
+use crate::metadata;
 use crate::relayed::Relayed;
 
 /// Why a door for agency systems cannot be opened.
@@ -167,11 +168,17 @@ async fn answer(
         let fault = Fault::before_call(Reason::InvalidClientIdentifier, Side::Client, why);
         return exchange::refusal(kind, &parts.headers, &fault, None);
     };
+    let refused = parts.extensions.get::<Refusal>().copied();
+    if kind == Kind::Rest
+        && refused.is_none()
+        && let Some(answer) = metadata::answer(&exchanges, &caller, &parts).await
+    {
+        return answer;
+    }
     let id = match exchange::new_id(&exchanges) {
         Ok(id) => id,
         Err(fault) => return exchange::refusal(kind, &parts.headers, &fault, None),
     };
-    let refused = parts.extensions.get::<Refusal>().copied();
     let (reply, answered) = oneshot::channel();
     tasks.spawn(exchange::ask(exchanges, Call { id, kind, refused, caller, parts, body, reply }));
     answered.await.unwrap_or_else(|_| {

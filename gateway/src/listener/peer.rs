@@ -11,12 +11,15 @@ use trave_host::drain::Drain;
 use trave_host::listen::{Connection, Listener, TowerToHyperService};
 use trave_host::stubs::transport::peer_service_server::{PeerService, PeerServiceServer};
 use trave_proto::fault::{Fault, Reason, Side};
+use trave_proto::identifier::SubsystemId;
 use trave_proto::schema::transport::{
-    ExchangeRequest, ExchangeResponse, GetConfigurationRequest, GetConfigurationResponse, GreetRequest,
-    GreetResponse, OfferConfigurationRequest, OfferConfigurationResponse,
+    DescribeServicesRequest, DescribeServicesResponse, ExchangeRequest, ExchangeResponse,
+    GetConfigurationRequest, GetConfigurationResponse, GreetRequest, GreetResponse,
+    OfferConfigurationRequest, OfferConfigurationResponse,
 };
 
 use crate::exchange::{self, Exchanges, Said};
+use crate::metadata;
 use crate::recorder::Refused;
 use crate::transport::{Greeted, MAX_WIRE, Session, refused_greeting};
 use crate::trust::{TlsPeer, TrustError};
@@ -168,5 +171,21 @@ impl PeerService for Door {
         }
         let number = self.exchanges.trust.snapshot().configuration.number();
         Ok(Response::new(OfferConfigurationResponse { number }))
+    }
+
+    async fn describe_services(
+        &self,
+        request: Request<DescribeServicesRequest>,
+    ) -> Result<Response<DescribeServicesResponse>, Status> {
+        let session = session(&request)?;
+        let asked = request.into_inner();
+        let identifier = |text: &str| {
+            text.parse::<SubsystemId>().map_err(|_| Status::invalid_argument("this is no subsystem"))
+        };
+        let (client, subsystem) = (identifier(&asked.client)?, identifier(&asked.subsystem)?);
+        if !self.exchanges.trust.snapshot().configuration.hosts(session.server(), &client) {
+            return Err(Status::permission_denied("the client is not registered on the server that asks"));
+        }
+        Ok(Response::new(metadata::offered(&self.exchanges, &client, &subsystem, &asked.service_code)))
     }
 }

@@ -165,6 +165,13 @@ impl Configuration {
         self.contents.members.members.get(id)
     }
 
+    /// All members, ascending.
+    pub fn members(&self) -> impl Iterator<Item = &MemberEntry> {
+        let mut members: Vec<_> = self.contents.members.members.values().collect();
+        members.sort_by(|one, other| one.id.cmp(&other.id));
+        members.into_iter()
+    }
+
     /// A subsystem.
     pub fn subsystem(&self, id: &SubsystemId) -> Option<&SubsystemEntry> {
         self.contents.members.subsystems.get(id)

@@ -17,8 +17,9 @@ use trave_host::tls::{self, Clients, Http};
 use trave_proto::schema::message::Envelope;
 use trave_proto::schema::transport::exchange_response::Answer;
 use trave_proto::schema::transport::{
-    ExchangeRequest, ExchangeResponse, GetConfigurationRequest, GetConfigurationResponse, GreetRequest,
-    GreetResponse, OfferConfigurationRequest, OfferConfigurationResponse,
+    DescribeServicesRequest, DescribeServicesResponse, ExchangeRequest, ExchangeResponse,
+    GetConfigurationRequest, GetConfigurationResponse, GreetRequest, GreetResponse,
+    OfferConfigurationRequest, OfferConfigurationResponse,
 };
 
 use super::{Credentials, Whoever};
@@ -116,6 +117,13 @@ type Earlier = StdMutex<Vec<Envelope>>;
 
 #[tonic::async_trait]
 impl PeerService for Door {
+    async fn describe_services(
+        &self,
+        _: Request<DescribeServicesRequest>,
+    ) -> Result<Response<DescribeServicesResponse>, Status> {
+        Err(Status::unimplemented("nobody asks this one"))
+    }
+
     async fn greet(&self, request: Request<GreetRequest>) -> Result<Response<GreetResponse>, Status> {
         let mut greeted = self.greeted.lock().await;
         assert!(greeted.is_none(), "the client's server connects once");

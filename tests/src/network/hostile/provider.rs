@@ -20,8 +20,9 @@ use trave_proto::message::{Content, Ending, Manifest, ManifestFields, Salt};
 use trave_proto::schema::message::{Direction, Envelope, Header, ResponseHead, Trailers};
 use trave_proto::schema::transport::exchange_response::Answer;
 use trave_proto::schema::transport::{
-    ExchangeRequest, ExchangeResponse, Fault, GetConfigurationRequest, GetConfigurationResponse,
-    GreetRequest, GreetResponse, Greeting, OfferConfigurationRequest, OfferConfigurationResponse,
+    DescribeServicesRequest, DescribeServicesResponse, ExchangeRequest, ExchangeResponse, Fault,
+    GetConfigurationRequest, GetConfigurationResponse, GreetRequest, GreetResponse, Greeting,
+    OfferConfigurationRequest, OfferConfigurationResponse,
 };
 use trave_proto::signature::{Parts, Response as Answered, Unsigned};
 
@@ -109,6 +110,13 @@ struct Door {
 
 #[tonic::async_trait]
 impl PeerService for Door {
+    async fn describe_services(
+        &self,
+        _: Request<DescribeServicesRequest>,
+    ) -> Result<Response<DescribeServicesResponse>, Status> {
+        Err(Status::unimplemented("nobody asks this one"))
+    }
+
     async fn greet(&self, request: Request<GreetRequest>) -> Result<Response<GreetResponse>, Status> {
         let theirs = request.into_inner().greeting.unwrap();
         *self.peer.lock().unwrap() = Some(Party {
