@@ -49,7 +49,7 @@ pub(crate) async fn answer(
     Some(answered.map_or_else(
         |fault| exchange::refusal(Kind::Rest, &parts.headers, &fault, None),
         |body| {
-            let mut response = Response::new(Relayed::whole(body));
+            let mut response = Response::new(Relayed::whole(body, None, None));
             let json = HeaderValue::from_static("application/json");
             response.headers_mut().insert(http::header::CONTENT_TYPE, json);
             response

@@ -456,6 +456,22 @@ async fn long_bodies_pass_with_their_length_and_trailers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registers_time_begins_when_all_was_asked() {
+    let world = World::start(streams).await;
+    let (sender, body) = open_body();
+    tokio::spawn(async move {
+        // Longer than the five seconds that the service allows.
+        for _ in 0..13 {
+            sender.send(Ok(Frame::data(Bytes::from_static(b"langsam")))).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    });
+    let answer = world.ask(asking("POST", "/up").body(body).unwrap()).await;
+    assert_eq!((answer.status.as_u16(), answer.body.as_ref()), (200, &b"91 "[..]));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_broken_off_never_looks_whole() {
     for two in [false, true] {
         let world = World::with(two, streams, &[("r1", "/*")]).await;

@@ -35,6 +35,13 @@ struct Greeter;
 
 #[tonic::async_trait]
 impl PeerService for Greeter {
+    async fn describe_services(
+        &self,
+        _: tonic::Request<schema::DescribeServicesRequest>,
+    ) -> Result<tonic::Response<schema::DescribeServicesResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
     type ExchangeStream = tokio_stream::Empty<Result<schema::ExchangeResponse, Status>>;
 
     async fn greet(
