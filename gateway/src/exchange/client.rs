@@ -98,8 +98,8 @@ struct Stage {
     place: Option<Place>,
 }
 
-/// After a complete answer: its place is free when the caller has taken it. An answer that was complete before the request
-/// was leaves a request without end, which is recorded.
+/// After a complete answer: its place is free when the caller has taken it; one that was whole has taken it along. An
+/// answer that was complete before the request was leaves a request without end, which is recorded.
 async fn finish(exchanges: &Exchanges, exchange: ExchangeId, stage: Stage) {
     if let Some(progress) = &stage.progress
         && !progress.conversation().is_complete()

@@ -42,7 +42,7 @@ use crate::trust::Snapshot;
 const SIDE: Side = Side::ProviderServer;
 /// How long a peer may take to send the first message of an exchange that it opened.
 const FIRST_MESSAGE: Duration = Duration::from_secs(10);
-/// How long a peer may take to take the last of an answer, or why there is none.
+/// How long a peer may take to take why there is no answer, or to end its request after the answer.
 const LAST_WORD: Duration = Duration::from_secs(10);
 
 /// Where the answer's messages are put in.
@@ -329,7 +329,7 @@ impl Cleared {
         Ok((request, head.timeout))
     }
 
-    /// The request's body where its first message is all of it: then its length is known to the register.
+    /// The request's body where its first message is all of it: then it leaves together with its head.
     fn whole_body(&self) -> Option<Bytes> {
         let verified = self.logged.get();
         let content = &verified.parts().content;
