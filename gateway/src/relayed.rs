@@ -10,9 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::sync::mpsc;
-
-use crate::admission::Place;
+use tokio::sync::{mpsc, oneshot};
 
 /// Pieces that may wait to be taken; with the one in the sender's hand that is two.
 const WAITING: usize = 1;
@@ -47,10 +45,32 @@ pub(crate) enum Relayed {
 pub(crate) struct Whole {
     data: Bytes,
     trailers: Option<HeaderMap>,
-    /// The exchange's place: free when the last was taken, or when nobody will.
-    _place: Option<Place>,
+    _leaving: Option<Leaving>,
     /// Whether its reader is told how long it is.
     counted: bool,
+}
+
+/// Goes with what is handed out, and is dropped with it.
+#[derive(Debug)]
+pub(crate) struct Leaving(#[expect(dead_code, reason = "only its end tells something")] oneshot::Sender<()>);
+
+/// Tells when that was taken, or that nobody will.
+#[derive(Debug)]
+pub(crate) struct Left(oneshot::Receiver<()>);
+
+impl Leaving {
+    /// What goes along, and what tells that it has.
+    pub(crate) fn new() -> (Self, Left) {
+        let (leaving, left) = oneshot::channel();
+        (Self(leaving), Left(left))
+    }
+}
+
+impl Left {
+    /// Waits until it was taken, or for long enough: nobody who reads nothing holds a place for ever.
+    pub(crate) async fn taken(self) {
+        let _ = tokio::time::timeout(LAST, self.0).await;
+    }
 }
 
 /// Where its pieces are put in.
@@ -73,14 +93,14 @@ impl Relayed {
         if data.is_empty() {
             return Self::Ended;
         }
-        Self::Whole(Whole { data, trailers: None, _place: None, counted: true })
+        Self::Whole(Whole { data, trailers: None, _leaving: None, counted: true })
     }
 
-    /// A body of `data` and `trailers`, which holds the place of its exchange until it was taken.
-    pub(crate) fn whole(data: Bytes, trailers: Option<HeaderMap>, place: Option<Place>) -> Self {
+    /// A body of `data` and `trailers`; `leaving` goes with it.
+    pub(crate) fn whole(data: Bytes, trailers: Option<HeaderMap>, leaving: Option<Leaving>) -> Self {
         match data.is_empty() && trailers.is_none() {
             true => Self::Ended,
-            false => Self::Whole(Whole { data, trailers, _place: place, counted: false }),
+            false => Self::Whole(Whole { data, trailers, _leaving: leaving, counted: false }),
         }
     }
 }

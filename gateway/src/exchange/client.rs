@@ -37,7 +37,7 @@ use super::{Exchanges, reply};
 use crate::admission::Place;
 use crate::pool::Taken;
 use crate::recorder::{Refused, log_fault};
-use crate::relayed::{Relay, Relayed};
+use crate::relayed::{Leaving, Left, Relay, Relayed};
 use crate::transport::PeerConnection;
 
 /// Messages that wait on the wire's stream; with the one in hand that is two.
@@ -94,12 +94,14 @@ struct Stage {
     relay: Option<Relay>,
     /// What the head of any answer says.
     labels: http::HeaderMap,
-    /// Held until the last of the answer was taken; with an answer that is whole it goes to its body.
+    /// Of an answer that went out whole.
+    left: Option<Left>,
+    /// Held until the last of the answer was taken.
     place: Option<Place>,
 }
 
-/// After a complete answer: its place is free when the caller has taken it; one that was whole has taken it along. An
-/// answer that was complete before the request was leaves a request without end, which is recorded.
+/// After a complete answer: its place is free when the caller has taken it. An answer that was complete before the request
+/// was leaves a request without end, which is recorded.
 async fn finish(exchanges: &Exchanges, exchange: ExchangeId, stage: Stage) {
     if let Some(progress) = &stage.progress
         && !progress.conversation().is_complete()
@@ -111,6 +113,9 @@ async fn finish(exchanges: &Exchanges, exchange: ExchangeId, stage: Stage) {
     }
     if let Some(relay) = stage.relay {
         relay.taken().await;
+    }
+    if let Some(left) = stage.left {
+        left.taken().await;
     }
     drop(stage.place);
 }
@@ -174,13 +179,13 @@ async fn exchange_with(exchanges: &Exchanges, call: &mut Call, stage: &mut Stage
     let first = First { head: head.encode_to_vec().into(), context: context.encode() };
     let asking = Asking { kind: call.kind, framing: Framing::of(&call.parts.headers), first, wire };
     let sending = pin!(asking.send(outgoing, &mut call.body));
-    let Stage { relay, place, labels, .. } = stage;
+    let Stage { relay, left, labels, .. } = stage;
     let mut answer = Answering {
         kind: call.kind,
         labels,
         reply: &mut call.reply,
         relay,
-        place,
+        left,
         length: Length::of(0),
         bodiless: call.parts.method == http::Method::HEAD,
     };
@@ -351,7 +356,7 @@ struct Answering<'a> {
     labels: &'a http::HeaderMap,
     reply: &'a mut oneshot::Sender<http::Response<Relayed>>,
     relay: &'a mut Option<Relay>,
-    place: &'a mut Option<Place>,
+    left: &'a mut Option<Left>,
     /// What is still to come of the body.
     length: Length,
     /// Whether the answer has no body, whatever its head says.
@@ -431,7 +436,9 @@ impl Answering<'_> {
             Some(head) if ends => {
                 let [first, last] = pieces;
                 let body = if first.is_empty() { last } else { first };
-                let body = Relayed::whole(body, trailers, self.place.take());
+                let (leaving, left) = Leaving::new();
+                *self.left = Some(left);
+                let body = Relayed::whole(body, trailers, Some(leaving));
                 return self.begin(head.map(|()| body));
             }
             Some(head) => {

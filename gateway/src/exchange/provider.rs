@@ -34,7 +34,7 @@ use super::replay::ReplayError;
 use crate::access::Permitted;
 use crate::admission::Place;
 use crate::recorder::{Evidence, Refused};
-use crate::relayed::{Relay, Relayed};
+use crate::relayed::{Leaving, Left, Relay, Relayed};
 use crate::services::{self, Service};
 use crate::transport::{Greeted, Session};
 use crate::trust::Snapshot;
@@ -53,8 +53,8 @@ pub(crate) type Wire = mpsc::Sender<Said>;
 pub(crate) struct Said {
     pub(crate) answer: Answer,
     pub(crate) last: bool,
-    /// With the last, the exchange's place: it is free when this was taken, or when nobody will.
-    _place: Option<Place>,
+    /// With the last.
+    _leaving: Option<Leaving>,
 }
 
 /// Answers an exchange that a peer opened. This is the exchange's own task.
@@ -69,7 +69,7 @@ pub(crate) async fn run(
     let ended = exchange_with(&exchanges, &session, &mut requests, &wire, &mut stage).await;
     let outcome = ended.as_ref().map_or_else(|fault| fault.reason.as_str(), |()| "answered");
     exchanges.metrics.ended("provider", outcome, begun.elapsed());
-    let Err(fault) = ended else { return finish(&exchanges, &stage, requests, wire).await };
+    let Err(fault) = ended else { return finish(&exchanges, stage, requests, wire).await };
     if stage.exchange.is_none() && fault.reason == Reason::Aborted {
         // The peer opened an exchange and asked nothing: there is nothing to refuse.
         return;
@@ -78,7 +78,7 @@ pub(crate) async fn run(
     let exchange = stage.exchange.map(|id| id.to_string()).unwrap_or_default();
     tracing::info!(exchange, peer = %session.server(), reason = fault.reason.as_str(), side = fault.side.as_str(),
         register_reached = fault.register_reached_str(), message = fault.message, "exchange failed");
-    let said = Said { answer: Answer::Fault(fault.to_wire()), last: true, _place: stage.place.take() };
+    let said = Said { answer: Answer::Fault(fault.to_wire()), last: true, _leaving: None };
     // If the peer has gone, or reads nothing any more, the record says how the exchange ended here.
     let _ = tokio::time::timeout(LAST_WORD, wire.send(said)).await;
 }
@@ -86,7 +86,7 @@ pub(crate) async fn run(
 /// An answer that was complete before the request was leaves a request without end, which is recorded. Else the request's
 /// stream is read to its end: dropped instead, it would be reset, and what still comes on such streams ends the connection
 /// in the end (RFC 9113, section 5.4.2).
-async fn finish(exchanges: &Exchanges, stage: &Stage, mut requests: Streaming<ExchangeRequest>, wire: Wire) {
+async fn finish(exchanges: &Exchanges, stage: Stage, mut requests: Streaming<ExchangeRequest>, wire: Wire) {
     // The answer has ended, whatever becomes of the request.
     drop(wire);
     let mut complete = true;
@@ -103,12 +103,16 @@ async fn finish(exchanges: &Exchanges, stage: &Stage, mut requests: Streaming<Ex
     if complete {
         let _ = tokio::time::timeout(LAST_WORD, requests.message()).await;
     }
+    if let Some(left) = stage.left {
+        left.taken().await;
+    }
+    drop(stage.place);
 }
 
-/// The way to the peer, with the place that goes with the last message.
+/// The way to the peer, and what tells that the last message was taken.
 struct Wired<'a> {
     wire: &'a Wire,
-    place: &'a mut Option<Place>,
+    left: &'a mut Option<Left>,
 }
 
 /// How far an exchange came, for whoever records its end.
@@ -119,7 +123,9 @@ struct Stage {
     topic: Option<Topic>,
     /// Set when the first message is on its way to the log.
     progress: Option<Arc<Progress>>,
-    /// Goes with the last of the answer.
+    /// Of the last of the answer.
+    left: Option<Left>,
+    /// Held until that was taken.
     place: Option<Place>,
 }
 
@@ -176,7 +182,7 @@ async fn exchange_with(
         other: other(),
         keep: service.keep,
     };
-    let wire = Wired { wire, place: &mut stage.place };
+    let wire = Wired { wire, left: &mut stage.left };
     converse(&first, incoming, outgoing, requests, wire).await
 }
 
@@ -498,8 +504,12 @@ async fn answer(
         let logged = outgoing.say_durably::<Response>(content, ending).await.map_err(after_call)?;
         let answer = Answer::Envelope(logged.get().0.to_envelope());
         let last = ending == Ending::End;
-        let place = if last { wired.place.take() } else { None };
-        if wired.wire.send(Said { answer, last, _place: place }).await.is_err() {
+        let leaving = last.then(|| {
+            let (leaving, left) = Leaving::new();
+            *wired.left = Some(left);
+            leaving
+        });
+        if wired.wire.send(Said { answer, last, _leaving: leaving }).await.is_err() {
             return Err(peer_gone().with_register(RegisterReached::Yes));
         }
         if last {
