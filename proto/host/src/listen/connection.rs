@@ -16,6 +16,7 @@ use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tower::BoxError;
 
+use super::frames::Followed;
 use super::guard::{Guarded, RefusedHead};
 use super::places::{Places, Waiting};
 use super::{Connection, Counts, Limits, Peer};
@@ -114,7 +115,8 @@ impl<F> Door<F> {
         let stream = Replayed { first, at: 0, stream };
         let one = http1_settings(&self.limits);
         if two {
-            let (io, gathered) = gather(stream);
+            let (io, gathered) =
+                gather(Followed::new(stream, peer, PREFACE.len(), self.limits.control_frames));
             let settings = http2_settings(&self.limits, self.http);
             let connection = settings.serve_connection(TokioIo::new(io), service);
             gathered.drive(self.drive(peer, connection)).await;

@@ -35,6 +35,10 @@ pub struct Limits {
     /// Requests of one connection that this side had to reset for what came on them, in all; one more counts as an attack
     /// (CVE-2025-8671) and ends the connection. Frames that crossed with the end of their request count too.
     pub faulty_requests: usize,
+    /// Frames of one HTTP/2 connection in a second that carry nothing of a request (pings, settings, resets, priorities,
+    /// windows, unknown ones), beside two for each piece of an answer. Ten seconds' worth may come at once; more is an
+    /// attack (RFC 9113, section 10.5) and ends the connection.
+    pub control_frames: u32,
     /// Whether a date of ours stands in responses that have none; not where responses are passed on.
     pub date: bool,
     /// Whether heads of HTTP/1.1 that could be read in two ways are refused, as [`super::Refusal`] tells the service:
@@ -69,6 +73,7 @@ impl Default for Limits {
             stream_window: 256 * 1024,
             pending_resets: 20,
             faulty_requests: 1_024,
+            control_frames: 1_000,
             date: true,
             guarded: false,
         }

@@ -4,6 +4,7 @@
 //! begun. What is served is the caller's: a bare hyper service, or tonic and axum routers through [`TowerToHyperService`].
 
 mod connection;
+mod frames;
 mod guard;
 mod chunks;
 mod places;

@@ -1,14 +1,11 @@
 //! A hostile security server of a client: it asks a register's security server what it should not.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use prost::Message;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use trave_host::client::Channel;
 use trave_host::stubs::transport::peer_service_client::PeerServiceClient;
-use trave_host::tls::{self, Http};
 use trave_proto::clock::Time;
 use trave_proto::conversation::{Conversation, InUse, Party, Topic};
 use trave_proto::fault::Fault;
@@ -22,7 +19,7 @@ use trave_proto::schema::transport::{
 };
 use trave_proto::signature::{Parts, Request, Unsigned};
 
-use super::{Credentials, Whoever};
+use super::Credentials;
 use crate::network::caller::frame;
 use crate::network::{CLIENT, Instance, LEGAL_BASIS, METHOD, PURPOSE, SERVICE};
 
@@ -63,13 +60,8 @@ impl HostileClient {
     /// # Errors
     /// What the other side, or TLS, says no with.
     pub async fn connect(instance: &Instance, credentials: Credentials) -> Result<Self, tonic::Status> {
-        let tls = tls::Client::new(
-            Some(credentials.identity()),
-            Arc::new(Whoever),
-            Http::Two,
-            Arc::clone(&instance.clock),
-        );
-        let channel = Channel::tls(&instance.way_to_register().to_string(), &tls.unwrap()).await;
+        let tls = credentials.tls(&instance.clock);
+        let channel = Channel::tls(&instance.way_to_register().to_string(), &tls).await;
         let channel = channel.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
         let mut client = PeerServiceClient::new(channel);
         let nonce = [7; 32];

@@ -13,8 +13,8 @@ use prost::Message;
 use rustls_pki_types::CertificateDer;
 use trave_certs::authority::Issued;
 use trave_host::keys::{Sign, SigningKey};
-use trave_host::tls::{Identity, PeerPolicy};
-use trave_proto::clock::Time;
+use trave_host::tls::{self, Http, Identity, PeerPolicy};
+use trave_proto::clock::{Clock, Time};
 use trave_proto::conversation::Party;
 use trave_proto::digest::Digest;
 use trave_proto::message::Manifest;
@@ -84,6 +84,11 @@ impl Credentials {
             authorities.revoke(&issued);
         }
         Self { ocsp: authorities.ocsp(&issued.chain), signing: (self.signing.0, issued.chain), ..self }
+    }
+
+    /// TLS as it speaks it: whoever answers is believed.
+    pub fn tls(&self, clock: &Arc<dyn Clock>) -> tls::Client {
+        tls::Client::new(Some(self.identity()), Arc::new(Whoever), Http::Two, Arc::clone(clock)).unwrap()
     }
 
     fn identity(&self) -> Arc<Identity> {
