@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Programs that are not ours agree: buf (schema), Python's grpcio and grpc-go (clients and registers), HTTP clients, a
-# WebDAV server and Arrow Flight (rest/), OpenSSL (what a proof holds). Installs what it needs under tests/interop/.work;
+# WebDAV server and Arrow Flight (rest/), nginx (bulk/), OpenSSL (what a proof holds). Installs what it needs under tests/interop/.work;
 # wants cargo, Python 3, Node.js, Go, curl and OpenSSL on the machine.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -98,6 +98,9 @@ grpc-go/run.sh "$two_states" "$work" || fail "grpc-go"
 
 say "curl, requests, httpx, fetch, WebDAV and Flight: directly and through both security servers"
 rest/run.sh "$two_states" "$work" || fail "rest"
+
+say "bodies of many GiB through both security servers, next to a plain proxy of two hops (BULK_GIB=5 for the long run)"
+bulk/run.sh "$two_states" "$work" "${BULK_GIB:-1}" || fail "bulk"
 
 say "OpenSSL checks what a proof of that exchange holds"
 ./proof.sh "$two_states" "$verify" "$work/instance" "$(cat "$work/exchange")" || fail "the proof in OpenSSL's eyes"

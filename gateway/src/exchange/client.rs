@@ -311,8 +311,12 @@ impl Asking {
     async fn send(self, outgoing: Outgoing<'_>, body: &mut HyperBody) -> Result<(), Fault> {
         let mut pieces = Pieces::new(body, self.framing);
         let mut first = Some(self.first);
-        let mut last = None;
+        let mut last: Option<Pending<_>> = None;
         loop {
+            if let Some(last) = last.take() {
+                // At most two messages of a direction are on their way to the disk.
+                pieces.gather_while(last).await.map_err(|error| log_fault(&error, SIDE))?;
+            }
             let piece = match &first {
                 Some(_) => first_piece(&mut pieces).await.map(Some),
                 None => pieces.next().await,
@@ -324,15 +328,10 @@ impl Asking {
                 // Trailers of a request are not part of it.
                 content.trailers = None;
             }
-            if let Some(last) = last.take() {
-                // At most two messages of a direction are on their way to the disk.
-                let durable: Pending<_> = last;
-                durable.await.map_err(|error| log_fault(&error, SIDE))?;
-            }
-            let enqueued = outgoing.say::<Request>(content, context, ending).await?;
+            let enqueued = pieces.gather_while(outgoing.say::<Request>(content, context, ending)).await?;
             last = Some(enqueued.durable);
             let request = ExchangeRequest { envelope: Some(enqueued.envelope) };
-            if self.wire.send(request).await.is_err() {
+            if pieces.gather_while(self.wire.send(request)).await.is_err() {
                 // The other side has ended the exchange; its answer says why.
                 return std::future::pending().await;
             }

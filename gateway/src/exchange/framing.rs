@@ -3,8 +3,8 @@
 //! gRPC frames are kept as they are, prefix included (gRPC over HTTP/2, "Length-Prefixed-Message"): the other side
 //! forwards the same bytes, and no schema need be known.
 
-use std::pin::Pin;
-use std::task::Poll;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -53,7 +53,7 @@ impl Framing {
 }
 
 /// Reads a body piece by piece, holding at most one frame beyond the piece in hand.
-pub(crate) struct Pieces<B> {
+pub(crate) struct Pieces<B: Body> {
     body: B,
     framing: Framing,
     /// Received and not yet handed out.
@@ -64,22 +64,35 @@ pub(crate) struct Pieces<B> {
     waiting: Option<(Bytes, Instant)>,
     first: bool,
     done: bool,
-    /// Trailers that came with the last bytes.
-    trailers: Option<HeaderMap>,
+    /// How the body ended, where that was read already: perhaps with trailers, or with a failure.
+    over: Option<Result<Option<HeaderMap>, B::Error>>,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Pieces<B> {
     pub(crate) fn new(body: B, framing: Framing) -> Self {
         let held = BytesMut::new();
-        Self {
-            body,
-            framing,
-            held,
-            rest_of_message: 0,
-            waiting: None,
-            first: true,
-            done: false,
-            trailers: None,
+        Self { body, framing, held, rest_of_message: 0, waiting: None, first: true, done: false, over: None }
+    }
+
+    /// Reads on while `busy` runs, as far as one message goes. A body without limits of its own is cut where it pauses: what
+    /// comes while a message is signed or made durable goes into the next one, instead of into many small ones.
+    pub(crate) async fn gather_while<F: Future>(&mut self, busy: F) -> F::Output {
+        let mut busy = pin!(busy);
+        std::future::poll_fn(|context| {
+            let ready = busy.as_mut().poll(context);
+            if ready.is_pending() && self.framing == Framing::Raw && !self.done {
+                self.gather(context);
+            }
+            ready
+        })
+        .await
+    }
+
+    /// Takes what has come, and is woken by what comes next.
+    fn gather(&mut self, context: &mut Context<'_>) {
+        while self.over.is_none() && self.held.len() < MAX_BODY {
+            let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else { return };
+            self.take(frame);
         }
     }
 
@@ -91,13 +104,11 @@ impl<B: Body<Data = Bytes> + Unpin> Pieces<B> {
         loop {
             if self.framing == Framing::Raw && self.waiting.is_none() && !self.held.is_empty() {
                 // What has come already goes into one message: fewer signatures for the same bytes.
-                while self.held.len() < MAX_BODY {
-                    let Some(Some(frame)) = at_hand(&mut self.body).await else { break };
-                    if let Some(trailers) = self.take(frame?) {
-                        self.trailers = Some(trailers);
-                        break;
-                    }
-                }
+                std::future::poll_fn(|context| {
+                    self.gather(context);
+                    Poll::Ready(())
+                })
+                .await;
             }
             if self.waiting.is_none()
                 && let Some(body) = self.cut()
@@ -105,50 +116,48 @@ impl<B: Body<Data = Bytes> + Unpin> Pieces<B> {
                 let wait = if std::mem::take(&mut self.first) { WAIT_FOR_END } else { Duration::ZERO };
                 self.waiting = Some((body, Instant::now() + wait));
             }
-            if self.waiting.is_some() && !self.held.is_empty() {
-                return Ok(Some(self.piece(false, None)));
+            // What came before a failure passes.
+            if self.waiting.is_some() && (!self.held.is_empty() || matches!(self.over, Some(Err(_)))) {
+                return Ok(Some(self.piece()));
             }
-            if self.trailers.is_some() || self.body.is_end_stream() {
-                let trailers = self.trailers.take();
-                return Ok(Some(self.piece(true, trailers)));
+            if self.over.is_none() && self.body.is_end_stream() {
+                self.over = Some(Ok(None));
+            }
+            if let Some(over) = self.over.take() {
+                let trailers = over?;
+                self.done = true;
+                return Ok(Some(Piece { end: true, trailers, ..self.piece() }));
             }
             let frame = match &self.waiting {
                 None => self.body.frame().await,
                 Some((_, until)) => match timeout_at(*until, self.body.frame()).await {
                     Ok(frame) => frame,
-                    Err(_) => return Ok(Some(self.piece(false, None))),
+                    Err(_) => return Ok(Some(self.piece())),
                 },
             };
-            match frame.transpose()? {
-                None => return Ok(Some(self.piece(true, None))),
-                Some(frame) => {
-                    if let Some(trailers) = self.take(frame) {
-                        return Ok(Some(self.piece(true, Some(trailers))));
-                    }
-                }
-            }
+            self.take(frame);
         }
     }
 
     /// The piece that waited, or at the end whatever is left: an incomplete gRPC message passes as it came, for the
     /// receiver to judge.
-    fn piece(&mut self, end: bool, trailers: Option<HeaderMap>) -> Piece {
-        self.done = end;
+    fn piece(&mut self) -> Piece {
         let body = match self.waiting.take() {
             Some((body, _)) => body,
             None => self.held.split().freeze(),
         };
-        Piece { body, end, trailers }
+        Piece { body, ..Piece::default() }
     }
 
-    /// Takes a frame's bytes; the trailers if it has them.
-    fn take(&mut self, frame: Frame<Bytes>) -> Option<HeaderMap> {
-        match frame.into_data() {
-            Ok(data) => {
-                self.held.extend_from_slice(&data);
-                None
-            }
-            Err(frame) => frame.into_trailers().ok(),
+    /// Takes what came: a frame's bytes, or how the body is over.
+    fn take(&mut self, frame: Option<Result<Frame<Bytes>, B::Error>>) {
+        match frame.transpose() {
+            Ok(Some(frame)) => match frame.into_data() {
+                Ok(data) => self.held.extend_from_slice(&data),
+                Err(frame) => self.over = frame.into_trailers().ok().map(|trailers| Ok(Some(trailers))),
+            },
+            Ok(None) => self.over = Some(Ok(None)),
+            Err(error) => self.over = Some(Err(error)),
         }
     }
 
@@ -172,22 +181,10 @@ impl<B: Body<Data = Bytes> + Unpin> Pieces<B> {
     }
 }
 
-/// The next frame, if it has come already.
-async fn at_hand<B: Body<Data = Bytes> + Unpin>(
-    body: &mut B,
-) -> Option<Option<Result<Frame<Bytes>, B::Error>>> {
-    std::future::poll_fn(|context| match Pin::new(&mut *body).poll_frame(context) {
-        Poll::Ready(frame) => Poll::Ready(Some(frame)),
-        Poll::Pending => Poll::Ready(None),
-    })
-    .await
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::convert::Infallible;
-    use std::task::Context;
 
     fn grpc(len: usize) -> Vec<u8> {
         let mut message = vec![0];
@@ -271,6 +268,30 @@ mod tests {
         with_trailers.push(Frame::trailers(HeaderMap::new()));
         let pieces = cut(Framing::Raw, with_trailers).await;
         assert!(pieces.len() == 1 && pieces[0].end && pieces[0].trailers.is_some());
+    }
+
+    #[tokio::test]
+    async fn what_comes_while_a_message_is_on_its_way_is_the_next_piece() {
+        let (frames, body) = tokio::sync::mpsc::channel::<Result<Frame<Bytes>, &str>>(1);
+        let body = http_body_util::StreamBody::new(tokio_stream::wrappers::ReceiverStream::new(body));
+        let mut pieces = Pieces::new(body, Framing::Raw);
+        let come = async {
+            for _ in 0..20 {
+                frames.send(Ok(Frame::data(Bytes::from_static(&[7; 100])))).await.unwrap();
+            }
+            // As long as it is being signed, nothing of it waits in the caller's hands.
+            frames.send(Err("broken off")).await.unwrap();
+        };
+        pieces.gather_while(come).await;
+        assert_eq!(pieces.next().await.unwrap().unwrap().body.len(), 2000);
+        assert_eq!(pieces.next().await.unwrap_err(), "broken off");
+
+        let endless = http_body_util::StreamBody::new(tokio_stream::iter(std::iter::repeat_with(|| {
+            Ok::<_, Infallible>(Frame::data(Bytes::from(vec![7; 16 << 10])))
+        })));
+        let mut pieces = Pieces::new(endless, Framing::Raw);
+        pieces.gather_while(tokio::time::sleep(Duration::from_millis(20))).await;
+        assert!(pieces.held.len() <= MAX_BODY, "one message is read ahead, and no more");
     }
 
     #[tokio::test]

@@ -501,7 +501,8 @@ async fn answer(
         };
         let Some(piece) = piece.map_err(|_| register_gone())? else { return Ok(()) };
         let (content, ending): (Content, Ending) = content_of(kind, piece, head.take());
-        let logged = outgoing.say_durably::<Response>(content, ending).await.map_err(after_call)?;
+        let saying = outgoing.say_durably::<Response>(content, ending);
+        let logged = pieces.gather_while(saying).await.map_err(after_call)?;
         let answer = Answer::Envelope(logged.get().0.to_envelope());
         let last = ending == Ending::End;
         let leaving = last.then(|| {
@@ -509,7 +510,8 @@ async fn answer(
             *wired.left = Some(left);
             leaving
         });
-        if wired.wire.send(Said { answer, last, _leaving: leaving }).await.is_err() {
+        let said = Said { answer, last, _leaving: leaving };
+        if pieces.gather_while(wired.wire.send(said)).await.is_err() {
             return Err(peer_gone().with_register(RegisterReached::Yes));
         }
         if last {

@@ -81,6 +81,8 @@ where
 {
     fn execute(&self, task: F) {
         let this = self.clone();
+        // On the heap at once: a large task would be copied by each of the layers below.
+        let task = Box::pin(task);
         tokio::spawn(async move { this.drive(task).await });
     }
 }

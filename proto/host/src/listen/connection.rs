@@ -11,7 +11,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tower::BoxError;
@@ -178,8 +178,8 @@ fn connection_window(stream_window: u32, streams: u32) -> u32 {
     stream_window.saturating_mul(streams).min(i32::MAX.unsigned_abs())
 }
 
-fn http2_settings(limits: &Limits, http: Http) -> http2::Builder<TokioExecutor> {
-    let mut settings = http2::Builder::new(TokioExecutor::new());
+fn http2_settings(limits: &Limits, http: Http) -> http2::Builder<OnHeap> {
+    let mut settings = http2::Builder::new(OnHeap);
     settings
         .timer(TokioTimer::new())
         // A gRPC caller shall see the metadata that was sent, and no date among it.
@@ -203,6 +203,17 @@ fn http1_settings(limits: &Limits) -> http1::Builder {
         .header_read_timeout(limits.handshake)
         .max_header_size(usize::try_from(limits.header_list).unwrap_or(usize::MAX));
     settings
+}
+
+/// Runs what a connection spawns for each request, put on the heap at once: a large task would be copied by each layer of
+/// the runtime.
+#[derive(Clone, Copy, Debug)]
+struct OnHeap;
+
+impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for OnHeap {
+    fn execute(&self, task: F) {
+        tokio::spawn(Box::pin(task));
+    }
 }
 
 /// What each request of the connection carries: the connection, and what its maker added.
