@@ -1,6 +1,7 @@
 //! The configuration of a security server: one TOML file, every key documented here, unknown keys refused.
 
 mod register;
+mod limits;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use trave_host::config::{self, ConfigError, Directory, FilePath, Problems};
 use trave_proto::identifier::{Method, ServerId, ServiceId, SubsystemId};
 use trave_proto::message::Code;
 
+pub use limits::Limits;
 pub use register::RegisterAddress;
 
 /// Why a configuration is not usable.
@@ -193,35 +195,6 @@ struct Operator {
     socket: Option<FilePath>,
 }
 
-/// How much at once. What is more is refused at once, never queued without end.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Exchanges under way, in each role.
-    pub exchanges: usize,
-    /// Connections on each door.
-    pub connections: usize,
-    /// Exchange ids remembered against replay.
-    pub replay_ids: usize,
-    /// Seconds for a whole exchange, however long its streams; a deadline of the caller's may be nearer.
-    pub exchange_seconds: u64,
-    /// Seconds from one message of an exchange to the next, whichever way: a stream on which nothing is said for so long
-    /// is ended.
-    pub idle_seconds: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            exchanges: 1024,
-            connections: 1024,
-            replay_ids: 4_000_000,
-            exchange_seconds: 3600,
-            idle_seconds: 300,
-        }
-    }
-}
-
 /// The message log.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -279,12 +252,8 @@ impl Config {
                 problems.add(format!("service[{at}].id"), "this service stands here twice");
             }
         }
+        self.limits.check(problems);
         for (key, value) in [
-            ("limits.exchanges", self.limits.exchanges as u64),
-            ("limits.connections", self.limits.connections as u64),
-            ("limits.replay_ids", self.limits.replay_ids as u64),
-            ("limits.exchange_seconds", self.limits.exchange_seconds),
-            ("limits.idle_seconds", self.limits.idle_seconds),
             ("log.segment_mib", self.log.segment_mib),
             ("log.checkpoint_seconds", self.log.checkpoint_seconds),
             ("registry.poll_seconds", self.registry.poll_seconds),

@@ -39,6 +39,7 @@ use crate::trust::{Trust, TrustError};
 
 pub(crate) use asked::{Caller, Route, Routes, who_asks};
 pub(crate) use client::{Call, run as ask};
+pub(crate) use framing::Bounds;
 pub(crate) use head::{Kind, is_grpc};
 pub(crate) use provider::{Said, run as answer};
 pub(crate) use replay::ReplayGuard;
@@ -63,6 +64,7 @@ pub(crate) struct Exchanges {
     pub(crate) answering: Admission,
     pub(crate) longest: Duration,
     pub(crate) idle: Duration,
+    pub(crate) bounds: Bounds,
     pub(crate) metrics: Metrics,
 }
 

@@ -24,7 +24,7 @@ use crate::access::{Access, GrantError};
 use crate::admission::Admission;
 use crate::config::Config;
 use crate::custody::{BatchSigner, Custody, CustodyError, Layout};
-use crate::exchange::{Exchanges, ReplayGuard, Route, Routes, VerifiedRecently};
+use crate::exchange::{Bounds, Exchanges, ReplayGuard, Route, Routes, VerifiedRecently};
 use crate::listener::agency::{AgencyDoor, AgencyDoorError, pin};
 use crate::listener::{operations, operator, peer};
 use crate::metrics::Metrics;
@@ -110,7 +110,7 @@ impl SecurityServer {
         let own = Arc::clone(&identity);
         let tls = tls::Server::new(own, Clients::Known(Arc::new(policy)), Http::Two, Arc::clone(&clock));
         let listener = Listener::tls(config.peer.listen, tls.map_err(StartError::Tls)?).await;
-        let limits = Limits { connections: config.limits.connections, ..Limits::shared() };
+        let limits = config.limits.at_door(Limits::shared());
         let listener = listener.map_err(StartError::Listen)?.with_limits(limits);
         let peer = listener.local_addr();
         let agency = doors.iter().map(AgencyDoor::local_addr).collect();
@@ -250,6 +250,7 @@ async fn assemble(
         answering: Admission::new(config.limits.exchanges, Side::ProviderServer),
         longest: Duration::from_secs(config.limits.exchange_seconds),
         idle: Duration::from_secs(config.limits.idle_seconds),
+        bounds: Bounds::of(&config.limits),
         metrics,
     })
 }

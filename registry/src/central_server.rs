@@ -214,7 +214,7 @@ fn open_trust_services(
 }
 
 fn serve(drain: &Drain, door: Listener, routes: Router) {
-    let routes = with_body_deadline(routes, BODY);
+    let routes = with_body_deadline(routes, BODY, &[]);
     drain.spawn(door.serve(drain.clone(), move |_| TowerToHyperService::new(routes.clone())));
 }
 

@@ -309,7 +309,7 @@ struct Asking {
 impl Asking {
     /// Cuts the caller's body into messages, and sends each when it is signed and in the log's queue.
     async fn send(self, outgoing: Outgoing<'_>, body: &mut HyperBody) -> Result<(), Fault> {
-        let mut pieces = Pieces::new(body, self.framing);
+        let mut pieces = Pieces::new(body, self.framing, outgoing.exchanges.bounds);
         let mut first = Some(self.first);
         let mut last: Option<Pending<_>> = None;
         loop {
@@ -321,7 +321,9 @@ impl Asking {
                 Some(_) => first_piece(&mut pieces).await.map(Some),
                 None => pieces.next().await,
             };
-            let Some(piece) = piece.map_err(|_| caller_gone())? else { return Ok(()) };
+            let Some(piece) = piece.map_err(|cut| cut.fault(Side::Client, caller_gone))? else {
+                return Ok(());
+            };
             let (head, context) = first.take().map(|first| (first.head, first.context)).unzip();
             let (mut content, ending) = content_of(self.kind, piece, head);
             if self.kind == Kind::Grpc {
@@ -343,5 +345,9 @@ impl Asking {
 }
 
 fn caller_gone() -> Fault {
-    Fault::before_call(Reason::Aborted, Side::Client, "the caller broke the call off")
+    Fault::before_call(
+        Reason::Aborted,
+        Side::Client,
+        "the caller broke the call off, or took nothing of its answer for too long",
+    )
 }

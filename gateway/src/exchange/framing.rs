@@ -12,12 +12,17 @@ use http::HeaderMap;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame};
 use tokio::time::{Instant, timeout_at};
+use trave_proto::fault::{Fault, Reason, Side};
 use trave_proto::message::MAX_BODY;
+
+use crate::config::Limits;
 
 /// How long the first message waits for the end of its direction, so as to be signed together with it.
 const WAIT_FOR_END: Duration = Duration::from_millis(1);
 /// How long a head waits for the first piece of its body.
 pub(crate) const WAIT_FOR_FIRST: Duration = Duration::from_millis(1);
+/// So many bytes of a message that has begun come in time, or it is given up.
+const COMING: usize = 4 << 10;
 /// gRPC's prefix: one byte for compression, four for the length.
 const PREFIX: usize = 5;
 
@@ -30,6 +35,54 @@ pub(crate) struct Piece {
     pub(crate) end: bool,
     /// Trailers, where the direction ends with some.
     pub(crate) trailers: Option<HeaderMap>,
+}
+
+/// How large a body may be, and how slow.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// The most bytes of one gRPC message.
+    message: u64,
+    /// The most bytes in all.
+    body: u64,
+    /// In which the next [`COMING`] bytes of what has begun must come.
+    pub(crate) slow: Duration,
+}
+
+impl Bounds {
+    /// As configured.
+    pub(crate) fn of(limits: &Limits) -> Self {
+        let body = limits.body_mib.map_or(u64::MAX, |mib| mib << 20);
+        Self { message: limits.message_mib << 20, body, slow: limits.slow() }
+    }
+}
+
+/// Why a body is not read to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Cut {
+    /// Whoever sends it broke off.
+    #[error("the body broke off")]
+    Broken,
+    /// It came too slowly.
+    #[error("what had begun came more slowly than {COMING} bytes in {} seconds", .0.as_secs())]
+    Slow(Duration),
+    /// A gRPC message says that it is longer than one may be.
+    #[error("a message is longer than the {0} bytes that one may have")]
+    Message(u64),
+    /// There is more of it than may be.
+    #[error("the body is longer than the {0} bytes that one may have")]
+    Body(u64),
+}
+
+impl Cut {
+    /// What the caller is told; `broken` if it broke off.
+    pub(crate) fn fault(self, side: Side, broken: impl FnOnce() -> Fault) -> Fault {
+        let reason = match self {
+            Self::Broken => return broken(),
+            Self::Slow(_) => Reason::DeadlineExceeded,
+            Self::Message(_) | Self::Body(_) => Reason::TooLarge,
+        };
+        Fault::before_call(reason, side, self.to_string())
+    }
 }
 
 /// How a body's bytes are delimited.
@@ -53,7 +106,7 @@ impl Framing {
 }
 
 /// Reads a body piece by piece, holding at most one frame beyond the piece in hand.
-pub(crate) struct Pieces<B: Body> {
+pub(crate) struct Pieces<B> {
     body: B,
     framing: Framing,
     /// Received and not yet handed out.
@@ -65,13 +118,33 @@ pub(crate) struct Pieces<B: Body> {
     first: bool,
     done: bool,
     /// How the body ended, where that was read already: perhaps with trailers, or with a failure.
-    over: Option<Result<Option<HeaderMap>, B::Error>>,
+    over: Option<Result<Option<HeaderMap>, Cut>>,
+    bounds: Bounds,
+    /// Bytes in all.
+    read: u64,
+    /// By when enough more must have come of what has begun, and how much came since that was set.
+    due: Instant,
+    came: usize,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Pieces<B> {
-    pub(crate) fn new(body: B, framing: Framing) -> Self {
+    pub(crate) fn new(body: B, framing: Framing, bounds: Bounds) -> Self {
         let held = BytesMut::new();
-        Self { body, framing, held, rest_of_message: 0, waiting: None, first: true, done: false, over: None }
+        let due = Instant::now() + bounds.slow;
+        Self {
+            body,
+            framing,
+            held,
+            rest_of_message: 0,
+            waiting: None,
+            first: true,
+            done: false,
+            over: None,
+            bounds,
+            read: 0,
+            due,
+            came: 0,
+        }
     }
 
     /// Reads on while `busy` runs, as far as one message goes. A body without limits of its own is cut where it pauses: what
@@ -97,10 +170,12 @@ impl<B: Body<Data = Bytes> + Unpin> Pieces<B> {
     }
 
     /// The next piece; none after the one with the end. What was read is kept if this is dropped before it is ready.
-    pub(crate) async fn next(&mut self) -> Result<Option<Piece>, B::Error> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Piece>, Cut> {
         if self.done {
             return Ok(None);
         }
+        // While nobody took the piece before, nothing could come.
+        self.comes_on();
         loop {
             if self.framing == Framing::Raw && self.waiting.is_none() && !self.held.is_empty() {
                 // What has come already goes into one message: fewer signatures for the same bytes.
@@ -111,7 +186,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pieces<B> {
                 .await;
             }
             if self.waiting.is_none()
-                && let Some(body) = self.cut()
+                && let Some(body) = self.cut()?
             {
                 let wait = if std::mem::take(&mut self.first) { WAIT_FOR_END } else { Duration::ZERO };
                 self.waiting = Some((body, Instant::now() + wait));
@@ -129,6 +204,10 @@ impl<B: Body<Data = Bytes> + Unpin> Pieces<B> {
                 return Ok(Some(Piece { end: true, trailers, ..self.piece() }));
             }
             let frame = match &self.waiting {
+                None if self.has_begun() => match timeout_at(self.due, self.body.frame()).await {
+                    Ok(frame) => frame,
+                    Err(_) => return Err(Cut::Slow(self.bounds.slow)),
+                },
                 None => self.body.frame().await,
                 Some((_, until)) => match timeout_at(*until, self.body.frame()).await {
                     Ok(frame) => frame,
@@ -150,34 +229,65 @@ impl<B: Body<Data = Bytes> + Unpin> Pieces<B> {
     }
 
     /// Takes what came: a frame's bytes, or how the body is over.
-    fn take(&mut self, frame: Option<Result<Frame<Bytes>, B::Error>>) {
+    fn take<E>(&mut self, frame: Option<Result<Frame<Bytes>, E>>) {
         match frame.transpose() {
             Ok(Some(frame)) => match frame.into_data() {
-                Ok(data) => self.held.extend_from_slice(&data),
+                Ok(data) => self.hold(&data),
                 Err(frame) => self.over = frame.into_trailers().ok().map(|trailers| Ok(Some(trailers))),
             },
             Ok(None) => self.over = Some(Ok(None)),
-            Err(error) => self.over = Some(Err(error)),
+            Err(_) => self.over = Some(Err(Cut::Broken)),
         }
     }
 
+    fn hold(&mut self, data: &Bytes) {
+        // What begins now has its time from now on.
+        let begins = !self.has_begun();
+        self.read = self.read.saturating_add(data.len() as u64);
+        self.came += data.len();
+        if self.read > self.bounds.body {
+            self.over = Some(Err(Cut::Body(self.bounds.body)));
+            return;
+        }
+        self.held.extend_from_slice(data);
+        if begins || self.came >= COMING {
+            self.comes_on();
+        }
+    }
+
+    /// Whether something has begun whose end is still to come: a gRPC message, or a body of a length that was said.
+    fn has_begun(&self) -> bool {
+        match self.framing {
+            Framing::Grpc => !self.held.is_empty() || self.rest_of_message > 0,
+            Framing::Raw => self.body.size_hint().exact().is_some_and(|left| left > 0),
+        }
+    }
+
+    fn comes_on(&mut self) {
+        (self.due, self.came) = (Instant::now() + self.bounds.slow, 0);
+    }
+
     /// Cuts the next whole piece off what is held.
-    fn cut(&mut self) -> Option<Bytes> {
+    fn cut(&mut self) -> Result<Option<Bytes>, Cut> {
         if self.framing == Framing::Raw {
             let len = self.held.len().min(MAX_BODY);
-            return (len > 0).then(|| self.held.split_to(len).freeze());
+            return Ok((len > 0).then(|| self.held.split_to(len).freeze()));
         }
         if self.rest_of_message == 0 {
-            let mut prefix = self.held.get(..PREFIX)?;
+            let Some(mut prefix) = self.held.get(..PREFIX) else { return Ok(None) };
             prefix.advance(1);
-            self.rest_of_message = PREFIX + prefix.get_u32() as usize;
+            let len = prefix.get_u32();
+            if u64::from(len) > self.bounds.message {
+                return Err(Cut::Message(self.bounds.message));
+            }
+            self.rest_of_message = PREFIX + len as usize;
         }
         let len = self.rest_of_message.min(MAX_BODY);
         if self.held.len() < len {
-            return None;
+            return Ok(None);
         }
         self.rest_of_message -= len;
-        Some(self.held.split_to(len).freeze())
+        Ok(Some(self.held.split_to(len).freeze()))
     }
 }
 
@@ -209,7 +319,7 @@ mod tests {
     }
 
     async fn cut(framing: Framing, frames: Vec<Frame<Bytes>>) -> Vec<Piece> {
-        let mut pieces = Pieces::new(Frames(frames.into_iter()), framing);
+        let mut pieces = Pieces::new(Frames(frames.into_iter()), framing, Bounds::of(&Limits::default()));
         let mut all = Vec::new();
         while let Some(piece) = pieces.next().await.unwrap() {
             all.push(piece);
@@ -270,11 +380,69 @@ mod tests {
         assert!(pieces.len() == 1 && pieces[0].end && pieces[0].trailers.is_some());
     }
 
+    /// Reads a body of these bytes, so many at a time, which then stands open for as long as `open` says.
+    async fn read(
+        framing: Framing,
+        bounds: Bounds,
+        (bytes, step): (&[u8], usize),
+        open: bool,
+    ) -> Result<usize, Cut> {
+        let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        let chunks: Vec<_> = bytes.chunks(step).map(Bytes::copy_from_slice).collect();
+        tokio::spawn(async move {
+            for data in chunks {
+                if open {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                if sender.send(Ok::<_, Infallible>(Frame::data(data))).await.is_err() {
+                    return;
+                }
+            }
+            if open {
+                sender.closed().await;
+            }
+        });
+        let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
+        let mut pieces = Pieces::new(http_body_util::StreamBody::new(stream), framing, bounds);
+        let mut read = 0;
+        while let Some(piece) = pieces.next().await? {
+            read += piece.body.len();
+        }
+        Ok(read)
+    }
+
+    #[tokio::test]
+    async fn what_has_begun_comes_on_or_is_given_up() {
+        let slow = Duration::from_millis(200);
+        let bounds = Bounds { slow, ..Bounds::of(&Limits::default()) };
+        let (message, long) = (grpc(8 << 10), grpc(2 << 20));
+        for (bytes, step) in [(&message[..], 1), (&message[..3], 3), (&long[..MAX_BODY + 9], MAX_BODY)] {
+            assert_eq!(read(Framing::Grpc, bounds, (bytes, step), true).await, Err(Cut::Slow(slow)));
+        }
+        // Between messages there is no hurry.
+        let waits = read(Framing::Grpc, bounds, (&message, message.len()), true);
+        assert!(tokio::time::timeout(5 * slow, waits).await.is_err());
+        let raw = read(Framing::Raw, bounds, (&message, 100), true);
+        assert!(tokio::time::timeout(10 * slow, raw).await.is_err(), "nor where no length was said");
+    }
+
+    #[tokio::test]
+    async fn what_is_too_long_is_cut_where_it_is_known() {
+        let limits = Limits { message_mib: 1, body_mib: Some(3), ..Limits::default() };
+        let bounds = Bounds::of(&limits);
+        let (most, long) = (grpc(1 << 20), grpc((1 << 20) + 1));
+        assert_eq!(read(Framing::Grpc, bounds, (&long[..5], 5), true).await, Err(Cut::Message(1 << 20)));
+        assert_eq!(read(Framing::Grpc, bounds, (&most, 1 << 20), false).await, Ok(most.len()));
+        let all = vec![0; (3 << 20) + 1];
+        assert_eq!(read(Framing::Raw, bounds, (&all, 1 << 20), true).await, Err(Cut::Body(3 << 20)));
+        assert_eq!(read(Framing::Raw, bounds, (&all[1..], 1 << 20), false).await, Ok(3 << 20));
+    }
+
     #[tokio::test]
     async fn what_comes_while_a_message_is_on_its_way_is_the_next_piece() {
         let (frames, body) = tokio::sync::mpsc::channel::<Result<Frame<Bytes>, &str>>(1);
         let body = http_body_util::StreamBody::new(tokio_stream::wrappers::ReceiverStream::new(body));
-        let mut pieces = Pieces::new(body, Framing::Raw);
+        let mut pieces = Pieces::new(body, Framing::Raw, Bounds::of(&Limits::default()));
         let come = async {
             for _ in 0..20 {
                 frames.send(Ok(Frame::data(Bytes::from_static(&[7; 100])))).await.unwrap();
@@ -284,12 +452,12 @@ mod tests {
         };
         pieces.gather_while(come).await;
         assert_eq!(pieces.next().await.unwrap().unwrap().body.len(), 2000);
-        assert_eq!(pieces.next().await.unwrap_err(), "broken off");
+        assert_eq!(pieces.next().await.unwrap_err(), Cut::Broken);
 
         let endless = http_body_util::StreamBody::new(tokio_stream::iter(std::iter::repeat_with(|| {
             Ok::<_, Infallible>(Frame::data(Bytes::from(vec![7; 16 << 10])))
         })));
-        let mut pieces = Pieces::new(endless, Framing::Raw);
+        let mut pieces = Pieces::new(endless, Framing::Raw, Bounds::of(&Limits::default()));
         pieces.gather_while(tokio::time::sleep(Duration::from_millis(20))).await;
         assert!(pieces.held.len() <= MAX_BODY, "one message is read ahead, and no more");
     }

@@ -10,7 +10,7 @@ use trave_proto::fault::{Fault, Reason, Side};
 use trave_proto::message::{Content, Ending, Salt};
 use trave_proto::signature::{Parts, Signed, Unsigned, Way};
 
-use super::framing::{Piece, Pieces};
+use super::framing::{Cut, Piece, Pieces};
 use super::head::Kind;
 use super::incoming::Other;
 use super::progress::Progress;
@@ -116,9 +116,7 @@ pub(crate) fn content_of(kind: Kind, piece: Piece, head: Option<Bytes>) -> (Cont
 }
 
 /// The piece that goes with a head: the first if it comes at once, else nothing, so that a head never waits for a body.
-pub(crate) async fn first_piece<B: Body<Data = Bytes> + Unpin>(
-    pieces: &mut Pieces<B>,
-) -> Result<Piece, B::Error> {
+pub(crate) async fn first_piece<B: Body<Data = Bytes> + Unpin>(pieces: &mut Pieces<B>) -> Result<Piece, Cut> {
     match tokio::time::timeout(super::framing::WAIT_FOR_FIRST, pieces.next()).await {
         Ok(piece) => Ok(piece?.unwrap_or(Piece { end: true, ..Piece::default() })),
         Err(_) => Ok(Piece::default()),

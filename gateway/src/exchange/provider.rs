@@ -23,7 +23,7 @@ use trave_proto::verification::Authentic;
 
 use super::Exchanges;
 use super::asked::in_catalogue;
-use super::framing::{Framing, Pieces};
+use super::framing::{Cut, Framing, Pieces};
 use super::head::{self, Kind, Length};
 use super::incoming::{Incoming, Other, authenticate, check_shape, order_fault, receive, recheck};
 use super::outgoing::{Outgoing, content_of, first_piece};
@@ -492,14 +492,15 @@ async fn answer(
 ) -> Result<(), Fault> {
     let (parts, mut body) = response.into_parts();
     head::check_fields(&parts.headers, Side::Register).map_err(after_call)?;
-    let mut pieces = Pieces::new(&mut body, Framing::of(&parts.headers));
+    let mut pieces = Pieces::new(&mut body, Framing::of(&parts.headers), outgoing.exchanges.bounds);
     let mut head: Option<Bytes> = Some(head::response_head(kind, &parts).encode_to_vec().into());
     loop {
         let piece = match &head {
             Some(_) => first_piece(&mut pieces).await.map(Some),
             None => pieces.next().await,
         };
-        let Some(piece) = piece.map_err(|_| register_gone())? else { return Ok(()) };
+        let cut = |cut: Cut| after_call(cut.fault(Side::Register, register_gone));
+        let Some(piece) = piece.map_err(cut)? else { return Ok(()) };
         let (content, ending): (Content, Ending) = content_of(kind, piece, head.take());
         let saying = outgoing.say_durably::<Response>(content, ending);
         let logged = pieces.gather_while(saying).await.map_err(after_call)?;

@@ -86,8 +86,7 @@ impl AgencyDoor {
             Guests::Anyone(Caller { subsystems: subsystems.into(), keep: agency.keep_content })
         };
         // Callers see the headers that registers sent, and no date of ours among them.
-        let connections = config.limits.connections;
-        let limits = Limits { connections, date: false, guarded: true, ..Limits::default() };
+        let limits = config.limits.at_door(Limits { date: false, guarded: true, ..Limits::default() });
         let transport = agency.transport().map_err(AgencyDoorError::Configuration)?;
         let (listener, guests) = match transport {
             AgencyTransport::Loopback(address) => (Listener::tcp(address, Http::TwoOrOne).await, one(agency)),

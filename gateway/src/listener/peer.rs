@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 use trave_host::drain::Drain;
-use trave_host::listen::{Connection, Listener, TowerToHyperService};
+use trave_host::listen::{Connection, Listener, TowerToHyperService, with_body_deadline};
 use trave_host::stubs::transport::peer_service_server::{PeerService, PeerServiceServer};
 use trave_proto::fault::{Fault, Reason, Side};
 use trave_proto::identifier::SubsystemId;
@@ -27,12 +27,16 @@ use crate::trust::{TlsPeer, TrustError};
 /// Answers that wait on the wire; with the one in hand that is two.
 const ON_THE_WIRE: usize = 1;
 
+/// Where streams come, which have limits of their own.
+const EXCHANGES: &[&str] = &["/trave.transport.v1.PeerService/Exchange"];
+
 /// Serves until the server drains.
 pub(crate) async fn serve(listener: Listener, exchanges: Arc<Exchanges>, drain: Drain) {
     let door = Door { exchanges: Arc::clone(&exchanges), tasks: drain.clone(), offers: Semaphore::new(1) };
     // A configuration larger than this is not taken from peers: the registry has it.
     let service = PeerServiceServer::new(door).max_decoding_message_size(MAX_WIRE);
     let router = tonic::service::Routes::new(service).into_axum_router();
+    let router = with_body_deadline(router, exchanges.bounds.slow, EXCHANGES);
     listener
         .serve(drain, move |connection: &mut Connection| {
             let now = exchanges.clock.now();

@@ -8,6 +8,7 @@
 mod conformance;
 mod floods;
 mod frames;
+mod slow;
 
 use std::process::Command;
 use std::sync::Arc;
@@ -88,6 +89,15 @@ impl World {
             Door::Agency => &self.sh,
             Door::Peer => &self.mv,
         }
+    }
+
+    /// What the security server behind a door has said so far.
+    fn said(&self, door: Door) -> String {
+        let server = match door {
+            Door::Agency => &self.instance.sh,
+            Door::Peer => &self.instance.mv,
+        };
+        std::fs::read_to_string(server.configuration_file().with_extension("told")).unwrap()
     }
 
     /// Someone else is served: a whole exchange, through both doors.

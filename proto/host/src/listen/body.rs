@@ -13,10 +13,13 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// The same routes, where the body of each request must have arrived `limit` after its header. For doors whose requests
-/// are small and have an end; an exchange between security servers has deadlines of its own.
-pub fn with_body_deadline(routes: Router, limit: Duration) -> Router {
+/// The same routes, where the body of each request must have arrived `limit` after its header, except on the paths that
+/// `streams` names: those have deadlines of their own.
+pub fn with_body_deadline(routes: Router, limit: Duration, streams: &'static [&'static str]) -> Router {
     routes.layer(map_request(move |request: Request| async move {
+        if streams.contains(&request.uri().path()) {
+            return request;
+        }
         let deadline = Instant::now() + limit;
         request.map(|body| Body::new(InTime { body, deadline: Box::pin(sleep_until(deadline)) }))
     }))

@@ -19,6 +19,7 @@ use tower::BoxError;
 use super::frames::Followed;
 use super::guard::{Guarded, RefusedHead};
 use super::places::{Places, Waiting};
+use super::taking::{Taken, Unblocked, Watching};
 use super::{Connection, Counts, Limits, Peer};
 use crate::drain::Drain;
 use crate::gathered::gather;
@@ -57,8 +58,8 @@ impl<F> Door<F> {
         S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
         S::Future: Send + 'static,
         S::Error: Into<BoxError>,
-        B: Body + Send + 'static,
-        B::Data: Send,
+        B: Body + Unpin + Send + 'static,
+        B::Data: Unpin + Send,
         B::Error: Into<BoxError>,
     {
         let served = match &self.tls {
@@ -91,8 +92,8 @@ impl<F> Door<F> {
         S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
         S::Future: Send + 'static,
         S::Error: Into<BoxError>,
-        B: Body + Send + 'static,
-        B::Data: Send,
+        B: Body + Unpin + Send + 'static,
+        B::Data: Unpin + Send,
         B::Error: Into<BoxError>,
     {
         let first = self.in_time(read_first(&mut stream)).await?;
@@ -112,7 +113,7 @@ impl<F> Door<F> {
         let refused = RefusedHead::default();
         let service = (self.make)(&mut connection);
         let service = Stamped { service, extensions: stamp(connection), refused: refused.clone() };
-        let stream = Replayed { first, at: 0, stream };
+        let stream = Unblocked::new(Replayed { first, at: 0, stream }, self.limits.untaken);
         let one = http1_settings(&self.limits);
         if two {
             let (io, gathered) =
@@ -178,8 +179,8 @@ fn connection_window(stream_window: u32, streams: u32) -> u32 {
     stream_window.saturating_mul(streams).min(i32::MAX.unsigned_abs())
 }
 
-fn http2_settings(limits: &Limits, http: Http) -> http2::Builder<OnHeap> {
-    let mut settings = http2::Builder::new(OnHeap);
+fn http2_settings(limits: &Limits, http: Http) -> http2::Builder<Watching> {
+    let mut settings = http2::Builder::new(Watching { patience: limits.untaken });
     settings
         .timer(TokioTimer::new())
         // A gRPC caller shall see the metadata that was sent, and no date among it.
@@ -205,17 +206,6 @@ fn http1_settings(limits: &Limits) -> http1::Builder {
     settings
 }
 
-/// Runs what a connection spawns for each request, put on the heap at once: a large task would be copied by each layer of
-/// the runtime.
-#[derive(Clone, Copy, Debug)]
-struct OnHeap;
-
-impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for OnHeap {
-    fn execute(&self, task: F) {
-        tokio::spawn(Box::pin(task));
-    }
-}
-
 /// What each request of the connection carries: the connection, and what its maker added.
 fn stamp(connection: Connection) -> Extensions {
     let Connection { peer, chain, mut extensions } = connection;
@@ -230,10 +220,15 @@ struct Stamped<S> {
     refused: RefusedHead,
 }
 
-impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for Stamped<S> {
-    type Response = S::Response;
+impl<S, B> Service<Request<Incoming>> for Stamped<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>>,
+    S::Future: Send + 'static,
+    B: Body,
+{
+    type Response = Response<Taken<B>>;
     type Error = S::Error;
-    type Future = S::Future;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().extend(self.extensions.clone());
@@ -241,7 +236,8 @@ impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for Stamped<S> {
         if let Some(refusal) = self.refused.get() {
             request.extensions_mut().insert(refusal);
         }
-        self.service.call(request)
+        let answering = self.service.call(request);
+        Box::pin(async move { Ok(answering.await?.map(Taken::new)) })
     }
 }
 

@@ -19,6 +19,9 @@ pub struct Limits {
     /// From the connection to the end of the TLS handshake, again to the first bytes of HTTP, and for the header of an
     /// HTTP/1.1 request.
     pub handshake: Duration,
+    /// Whoever takes no byte of what waits for it, or of an HTTP/2 answer not the next 16 KiB, for so long is given up: the
+    /// connection, or that answer alone.
+    pub untaken: Duration,
     /// A connection of this age is told to end (GOAWAY) and may finish what was begun; when it is twice as old, it is
     /// broken off. For doors that let in strangers; none where whoever comes is known.
     pub age: Option<Duration>,
@@ -68,6 +71,7 @@ impl Default for Limits {
             concurrent_streams: 256,
             header_list: 64 * 1024,
             handshake: Duration::from_secs(10),
+            untaken: Duration::from_secs(60),
             age: None,
             keep_alive: Duration::from_secs(20),
             stream_window: 256 * 1024,

@@ -6,6 +6,7 @@
 mod connection;
 mod frames;
 mod guard;
+mod taking;
 mod chunks;
 mod places;
 mod limits;
@@ -193,8 +194,8 @@ impl Listener {
         S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
         S::Future: Send + 'static,
         S::Error: Into<BoxError>,
-        B: Body + Send + 'static,
-        B::Data: Send,
+        B: Body + Unpin + Send + 'static,
+        B::Data: Unpin + Send,
         B::Error: Into<BoxError>,
     {
         let Self { socket, tls, http, limits, counts } = self;

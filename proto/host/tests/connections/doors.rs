@@ -171,7 +171,7 @@ async fn strangers_do_not_stay_nor_keep_a_request_waiting_for_its_body() {
     let limits = Limits::anonymous(Duration::from_millis(300));
     let (listener, address) = plain(Http::TwoOrOne, limits).await;
     let routes = axum::Router::new().route("/", axum::routing::post(|body: Bytes| async move { body }));
-    let routes = with_body_deadline(routes, Duration::from_millis(100));
+    let routes = with_body_deadline(routes, Duration::from_millis(100), &[]);
     drain.spawn(listener.serve(drain.clone(), move |_| TowerToHyperService::new(routes.clone())));
     let speak = async |said: &[u8]| {
         let begun = Instant::now();

@@ -4,6 +4,7 @@
 
 mod support;
 mod tls;
+mod untaken;
 mod doors;
 mod ending;
 mod fetching;

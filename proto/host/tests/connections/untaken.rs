@@ -1,0 +1,64 @@
+//! Answers that nobody takes, over HTTP/1.1 and HTTP/2.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::service::service_fn;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use trave_host::client::Channel;
+use trave_host::drain::Drain;
+use trave_host::listen::{Connection, Limits, Listener};
+use trave_host::tls::Http;
+
+use crate::support::{ANYWHERE, Plain};
+
+/// More than all buffers between two programs hold.
+const MUCH: usize = 32 << 20;
+const LONG: Duration = Duration::from_secs(60);
+
+async fn door(drain: &Drain, untaken: Duration) -> std::net::SocketAddr {
+    let listener = Listener::tcp(ANYWHERE.parse().unwrap(), Http::TwoOrOne).await.unwrap();
+    let listener = listener.with_limits(Limits { untaken, ..Limits::default() });
+    let address = listener.local_addr().unwrap();
+    drain.spawn(listener.serve(drain.clone(), |_: &mut Connection| {
+        service_fn(|_| async {
+            Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::from(vec![7; MUCH]))))
+        })
+    }));
+    address
+}
+
+#[tokio::test]
+async fn whoever_takes_nothing_is_given_up_over_http_1() {
+    let drain = Drain::new();
+    let address = door(&drain, Duration::from_millis(300)).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    // It reads nothing until the other side has given up: only then all tasks of the drain are done.
+    drain.begin();
+    assert_eq!(tokio::time::timeout(LONG, drain.finish(LONG)).await.unwrap(), 0);
+    let mut rest = Vec::new();
+    let read = stream.read_to_end(&mut rest).await;
+    assert!(read.is_err() || rest.len() < MUCH, "what is left of it has no end");
+}
+
+#[tokio::test]
+async fn whoever_takes_what_there_is_gets_it_however_long_it_lasts() {
+    let drain = Drain::new();
+    let address = door(&drain, Duration::from_secs(20)).await;
+    let mut channel: Plain = Channel::plain(&address.to_string()).await.unwrap();
+    let response = channel.send(Request::get("/").body(Empty::new()).unwrap()).await.unwrap();
+    let (parts, mut body) = response.into_parts();
+    assert_eq!(parts.headers["content-length"], MUCH.to_string());
+    let mut read = 0;
+    while let Some(frame) = body.frame().await {
+        read += frame.unwrap().into_data().unwrap().len();
+    }
+    assert_eq!(read, MUCH);
+    drain.begin();
+    drop(channel);
+    drain.finish(LONG).await;
+}
