@@ -1,11 +1,14 @@
-//! How much at once: places for exchanges under way, and what each peer and each service may take of them.
+//! How much at once: places for exchanges under way, and how many of them one client, one peer, one service may take.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use trave_proto::fault::{Fault, Reason, Side};
 
-/// One peer or one service takes at most this part of all places, so that none shuts the others out.
+use crate::config::Limits;
+
+/// Where nothing else is configured, one client, peer or service takes at most this part of all places, so that none shuts
+/// the others out.
 const SHARE: usize = 2;
 
 /// How many exchanges of one role may be under way; one more is refused at once.
@@ -13,6 +16,8 @@ const SHARE: usize = 2;
 pub(crate) struct Admission {
     taken: Arc<Mutex<Taken>>,
     places: usize,
+    per_client: usize,
+    per_peer: usize,
     side: Side,
 }
 
@@ -20,6 +25,17 @@ pub(crate) struct Admission {
 struct Taken {
     all: usize,
     by_name: HashMap<String, usize>,
+}
+
+/// For what an exchange counts beside all, and how many of these there may be at a time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Counted<'a> {
+    /// What it is: "client", "service".
+    pub(crate) what: &'static str,
+    /// Which one.
+    pub(crate) name: &'a str,
+    /// The most at a time.
+    pub(crate) most: usize,
 }
 
 /// A place, until it is dropped.
@@ -30,27 +46,52 @@ pub(crate) struct Place {
 }
 
 impl Admission {
-    pub(crate) fn new(places: usize, side: Side) -> Self {
-        Self { taken: Arc::default(), places, side }
+    pub(crate) fn new(limits: &Limits, side: Side) -> Self {
+        let share = limits.exchanges.div_ceil(SHARE);
+        Self {
+            taken: Arc::default(),
+            places: limits.exchanges,
+            per_client: limits.exchanges_per_client.unwrap_or(share),
+            per_peer: limits.exchanges_per_peer.unwrap_or(share),
+            side,
+        }
     }
 
-    /// A place for an exchange that counts for each of `names`: its peer, its service.
-    pub(crate) fn enter(&self, names: &[&str]) -> Result<Place, Fault> {
+    /// An exchange of this client subsystem's.
+    pub(crate) fn client<'a>(&self, name: &'a str) -> Counted<'a> {
+        Counted { what: "client", name, most: self.per_client }
+    }
+
+    /// An exchange that this security server asks for.
+    pub(crate) fn peer<'a>(&self, name: &'a str) -> Counted<'a> {
+        Counted { what: "security server", name, most: self.per_peer }
+    }
+
+    /// An exchange with this service.
+    pub(crate) fn service<'a>(&self, name: &'a str) -> Counted<'a> {
+        Counted { what: "service", name, most: self.places.div_ceil(SHARE) }
+    }
+
+    /// A place for an exchange that counts for each of `counted`.
+    pub(crate) fn enter(&self, counted: &[Counted<'_>]) -> Result<Place, Fault> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let share = self.places.div_ceil(SHARE);
         if taken.all >= self.places {
             return Err(self.full("as many exchanges as this security server admits are under way"));
         }
-        if names.iter().any(|name| taken.by_name.get(*name).is_some_and(|count| *count >= share)) {
-            return Err(self.full(
-                "as many exchanges with this peer or service as this security server admits are under way",
-            ));
+        let names: Vec<_> =
+            counted.iter().map(|Counted { what, name, .. }| format!("{what} {name}")).collect();
+        for (name, Counted { most, .. }) in names.iter().zip(counted) {
+            if taken.by_name.get(name).is_some_and(|count| count >= most) {
+                let why = format!(
+                    "as many exchanges with the {name} as this security server admits ({most}) are under way"
+                );
+                return Err(self.full(&why));
+            }
         }
         taken.all += 1;
-        for name in names {
-            *taken.by_name.entry((*name).to_owned()).or_default() += 1;
+        for name in &names {
+            *taken.by_name.entry(name.clone()).or_default() += 1;
         }
-        let names = names.iter().map(|name| (*name).to_owned()).collect();
         Ok(Place { taken: Arc::clone(&self.taken), names })
     }
 
@@ -78,15 +119,43 @@ mod tests {
 
     #[test]
     fn one_takes_its_share_and_all_take_the_places() {
-        let admission = Admission::new(4, Side::ProviderServer);
-        let first = admission.enter(&["greedy", "service"]).unwrap();
-        let _second = admission.enter(&["greedy"]).unwrap();
-        assert_eq!(admission.enter(&["greedy"]).unwrap_err().reason, Reason::Overloaded);
-        let _third = admission.enter(&["modest"]).unwrap();
-        let _fourth = admission.enter(&["other"]).unwrap();
-        assert!(admission.enter(&["another"]).is_err());
+        let limits = Limits { exchanges: 4, ..Limits::default() };
+        let admission = Admission::new(&limits, Side::ProviderServer);
+        let peer = |name| admission.peer(name);
+        let first = admission.enter(&[peer("greedy"), admission.service("service")]).unwrap();
+        let _second = admission.enter(&[peer("greedy")]).unwrap();
+        assert_eq!(admission.enter(&[peer("greedy")]).unwrap_err().reason, Reason::Overloaded);
+        // A client of that name is another thing.
+        let _third = admission.enter(&[admission.client("greedy")]).unwrap();
+        let _fourth = admission.enter(&[peer("other")]).unwrap();
+        assert!(admission.enter(&[peer("another")]).is_err());
         drop(first);
-        assert!(admission.enter(&["greedy", "service"]).is_ok());
-        assert!(!admission.taken.lock().unwrap().by_name.contains_key("service"));
+        assert!(admission.enter(&[peer("greedy"), admission.service("service")]).is_ok());
+        assert!(!admission.taken.lock().unwrap().by_name.contains_key("service service"));
+    }
+
+    #[test]
+    fn what_is_configured_holds_and_whatever_is_refused_takes_no_place() {
+        let limits = Limits {
+            exchanges: 10,
+            exchanges_per_client: Some(1),
+            exchanges_per_peer: Some(3),
+            ..Limits::default()
+        };
+        let admission = Admission::new(&limits, Side::ClientServer);
+        let grant = Counted { what: "grant", name: "g1", most: 2 };
+        let enter = |client| admission.enter(&[admission.peer("p"), admission.client(client), grant]);
+        let first = enter("a").unwrap();
+        let refused = enter("a").unwrap_err();
+        assert!(
+            refused.message.contains("client a") && refused.message.contains("(1)"),
+            "{}",
+            refused.message
+        );
+        let _second = enter("b").unwrap();
+        assert!(enter("c").unwrap_err().message.contains("grant g1"));
+        drop(first);
+        let _third = enter("c").unwrap();
+        assert_eq!(admission.taken.lock().unwrap().all, 2);
     }
 }

@@ -13,6 +13,7 @@ mod patience;
 mod progress;
 mod reply;
 mod replay;
+mod suspicion;
 mod framing;
 mod head;
 
@@ -44,6 +45,7 @@ pub(crate) use head::{Kind, is_grpc};
 pub(crate) use provider::{Said, run as answer};
 pub(crate) use replay::ReplayGuard;
 pub(crate) use reply::refusal;
+pub(crate) use suspicion::Suspicion;
 
 /// What every exchange of this server uses.
 #[derive(Debug)]
@@ -65,6 +67,7 @@ pub(crate) struct Exchanges {
     pub(crate) longest: Duration,
     pub(crate) idle: Duration,
     pub(crate) bounds: Bounds,
+    pub(crate) suspicion: Suspicion,
     pub(crate) metrics: Metrics,
 }
 

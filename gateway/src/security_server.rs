@@ -24,7 +24,7 @@ use crate::access::{Access, GrantError};
 use crate::admission::Admission;
 use crate::config::Config;
 use crate::custody::{BatchSigner, Custody, CustodyError, Layout};
-use crate::exchange::{Bounds, Exchanges, ReplayGuard, Route, Routes, VerifiedRecently};
+use crate::exchange::{Bounds, Exchanges, ReplayGuard, Route, Routes, Suspicion, VerifiedRecently};
 use crate::listener::agency::{AgencyDoor, AgencyDoorError, pin};
 use crate::listener::{operations, operator, peer};
 use crate::metrics::Metrics;
@@ -246,11 +246,12 @@ async fn assemble(
         replay,
         batches: VerifiedRecently::default(),
         gauge,
-        asking: Admission::new(config.limits.exchanges, Side::ClientServer),
-        answering: Admission::new(config.limits.exchanges, Side::ProviderServer),
+        asking: Admission::new(&config.limits, Side::ClientServer),
+        answering: Admission::new(&config.limits, Side::ProviderServer),
         longest: Duration::from_secs(config.limits.exchange_seconds),
         idle: Duration::from_secs(config.limits.idle_seconds),
         bounds: Bounds::of(&config.limits),
+        suspicion: Suspicion::new(config.limits.bad_signatures),
         metrics,
     })
 }

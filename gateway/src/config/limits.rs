@@ -14,6 +14,10 @@ use super::MOST;
 pub struct Limits {
     /// Exchanges under way, in each role.
     pub exchanges: usize,
+    /// Exchanges under way of one client subsystem, in each role; half of all if absent.
+    pub exchanges_per_client: Option<usize>,
+    /// Exchanges under way that one security server asks for; half of all if absent.
+    pub exchanges_per_peer: Option<usize>,
     /// Connections on each door.
     pub connections: usize,
     /// Of these, from one address (of IPv6: one network of 64 bits) other than this machine's own.
@@ -28,6 +32,9 @@ pub struct Limits {
     pub message_mib: u64,
     /// Size of a whole body, either way, in MiB; none if absent, as no more than two messages of it are held at a time.
     pub body_mib: Option<u64>,
+    /// Messages of one security server whose signature does not verify, in a minute; beyond these none of its messages is
+    /// looked at for a while.
+    pub bad_signatures: u32,
     /// Exchange ids remembered against replay.
     pub replay_ids: usize,
     /// Seconds for a whole exchange, however long its streams; a deadline of the caller's may be nearer.
@@ -46,6 +53,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             exchanges: 1024,
+            exchanges_per_client: None,
+            exchanges_per_peer: None,
             connections: 1024,
             connections_per_address: 64,
             streams: 256,
@@ -53,6 +62,7 @@ impl Default for Limits {
             head_kib: MOST_HEAD_KIB,
             message_mib: MOST_MESSAGE_MIB,
             body_mib: None,
+            bad_signatures: 60,
             replay_ids: 4_000_000,
             exchange_seconds: 3600,
             idle_seconds: 300,
@@ -90,6 +100,8 @@ impl Limits {
     pub(super) fn check(&self, problems: &mut Problems) {
         for (key, value, most) in [
             ("exchanges", self.exchanges as u64, MOST),
+            ("exchanges_per_client", self.exchanges_per_client.unwrap_or(1) as u64, MOST),
+            ("exchanges_per_peer", self.exchanges_per_peer.unwrap_or(1) as u64, MOST),
             ("connections", self.connections as u64, MOST),
             ("connections_per_address", self.connections_per_address as u64, MOST),
             ("streams", self.streams.into(), 65_536),
@@ -97,6 +109,7 @@ impl Limits {
             ("head_kib", self.head_kib.into(), MOST_HEAD_KIB.into()),
             ("message_mib", self.message_mib, MOST_MESSAGE_MIB),
             ("body_mib", self.body_mib.unwrap_or(1), MOST),
+            ("bad_signatures", self.bad_signatures.into(), MOST),
             ("replay_ids", self.replay_ids as u64, MOST),
             ("exchange_seconds", self.exchange_seconds, MOST),
             ("idle_seconds", self.idle_seconds, MOST),

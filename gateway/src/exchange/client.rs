@@ -145,7 +145,9 @@ async fn exchange_with(exchanges: &Exchanges, call: &mut Call, stage: &mut Stage
         context.message_id = id.to_string();
     }
     stage.labels = reply::labels(call.kind, Some(&topic), &context.message_id, id);
-    stage.place = Some(exchanges.asking.enter(&[topic.service.as_str()])?);
+    let asking = &exchanges.asking;
+    let counted = [asking.client(topic.client.as_str()), asking.service(topic.service.as_str())];
+    stage.place = Some(asking.enter(&counted)?);
     let _in_flight = exchanges.gauge.enter();
     // An id of our own counts as seen: no peer can bring it back as one of its exchanges.
     exchanges.replay.admit(id, &exchanges.own.server, exchanges.clock.now()).map_err(id_fault)?;

@@ -44,6 +44,8 @@ pub(crate) struct Bounds {
     message: u64,
     /// The most bytes in all.
     body: u64,
+    /// The most bytes of the head of a request, as it crosses between security servers.
+    pub(crate) head: usize,
     /// In which the next [`COMING`] bytes of what has begun must come.
     pub(crate) slow: Duration,
 }
@@ -52,7 +54,8 @@ impl Bounds {
     /// As configured.
     pub(crate) fn of(limits: &Limits) -> Self {
         let body = limits.body_mib.map_or(u64::MAX, |mib| mib << 20);
-        Self { message: limits.message_mib << 20, body, slow: limits.slow() }
+        let head = usize::try_from(limits.head_kib << 10).unwrap_or(usize::MAX);
+        Self { message: limits.message_mib << 20, body, head, slow: limits.slow() }
     }
 }
 

@@ -87,6 +87,7 @@ pub(crate) struct Incoming<'a> {
 impl Incoming<'_> {
     /// Verifies the next message, logs it, and gives it out when its record is durable.
     pub(crate) async fn hear<W: Way>(&mut self, envelope: Envelope) -> Result<Logged<Verified<W>>, Fault> {
+        self.exchanges.suspicion.check(self.other.peer.server(), self.side)?;
         let signed = receive::<W>(envelope, self.side)?;
         self.catch_up(signed.manifest()).await;
         let snapshot = self.exchanges.trust.valid(self.side)?;
@@ -145,9 +146,12 @@ pub(crate) fn authenticate<W: Way>(
 ) -> Result<Authentic<W>, Fault> {
     check_configuration(exchanges, signed.manifest(), side)?;
     let (configuration, now) = (&snapshot.configuration, exchanges.clock.now());
-    signer
-        .authenticate(signed, configuration, now, &exchanges.batches)
-        .map_err(|error| verification_fault(&error, side))
+    signer.authenticate(signed, configuration, now, &exchanges.batches).map_err(|error| {
+        if matches!(error, VerificationError::Signature) {
+            exchanges.suspicion.failed(signer.server());
+        }
+        verification_fault(&error, side)
+    })
 }
 
 /// The configuration that the sender used must be one that was adopted here, and not have ended.

@@ -238,6 +238,7 @@ fn admit(
     recheck(session.peer(), &snapshot, now, SIDE)?;
     let nonce =
         session.nonce(now).ok_or_else(|| refuse(Reason::Replayed, "the connection's nonce has expired"))?;
+    exchanges.suspicion.check(session.server(), SIDE)?;
     let signed = receive::<Request>(envelope, SIDE)?;
     let authentic: Authentic<Request> = authenticate(exchanges, &greeted.signer, &snapshot, signed, SIDE)?;
     let exchange = authentic.manifest().exchange;
@@ -246,6 +247,7 @@ fn admit(
     let (conversation, verified) = Conversation::answer(authentic, own, greeted.party.clone(), now)
         .map_err(|error| order_fault(error, SIDE))?;
     check_shape(verified.manifest(), &verified.parts().content, SIDE)?;
+    check_head(exchanges, &verified.parts().content)?;
     let topic = conversation.topic().clone();
     in_catalogue(&snapshot.configuration, &topic, SIDE)?;
     stage.topic = Some(topic.clone());
@@ -260,9 +262,25 @@ fn admit(
     }
     let endpoint = register::endpoint(topic.method.as_ref(), verified.parts().content.head.as_deref())?;
     let permitted = exchanges.access.permit(&topic, endpoint)?;
-    stage.place = Some(exchanges.answering.enter(&[session.server().as_str(), topic.service.as_str()])?);
+    let answering = &exchanges.answering;
+    let counted = [
+        answering.peer(session.server().as_str()),
+        answering.client(topic.client.as_str()),
+        answering.service(topic.service.as_str()),
+    ];
+    stage.place = Some(answering.enter(&counted)?);
     exchanges.replay.admit(exchange, session.server(), now).map_err(replay_fault)?;
     Ok(Admitted { conversation, verified, permitted, service, snapshot })
+}
+
+/// The client's security server may let through longer heads than this one does.
+fn check_head(exchanges: &Exchanges, content: &Content) -> Result<(), Fault> {
+    let most = exchanges.bounds.head;
+    if content.head.as_ref().is_some_and(|head| head.len() > most) {
+        let why = format!("the head of the request is longer than the {most} bytes that one may have here");
+        return Err(refuse(Reason::TooLarge, why));
+    }
+    Ok(())
 }
 
 fn refuse(reason: Reason, why: impl Into<String>) -> Fault {

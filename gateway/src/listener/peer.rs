@@ -59,6 +59,12 @@ struct Door {
 }
 
 impl Door {
+    /// Refuses a peer too much of which did not verify.
+    fn looked_at(&self, session: &Session) -> Result<(), Status> {
+        let checked = self.exchanges.suspicion.check(session.server(), Side::ProviderServer);
+        checked.map_err(|fault| Status::resource_exhausted(fault.message))
+    }
+
     /// What a peer is refused beside exchanges is logged like a refused exchange.
     async fn refused(&self, session: &Session, fault: &Fault) {
         tracing::warn!(peer = %session.server(), reason = fault.reason.as_str(), message = fault.message, "a peer is refused");
@@ -105,9 +111,14 @@ impl PeerService for Door {
         let snapshot = exchanges.trust.snapshot();
         let greeting =
             request.into_inner().greeting.ok_or_else(|| Status::invalid_argument("the greeting is empty"))?;
+        if session.greeted().is_some() {
+            return Err(Status::failed_precondition("this connection was greeted before"));
+        }
+        self.looked_at(&session)?;
         let greeted = match Greeted::verify(greeting, session.server(), &snapshot.configuration, now) {
             Ok(greeted) => greeted,
             Err(error) => {
+                exchanges.suspicion.failed(session.server());
                 self.refused(&session, &error.fault(Side::ProviderServer)).await;
                 return Err(refused_greeting(&error));
             }
@@ -160,12 +171,16 @@ impl PeerService for Door {
             .into_inner()
             .configuration
             .ok_or_else(|| Status::invalid_argument("nothing is offered"))?;
+        self.looked_at(&session)?;
         match self.exchanges.adopt(&signed, "peer").await {
             Ok(()) => {}
             Err(error) => {
                 let why = trave_host::config::with_causes(&error);
                 let reason = match error {
-                    TrustError::Refused(_) => Reason::InvalidSignatureValue,
+                    TrustError::Refused(_) => {
+                        self.exchanges.suspicion.failed(session.server());
+                        Reason::InvalidSignatureValue
+                    }
                     TrustError::NotAdopted(_) => Reason::GlobalConfOutdated,
                     _ => Reason::InternalError,
                 };
