@@ -140,6 +140,27 @@ async fn answers_that_nobody_takes_are_given_up() {
     world.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_asks_nothing_makes_room() {
+    const PLACES: usize = 8;
+    let few = format!("[limits]\nconnections = {PLACES}\n");
+    let world = World::start(Plan { at_client: few.clone(), at_provider: few, ..Plan::default() }).await;
+    for door in DOORS {
+        let mut idle = Vec::new();
+        for _ in 0..3 * PLACES {
+            let mut line = world.greeted(door).await;
+            assert!(line.heard().await, "{door:?}: each newcomer is listened to");
+            idle.push(line);
+        }
+        world.serves("while a door is full of those who ask nothing").await;
+        // The first have left for the last.
+        for line in idle.iter_mut().take(PLACES) {
+            assert!(matches!(line.closed().await, End::Closed | End::Connection(_)), "{door:?}");
+        }
+    }
+    world.stop().await;
+}
+
 /// Asks for much, lets nothing come (a window of nothing), and sees each stream reset.
 async fn untaken(mut line: Line, door: Door) {
     line.greet(setting(4, 0)).await;

@@ -5,6 +5,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::{Extensions, Request, Response};
 use http_body::Body;
@@ -18,7 +19,8 @@ use tower::BoxError;
 
 use super::frames::Followed;
 use super::guard::{Guarded, RefusedHead};
-use super::places::{Places, Waiting};
+use super::idle::{Idlers, Standing};
+use super::places::{Place, Places, Waiting};
 use super::taking::{Taken, Unblocked, Watching};
 use super::{Connection, Counts, Limits, Peer};
 use crate::drain::Drain;
@@ -28,12 +30,16 @@ use crate::tls::{self, Http};
 /// The first bytes of every HTTP/2 connection (RFC 9113, section 3.4). No request of HTTP/1.1 begins like this.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// How long a connection may take to leave that was told to, and on which nothing is asked.
+const LEAVING: Duration = Duration::from_millis(500);
+
 /// What all connections of one door share.
 pub(super) struct Door<F> {
     pub(super) tls: Option<tls::Server>,
     pub(super) http: Http,
     pub(super) limits: Limits,
     pub(super) places: Places,
+    pub(super) idlers: Idlers,
     /// Whether it was said already that there are too many.
     pub(super) full: AtomicBool,
     pub(super) counts: Arc<Counts>,
@@ -104,15 +110,18 @@ impl<F> Door<F> {
             _ => {}
         }
         // From here on it takes a place among those who have shown who they are.
-        let Some(_place) = self.places.establish(waiting) else {
+        let Some(_place) = self.place(waiting).await else {
             self.turn_away(peer);
             return Ok(());
         };
         self.full.store(false, Ordering::Relaxed);
+        let standing = self.idlers.stand();
         let mut connection = Connection { peer, chain, extensions: Extensions::new() };
         let refused = RefusedHead::default();
         let service = (self.make)(&mut connection);
-        let service = Stamped { service, extensions: stamp(connection), refused: refused.clone() };
+        let (extensions, asked) = (stamp(connection), Arc::clone(&standing));
+        let service = Stamped { service, extensions, refused: refused.clone(), standing: asked };
+        let driven = (peer, &*standing);
         let stream = Unblocked::new(Replayed { first, at: 0, stream }, self.limits.untaken);
         let one = http1_settings(&self.limits);
         if two {
@@ -120,24 +129,35 @@ impl<F> Door<F> {
                 gather(Followed::new(stream, peer, PREFACE.len(), self.limits.control_frames));
             let settings = http2_settings(&self.limits, self.http);
             let connection = settings.serve_connection(TokioIo::new(io), service);
-            gathered.drive(self.drive(peer, connection)).await;
+            gathered.drive(self.drive(driven, connection)).await;
         } else if self.limits.guarded {
             let max_head = usize::try_from(self.limits.header_list).unwrap_or(usize::MAX);
             let io = TokioIo::new(Guarded::new(stream, max_head, refused));
-            self.drive(peer, one.serve_connection(io, service)).await;
+            self.drive(driven, one.serve_connection(io, service)).await;
         } else {
-            self.drive(peer, one.serve_connection(TokioIo::new(stream), service)).await;
+            self.drive(driven, one.serve_connection(TokioIo::new(stream), service)).await;
         }
         Ok(())
     }
 
-    async fn drive<C: GracefulConnection<Error = hyper::Error>>(&self, peer: Peer, connection: C) {
+    async fn drive<C: GracefulConnection<Error = hyper::Error>>(
+        &self,
+        (peer, standing): (Peer, &Standing),
+        connection: C,
+    ) {
         let mut connection = pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = self.drain.begun() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
+            }
+            () = standing.sent_away() => {
+                connection.as_mut().graceful_shutdown();
+                match tokio::time::timeout(LEAVING, connection).await {
+                    Ok(ended) => ended,
+                    Err(_) => return,
+                }
             }
             () = self.aged() => {
                 connection.as_mut().graceful_shutdown();
@@ -153,6 +173,18 @@ impl<F> Door<F> {
         if let Err(error) = ended {
             tracing::debug!(%peer, error = crate::config::with_causes(&error), "connection broken off");
         }
+    }
+
+    /// A place among those who speak; if there is none, one who asks nothing leaves his.
+    async fn place(&self, waiting: Waiting) -> Option<Place> {
+        let waiting = match self.places.establish(waiting) {
+            Ok(place) => return Some(place),
+            Err(waiting) => waiting,
+        };
+        if !self.idlers.send_one_away() {
+            return None;
+        }
+        tokio::time::timeout(4 * LEAVING, self.places.left(waiting)).await.ok()
     }
 
     /// Waits as long as a connection may stand, for ever if that is not limited.
@@ -218,6 +250,7 @@ struct Stamped<S> {
     service: S,
     extensions: Extensions,
     refused: RefusedHead,
+    standing: Arc<Standing>,
 }
 
 impl<S, B> Service<Request<Incoming>> for Stamped<S>
@@ -237,7 +270,8 @@ where
             request.extensions_mut().insert(refusal);
         }
         let answering = self.service.call(request);
-        Box::pin(async move { Ok(answering.await?.map(Taken::new)) })
+        let asked = self.standing.ask();
+        Box::pin(async move { Ok(answering.await?.map(|body| Taken::new(body, asked))) })
     }
 }
 

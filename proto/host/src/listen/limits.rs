@@ -5,7 +5,8 @@ use std::time::Duration;
 /// What holds for whoever knocks. The defaults are for peers that are not trusted.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections at a time that have shown who they are and begun to speak HTTP; one more is closed at once.
+    /// Connections at a time that have shown who they are and begun to speak HTTP. For one more, that on which nothing has
+    /// been asked for the longest time is told to end; if on each something is asked, the new one is closed.
     pub connections: usize,
     /// Connections at a time that have not come so far yet: they take no place of those who have.
     pub handshakes: usize,

@@ -7,6 +7,7 @@ mod connection;
 mod frames;
 mod guard;
 mod taking;
+mod idle;
 mod chunks;
 mod places;
 mod limits;
@@ -33,6 +34,7 @@ use crate::tls::{self, Http};
 pub use body::with_body_deadline;
 use connection::Door;
 pub use guard::Refusal;
+use idle::Idlers;
 pub use limits::Limits;
 use places::Places;
 use socket::{Accepted, Socket};
@@ -201,7 +203,8 @@ impl Listener {
         let Self { socket, tls, http, limits, counts } = self;
         let places = Places::new(&limits);
         let full = AtomicBool::new(false);
-        let door = Arc::new(Door { tls, http, limits, places, full, counts, drain: drain.clone(), make });
+        let (idlers, drain_of) = (Idlers::default(), drain.clone());
+        let door = Arc::new(Door { tls, http, limits, places, idlers, full, counts, drain: drain_of, make });
         while let Some(accepted) = socket.accept(&drain).await {
             door.counts.accepted.fetch_add(1, Ordering::Relaxed);
             let peer = accepted.peer();

@@ -50,10 +50,21 @@ impl Places {
         Some(Waiting { _handshake: handshake, source })
     }
 
-    /// The place of a connection whose handshake is done; none if there are too many already.
-    pub(super) fn establish(&self, waiting: Waiting) -> Option<Place> {
-        let established = Arc::clone(&self.established).try_acquire_owned().ok()?;
-        Some(Place { _established: established, _source: waiting.source })
+    /// The place of a connection whose handshake is done; it waits on if there are too many already.
+    pub(super) fn establish(&self, waiting: Waiting) -> Result<Place, Waiting> {
+        match Arc::clone(&self.established).try_acquire_owned() {
+            Ok(established) => Ok(Place { _established: established, _source: waiting.source }),
+            Err(_) => Err(waiting),
+        }
+    }
+
+    /// The place that somebody leaves.
+    pub(super) async fn left(&self, waiting: Waiting) -> Place {
+        let Ok(established) = Arc::clone(&self.established).acquire_owned().await else {
+            // Nobody closes it.
+            return std::future::pending().await;
+        };
+        Place { _established: established, _source: waiting.source }
     }
 }
 
@@ -148,8 +159,8 @@ mod tests {
         let [one, other] = silent;
         let one = places.establish(one).unwrap();
         let third = places.begin(peer("192.0.2.3")).unwrap();
-        assert!(places.establish(other).is_none());
+        drop(places.establish(other).unwrap_err());
         drop(one);
-        assert!(places.establish(third).is_some());
+        assert!(places.establish(third).is_ok());
     }
 }

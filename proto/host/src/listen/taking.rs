@@ -16,6 +16,8 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::idle::Asked;
+
 /// The most that leaves at once: as much as a frame of HTTP/2 holds if nothing else was agreed on.
 const PIECE: usize = 16 << 10;
 
@@ -115,12 +117,14 @@ pub(super) struct Taken<B: Body> {
     /// Of the piece that the body gave last.
     rest: Option<B::Data>,
     offered: Option<Arc<Offered>>,
+    /// To its end the request is under way.
+    _asked: Asked,
 }
 
 impl<B: Body> Taken<B> {
     /// Made on the request's task. Where nobody watches, pieces are as large as they come.
-    pub(super) fn new(body: B) -> Self {
-        Self { body, rest: None, offered: OFFERED.try_with(Arc::clone).ok() }
+    pub(super) fn new(body: B, asked: Asked) -> Self {
+        Self { body, rest: None, offered: OFFERED.try_with(Arc::clone).ok(), _asked: asked }
     }
 
     fn piece(&mut self, mut data: B::Data) -> Frame<Bytes> {

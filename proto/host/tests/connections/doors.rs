@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tonic::Status;
 use trave_host::client::Channel;
 use trave_host::drain::Drain;
@@ -124,9 +126,26 @@ async fn one_connection_too_many_is_closed_at_once() {
     let drain = Drain::new();
     let (listener, address) = plain(Http::Two, Limits { connections: 1, ..Limits::default() }).await;
     let counts = listener.counts();
-    serve_mirror(listener, &drain);
-    let mut first: Plain = Channel::plain(&address).await.unwrap();
-    ask(&mut first).await.unwrap();
+    let held = Arc::new(Notify::new());
+    let holds = Arc::clone(&held);
+    drain.spawn(listener.serve(drain.clone(), move |_: &mut Connection| {
+        let holds = Arc::clone(&holds);
+        service_fn(move |request: Request<Incoming>| {
+            let holds = Arc::clone(&holds);
+            async move {
+                if request.uri().path() == "/hold" {
+                    holds.notify_one();
+                    std::future::pending::<()>().await;
+                }
+                Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+            }
+        })
+    }));
+    let first: Plain = Channel::plain(&address).await.unwrap();
+    let mut holding = first.clone();
+    let holding =
+        tokio::spawn(async move { holding.send(Request::get("/hold").body(Empty::new()).unwrap()).await });
+    held.notified().await;
     let mut silent = TcpStream::connect(&address).await.unwrap();
     let mut second = TcpStream::connect(&address).await.unwrap();
     second.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
@@ -136,6 +155,7 @@ async fn one_connection_too_many_is_closed_at_once() {
     assert!(waits.is_err(), "and has its time: {waits:?}");
     drop(silent);
     drop(first);
+    holding.abort();
     // The place is free again as soon as the first connection's end was noticed.
     for _ in 0..100 {
         let third: Result<Plain, _> = Channel::plain(&address).await;
@@ -147,6 +167,22 @@ async fn one_connection_too_many_is_closed_at_once() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("no place became free");
+}
+
+#[tokio::test]
+async fn whoever_asks_nothing_makes_room_for_who_does() {
+    let drain = Drain::new();
+    let (listener, address) = plain(Http::TwoOrOne, Limits { connections: 1, ..Limits::default() }).await;
+    let counts = listener.counts();
+    serve_mirror(listener, &drain);
+    let mut stay = Vec::new();
+    for _ in 0..3 {
+        let mut newcomer: Plain = Channel::plain(&address).await.unwrap();
+        ask(&mut newcomer).await.unwrap();
+        // It stays, and is told to end when the next one comes.
+        stay.push(newcomer);
+    }
+    assert_eq!(counts.full(), 0);
 }
 
 #[tokio::test]
