@@ -232,7 +232,8 @@ async fn what_a_crash_left_open_is_recorded_as_unknown() {
     let ended = ended();
     assert_eq!(ended.len(), 1);
     assert_eq!(ended[0].exchange_id, cut.as_bytes().as_slice());
-    assert_eq!((ended[0].outcome(), ended[0].requests, ended[0].responses), (Outcome::Unknown, 1, 0));
+    assert_eq!((ended[0].outcome(), ended[0].responses), (Outcome::Unknown, 0));
+    assert!(ended[0].requests >= 1);
     assert_eq!(ended[0].side, "provider_server");
     let request = ListLogRequest { reason: "nach dem Absturz".into(), ..ListLogRequest::default() };
     let mut listed = operator(&instance.mv).await.list_log(request).await.unwrap().into_inner();

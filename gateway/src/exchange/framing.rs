@@ -19,8 +19,9 @@ use crate::config::Limits;
 
 /// How long the first message waits for the end of its direction, so as to be signed together with it.
 const WAIT_FOR_END: Duration = Duration::from_millis(1);
-/// How long a head waits for the first piece of its body.
-pub(crate) const WAIT_FOR_FIRST: Duration = Duration::from_millis(1);
+/// How long a head waits for the first piece of its body: few streams begin with an answer to a head alone, and each such
+/// head is a message more, to be signed and made durable.
+pub(crate) const WAIT_FOR_FIRST: Duration = Duration::from_millis(10);
 /// So many bytes of a message that has begun come in time, or it is given up.
 const COMING: usize = 4 << 10;
 /// gRPC's prefix: one byte for compression, four for the length.

@@ -187,6 +187,15 @@ async fn start() -> Instance {
     Instance::planned(Plan { at_client, ..Plan::default() }).await
 }
 
+/// Whether a log tells what is expected. Of an exchange that failed, the last message may not have come any more: where its
+/// head came by itself, that is not told apart from the whole.
+fn same(seen: &[String], expected: &[&str]) -> bool {
+    let failed = seen.iter().any(|line| line.starts_with("ended"));
+    let line =
+        |line: &str| if failed { line.replace("request continue", "request end") } else { line.into() };
+    seen.iter().map(|seen| line(seen)).eq(expected.iter().map(|expected| line(expected)))
+}
+
 /// Goes through the rows of one stage. All that differ are told.
 async fn go_through(stage: Stage) {
     let mut instance = start().await;
@@ -206,7 +215,8 @@ async fn go_through(stage: Stage) {
                 (summary(&sh, exchange), summary(&mv, exchange), seen.iter().filter(of).count())
             }
         };
-        if caller != row.caller || register != row.register || sh != row.sh || mv != row.mv {
+        let logged = same(&sh, &row.sh) && same(&mv, &row.mv);
+        if caller != row.caller || register != row.register || !logged {
             let (expected, seen) = ((row.caller, row.register, row.sh, row.mv), (caller, register, sh, mv));
             wrong.push(format!("{}:\n  expected {expected:?}\n  seen     {seen:?}", row.refused));
         }

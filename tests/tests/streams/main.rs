@@ -123,7 +123,8 @@ async fn both_ways_at_once_and_each_ends_by_itself() {
     assert_eq!(lengths(&asked), [9, 9, 9, 8]);
     assert_eq!(lengths(&answered), [9, 9, 9, 8]);
     // Each answer names the question that it was given after.
-    for (question, answer) in asked.iter().zip(answered.iter().filter(|answer| answer.content_length > 0)) {
+    let said = |manifest: &&Manifest| manifest.content_length > 0;
+    for (question, answer) in asked.iter().filter(said).zip(answered.iter().filter(said)) {
         assert_eq!(answer.last_received, Some(question.digest()));
     }
     proved_whole(&instance, exchange).await;

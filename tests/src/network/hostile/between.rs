@@ -238,7 +238,8 @@ impl Tamper {
                 before.into_iter().chain([envelope]).collect()
             }
             Tampering::Doubled => vec![envelope.clone(), envelope],
-            Tampering::Foreign => vec![self.earlier[at].clone()],
+            // How many messages the one before had depends on what was there within a moment.
+            Tampering::Foreign => vec![self.earlier[at.min(self.earlier.len() - 1)].clone()],
             Tampering::BrokenOff => return None,
         })
     }
