@@ -215,7 +215,7 @@ async fn go_through(stage: Stage) {
                 (summary(&sh, exchange), summary(&mv, exchange), seen.iter().filter(of).count())
             }
         };
-        let logged = same(&sh, &row.sh) && same(&mv, &row.mv);
+        let logged = same(&sh, row.sh) && same(&mv, row.mv);
         if caller != row.caller || register != row.register || !logged {
             let (expected, seen) = ((row.caller, row.register, row.sh, row.mv), (caller, register, sh, mv));
             wrong.push(format!("{}:\n  expected {expected:?}\n  seen     {seen:?}", row.refused));
