@@ -282,7 +282,7 @@ impl Scene {
                 == (row.caller.1, row.caller.2, row.caller.3)
             && calls == row.register
             && ours == row.sh
-            && (theirs == row.mv || is_cut_short(&theirs, &row.mv));
+            && (theirs == row.mv || is_cut_short(&theirs, row.mv));
         (!as_said).then(|| {
             let expected = (row.caller, row.register, row.sh, row.mv);
             format!(
