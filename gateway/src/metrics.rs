@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use trave_host::listen::Counts;
 use trave_message_log::Log;
 use trave_message_log::batching::Gauge;
 
@@ -60,6 +62,33 @@ impl Metrics {
     pub(crate) fn ended(&self, role: &'static str, outcome: &'static str, took: Duration) {
         self.exchanges.get_or_create(&Labels { role, outcome }).inc();
         self.seconds.observe(took.as_secs_f64());
+    }
+}
+
+/// Makes known what happens at the doors, each by its name.
+pub(crate) fn register_doors(registry: &mut Registry, doors: Vec<(String, Arc<Counts>)>) {
+    registry.register_collector(Box::new(Doors(doors)));
+}
+
+#[derive(Debug)]
+struct Doors(Vec<(String, Arc<Counts>)>);
+
+impl Collector for Doors {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let (name, help) = ("trave_connections", "Connections at each door, by what became of them");
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (door, counts) in &self.0 {
+            for (event, value) in [
+                ("accepted", counts.accepted()),
+                ("full", counts.full()),
+                ("refused", counts.refused()),
+                ("broken_off", counts.broken_off()),
+            ] {
+                let labels = [("door", door.as_str()), ("event", event)];
+                ConstCounter::new(value).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -27,7 +27,7 @@ use crate::custody::{BatchSigner, Custody, CustodyError, Layout};
 use crate::exchange::{Bounds, Exchanges, ReplayGuard, Route, Routes, Suspicion, VerifiedRecently};
 use crate::listener::agency::{AgencyDoor, AgencyDoorError, pin};
 use crate::listener::{operations, operator, peer};
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 use crate::recorder::Recorder;
 use crate::services::{Description, Services};
 use crate::signer::{SigningCounters, SigningThread};
@@ -114,6 +114,9 @@ impl SecurityServer {
         let listener = listener.map_err(StartError::Listen)?.with_limits(limits);
         let peer = listener.local_addr();
         let agency = doors.iter().map(AgencyDoor::local_addr).collect();
+        let mut counts = vec![("peer".to_owned(), listener.counts())];
+        counts.extend(doors.iter().enumerate().map(|(at, door)| (format!("agency[{at}]"), door.counts())));
+        metrics::register_doors(&mut figures, counts);
         let told = operations::open(&config).await.map_err(StartError::Listen)?;
         let operations = told.as_ref().and_then(Listener::local_addr);
         let operator_socket = Listener::unix(&config.operator_socket()).map_err(StartError::Listen)?;

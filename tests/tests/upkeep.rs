@@ -125,6 +125,8 @@ async fn health_and_figures_tell_when_a_server_can_no_longer_work() {
         "trave_configuration_number 1\n",
         "trave_registry_seen_seconds 0\n",
         "trave_exchanges_total{role=\"client\",outcome=\"answered\"} 1\n",
+        "trave_connections_total{door=\"agency[0]\",event=\"accepted\"} 1\n",
+        "trave_connections_total{door=\"peer\",event=\"broken_off\"} 0\n",
     ] {
         assert!(figures.contains(line), "{line} is not in {figures}");
     }

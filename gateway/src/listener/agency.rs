@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use trave_host::config::Secret;
 use trave_host::drain::Drain;
 use trave_host::keys::{KeyError, SigningKey};
-use trave_host::listen::{Connection, Limits, ListenError, Listener, Refusal};
+use trave_host::listen::{Connection, Counts, Limits, ListenError, Listener, Refusal};
 use trave_host::tls::{self, Clients, Http, Identity, Pinned, TlsError};
 use trave_proto::clock::Clock;
 use trave_proto::digest::Digest;
@@ -110,6 +110,11 @@ impl AgencyDoor {
     /// Where it listens; none for a Unix socket.
     pub(crate) fn local_addr(&self) -> Option<std::net::SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// What happens at it.
+    pub(crate) fn counts(&self) -> Arc<Counts> {
+        self.listener.counts()
     }
 
     /// Serves until the server drains.

@@ -122,12 +122,17 @@ impl<F> Door<F> {
         let (extensions, asked) = (stamp(connection), Arc::clone(&standing));
         let service = Stamped { service, extensions, refused: refused.clone(), standing: asked };
         let driven = (peer, &*standing);
-        let stream = Unblocked::new(Replayed { first, at: 0, stream }, self.limits.untaken);
+        let stream =
+            Unblocked::new(Replayed { first, at: 0, stream }, self.limits.untaken, Arc::clone(&self.counts));
         let one = http1_settings(&self.limits);
         if two {
-            let (io, gathered) =
-                gather(Followed::new(stream, peer, PREFACE.len(), self.limits.control_frames));
-            let settings = http2_settings(&self.limits, self.http);
+            let (io, gathered) = gather(Followed::new(
+                stream,
+                (peer, Arc::clone(&self.counts)),
+                PREFACE.len(),
+                self.limits.control_frames,
+            ));
+            let settings = http2_settings(&self.limits, self.http, &self.counts);
             let connection = settings.serve_connection(TokioIo::new(io), service);
             gathered.drive(self.drive(driven, connection)).await;
         } else if self.limits.guarded {
@@ -211,8 +216,8 @@ fn connection_window(stream_window: u32, streams: u32) -> u32 {
     stream_window.saturating_mul(streams).min(i32::MAX.unsigned_abs())
 }
 
-fn http2_settings(limits: &Limits, http: Http) -> http2::Builder<Watching> {
-    let mut settings = http2::Builder::new(Watching { patience: limits.untaken });
+fn http2_settings(limits: &Limits, http: Http, counts: &Arc<Counts>) -> http2::Builder<Watching> {
+    let mut settings = http2::Builder::new(Watching { patience: limits.untaken, counts: Arc::clone(counts) });
     settings
         .timer(TokioTimer::new())
         // A gRPC caller shall see the metadata that was sent, and no date among it.

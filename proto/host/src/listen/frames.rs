@@ -7,12 +7,13 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::Peer;
+use super::{Counts, Peer};
 
 /// Bytes of a frame's head.
 const HEAD: usize = 9;
@@ -30,6 +31,7 @@ const CONTINUATION: u8 = 9;
 pub(super) struct Followed<T> {
     stream: T,
     peer: Peer,
+    counts: Arc<Counts>,
     heard: Frames,
     said: Frames,
     budget: Budget,
@@ -38,13 +40,26 @@ pub(super) struct Followed<T> {
 
 impl<T> Followed<T> {
     /// `per_second` frames that carry nothing may come each second. The stream begins with `preface` bytes of something else.
-    pub(super) fn new(stream: T, peer: Peer, preface: usize, per_second: u32) -> Self {
+    pub(super) fn new(
+        stream: T,
+        (peer, counts): (Peer, Arc<Counts>),
+        preface: usize,
+        per_second: u32,
+    ) -> Self {
         let heard = Frames { left: preface, ..Frames::default() };
-        Self { stream, peer, heard, said: Frames::default(), budget: Budget::new(per_second), begun: false }
+        Self {
+            stream,
+            peer,
+            counts,
+            heard,
+            said: Frames::default(),
+            budget: Budget::new(per_second),
+            begun: false,
+        }
     }
 
     fn hear(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Self { peer, heard, budget, begun, .. } = self;
+        let Self { peer, counts, heard, budget, begun, .. } = self;
         let mut wrong = None;
         heard.follow(bytes, |kind, length| {
             if !*begun && kind != SETTINGS {
@@ -57,6 +72,7 @@ impl<T> Followed<T> {
             }
         });
         let Some(why) = wrong else { return Ok(()) };
+        counts.breaks_off();
         tracing::warn!(%peer, why, "connection broken off");
         Err(io::Error::other(why))
     }
@@ -190,8 +206,8 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn nobody() -> Peer {
-        Peer::Unix(0)
+    fn nobody() -> (Peer, Arc<Counts>) {
+        (Peer::Unix(0), Arc::default())
     }
 
     fn frame(kind: u8, length: u8) -> Vec<u8> {

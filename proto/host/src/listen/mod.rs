@@ -117,6 +117,7 @@ pub struct Counts {
     accepted: AtomicU64,
     full: AtomicU64,
     refused: AtomicU64,
+    broken_off: AtomicU64,
 }
 
 impl Counts {
@@ -134,6 +135,17 @@ impl Counts {
     /// protocol; also those that were not there yet when the server's end began.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
+    }
+}
+
+impl Counts {
+    /// Connections and answers that were broken off: too many frames that carry nothing, or nobody who takes what waits.
+    pub fn broken_off(&self) -> u64 {
+        self.broken_off.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn breaks_off(&self) {
+        self.broken_off.fetch_add(1, Ordering::Relaxed);
     }
 }
 

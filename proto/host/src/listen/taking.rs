@@ -16,6 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::Counts;
 use super::idle::Asked;
 
 /// The most that leaves at once: as much as a frame of HTTP/2 holds if nothing else was agreed on.
@@ -54,6 +55,7 @@ impl Offered {
 #[derive(Clone, Debug)]
 pub(super) struct Watching {
     pub(super) patience: Duration,
+    pub(super) counts: Arc<Counts>,
 }
 
 impl<F> hyper::rt::Executor<F> for Watching
@@ -70,6 +72,7 @@ where
             untaken: None,
             due: None,
             patience,
+            counts: Arc::clone(&self.counts),
         };
         tokio::spawn(OFFERED.scope(offered, watched));
     }
@@ -81,6 +84,7 @@ struct Watched<F> {
     untaken: Option<u64>,
     due: Option<Pin<Box<Sleep>>>,
     patience: Duration,
+    counts: Arc<Counts>,
 }
 
 impl<F: Future> Future for Watched<F> {
@@ -104,6 +108,7 @@ impl<F: Future> Future for Watched<F> {
             && let Some(due) = &mut self.due
         {
             ready!(due.as_mut().poll(context));
+            self.counts.breaks_off();
             tracing::info!("an answer is given up: its reader takes nothing of it");
             return Poll::Ready(());
         }
@@ -176,14 +181,15 @@ where
 pub(super) struct Unblocked<T> {
     stream: T,
     patience: Duration,
+    counts: Arc<Counts>,
     /// When what waits to be written has waited for too long.
     due: Option<Pin<Box<Sleep>>>,
     waits: bool,
 }
 
 impl<T> Unblocked<T> {
-    pub(super) fn new(stream: T, patience: Duration) -> Self {
-        Self { stream, patience, due: None, waits: false }
+    pub(super) fn new(stream: T, patience: Duration, counts: Arc<Counts>) -> Self {
+        Self { stream, patience, counts, due: None, waits: false }
     }
 
     /// Passes on what a write came to, unless it has waited for too long.
@@ -202,6 +208,7 @@ impl<T> Unblocked<T> {
         if let Some(due) = &mut self.due {
             ready!(due.as_mut().poll(context));
         }
+        self.counts.breaks_off();
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the other side takes nothing")))
     }
 }

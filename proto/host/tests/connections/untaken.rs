@@ -1,5 +1,7 @@
 //! Answers that nobody takes, over HTTP/1.1 and HTTP/2.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use trave_host::client::Channel;
 use trave_host::drain::Drain;
-use trave_host::listen::{Connection, Limits, Listener};
+use trave_host::listen::{Connection, Counts, Limits, Listener};
 use trave_host::tls::Http;
 
 use crate::support::{ANYWHERE, Plain};
@@ -19,27 +21,28 @@ use crate::support::{ANYWHERE, Plain};
 const MUCH: usize = 32 << 20;
 const LONG: Duration = Duration::from_secs(60);
 
-async fn door(drain: &Drain, untaken: Duration) -> std::net::SocketAddr {
+async fn door(drain: &Drain, untaken: Duration) -> (SocketAddr, Arc<Counts>) {
     let listener = Listener::tcp(ANYWHERE.parse().unwrap(), Http::TwoOrOne).await.unwrap();
     let listener = listener.with_limits(Limits { untaken, ..Limits::default() });
-    let address = listener.local_addr().unwrap();
+    let (address, counts) = (listener.local_addr().unwrap(), listener.counts());
     drain.spawn(listener.serve(drain.clone(), |_: &mut Connection| {
         service_fn(|_| async {
             Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::from(vec![7; MUCH]))))
         })
     }));
-    address
+    (address, counts)
 }
 
 #[tokio::test]
 async fn whoever_takes_nothing_is_given_up_over_http_1() {
     let drain = Drain::new();
-    let address = door(&drain, Duration::from_millis(300)).await;
+    let (address, counts) = door(&drain, Duration::from_millis(300)).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     // It reads nothing until the other side has given up: only then all tasks of the drain are done.
     drain.begin();
     assert_eq!(tokio::time::timeout(LONG, drain.finish(LONG)).await.unwrap(), 0);
+    assert_eq!(counts.broken_off(), 1);
     let mut rest = Vec::new();
     let read = stream.read_to_end(&mut rest).await;
     assert!(read.is_err() || rest.len() < MUCH, "what is left of it has no end");
@@ -48,7 +51,7 @@ async fn whoever_takes_nothing_is_given_up_over_http_1() {
 #[tokio::test]
 async fn whoever_takes_what_there_is_gets_it_however_long_it_lasts() {
     let drain = Drain::new();
-    let address = door(&drain, Duration::from_secs(20)).await;
+    let (address, counts) = door(&drain, Duration::from_secs(20)).await;
     let mut channel: Plain = Channel::plain(&address.to_string()).await.unwrap();
     let response = channel.send(Request::get("/").body(Empty::new()).unwrap()).await.unwrap();
     let (parts, mut body) = response.into_parts();
@@ -57,7 +60,7 @@ async fn whoever_takes_what_there_is_gets_it_however_long_it_lasts() {
     while let Some(frame) = body.frame().await {
         read += frame.unwrap().into_data().unwrap().len();
     }
-    assert_eq!(read, MUCH);
+    assert_eq!((read, counts.broken_off()), (MUCH, 0));
     drain.begin();
     drop(channel);
     drain.finish(LONG).await;
