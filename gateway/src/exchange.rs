@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::Semaphore;
 use trave_message_log::batching::Gauge;
 use trave_proto::clock::Clock;
 use trave_proto::digest::Digest;
@@ -47,6 +48,9 @@ pub(crate) use replay::ReplayGuard;
 pub(crate) use reply::refusal;
 pub(crate) use suspicion::Suspicion;
 
+/// What all calls together keep of their requests while another security server may have to be asked, in KiB.
+pub(crate) const KEPT: usize = 64 << 10;
+
 /// What every exchange of this server uses.
 #[derive(Debug)]
 pub(crate) struct Exchanges {
@@ -69,6 +73,8 @@ pub(crate) struct Exchanges {
     pub(crate) bounds: Bounds,
     pub(crate) suspicion: Suspicion,
     pub(crate) metrics: Metrics,
+    /// Room for requests that may have to be said again, in KiB: what finds none is said once.
+    pub(crate) kept: Arc<Semaphore>,
 }
 
 impl Exchanges {

@@ -19,6 +19,7 @@ pub mod access;
 pub mod metrics;
 mod transport;
 mod pool;
+mod health;
 mod signer;
 mod recorder;
 pub mod trust;

@@ -157,7 +157,7 @@ async fn describe(
     let mut last = Fault::before_call(Reason::UnknownMember, Side::Client, why);
     let wanted =
         |server: &&SecurityServerEntry| !server.is_suspended() && only.is_none_or(|only| server.id() == only);
-    for server in configuration.servers_of(subsystem).filter(wanted) {
+    for server in exchanges.peers.ranked(configuration.servers_of(subsystem).filter(wanted)) {
         let asked = tokio::time::timeout(PATIENCE, async {
             let connection = exchanges.peers.connection(server).await;
             let connection = connection.map_err(|error| error.fault(Side::ClientServer))?;

@@ -32,6 +32,7 @@ struct Labels {
 pub struct Metrics {
     exchanges: Family<Labels, Counter>,
     seconds: Arc<Histogram>,
+    made_again: Counter,
 }
 
 impl Metrics {
@@ -55,7 +56,18 @@ impl Metrics {
             "Time from the first byte of a call to its end, in seconds",
             Histogram::clone(&seconds),
         );
-        Self { exchanges, seconds }
+        let made_again = Counter::default();
+        registry.register(
+            "trave_calls_made_again",
+            "Calls that a security server did not take up and that were made again, as other exchanges",
+            made_again.clone(),
+        );
+        Self { exchanges, seconds, made_again }
+    }
+
+    /// Counts a call that was not taken up and is made again.
+    pub(crate) fn made_again(&self) {
+        self.made_again.inc();
     }
 
     /// Counts the end of an exchange.

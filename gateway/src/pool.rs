@@ -58,6 +58,11 @@ impl<C: Clone> Pool<C> {
         }
     }
 
+    /// Streams under way on the connections that still stand.
+    pub(crate) fn taken(&self) -> usize {
+        self.lines().iter().map(|line| line.taken.load(Ordering::Relaxed)).sum()
+    }
+
     async fn made<E>(
         &self,
         good: impl Fn(&C) -> bool,

@@ -175,6 +175,17 @@ impl Recorder {
 
     /// Logs how an exchange ended that did not end with a complete answer.
     pub(crate) async fn ended(&self, exchange: ExchangeId, fault: &Fault, counts: (u64, u64)) {
+        self.ended_and_continued(exchange, fault, counts, None).await;
+    }
+
+    /// The same, where the call was made again as another exchange.
+    pub(crate) async fn ended_and_continued(
+        &self,
+        exchange: ExchangeId,
+        fault: &Fault,
+        counts: (u64, u64),
+        continued_as: Option<ExchangeId>,
+    ) {
         let outcome = match (fault.reason, fault.register_reached) {
             (Reason::Aborted, _) => Outcome::Aborted,
             (_, RegisterReached::Unknown) => Outcome::Unknown,
@@ -190,6 +201,7 @@ impl Recorder {
             register_reached: fault.register_reached.into(),
             requests: counts.0,
             responses: counts.1,
+            continued_as: continued_as.map(|id| Bytes::copy_from_slice(id.as_bytes())).unwrap_or_default(),
         });
         self.own(entry).await;
     }

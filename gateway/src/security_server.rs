@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry as Figures;
+use tokio::sync::Semaphore;
 use trave_host::config::Secret;
 use trave_host::drain::Drain;
 use trave_host::listen::{Limits, ListenError, Listener};
@@ -24,7 +25,7 @@ use crate::access::{Access, GrantError};
 use crate::admission::Admission;
 use crate::config::Config;
 use crate::custody::{BatchSigner, Custody, CustodyError, Layout};
-use crate::exchange::{Bounds, Exchanges, ReplayGuard, Route, Routes, Suspicion, VerifiedRecently};
+use crate::exchange::{Bounds, Exchanges, KEPT, ReplayGuard, Route, Routes, Suspicion, VerifiedRecently};
 use crate::listener::agency::{AgencyDoor, AgencyDoorError, pin};
 use crate::listener::{operations, operator, peer};
 use crate::metrics::{self, Metrics};
@@ -256,6 +257,7 @@ async fn assemble(
         bounds: Bounds::of(&config.limits),
         suspicion: Suspicion::new(config.limits.bad_signatures),
         metrics,
+        kept: Arc::new(Semaphore::new(KEPT)),
     })
 }
 

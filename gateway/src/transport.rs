@@ -4,4 +4,4 @@ mod greeting;
 mod peers;
 
 pub(crate) use greeting::{Greeted, Own, Session, refused_greeting};
-pub(crate) use peers::{MAX_WIRE, PeerConnection, Peers};
+pub(crate) use peers::{MAX_WIRE, PeerConnection, Peers, Standing};

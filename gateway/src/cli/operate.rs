@@ -8,7 +8,7 @@ use trave_host::client::Channel;
 use trave_host::stubs::operator::operator_service_client::OperatorServiceClient;
 use trave_proto::clock::Time;
 use trave_proto::schema::operator::{
-    GrantRequest, ListGrantsRequest, RevokeGrantRequest, StatusRequest, StatusResponse,
+    GrantRequest, ListGrantsRequest, PeerStanding, RevokeGrantRequest, StatusRequest, StatusResponse,
 };
 
 use super::Grant;
@@ -102,6 +102,16 @@ pub(super) fn status(door: &Door<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn standing(peer: &PeerStanding) -> String {
+    let PeerStanding { server, under_way, failures, ejected_for_ms } = peer;
+    let does = match (failures, ejected_for_ms.div_ceil(1000)) {
+        (0, _) => "does well".to_owned(),
+        (failures, 0) => format!("failed {failures} times, is tried again"),
+        (failures, seconds) => format!("failed {failures} times, is left alone for {seconds} s"),
+    };
+    format!("{server}, {under_way} exchanges, {does}")
+}
+
 fn lines(status: &StatusResponse) -> Vec<(&'static str, String)> {
     let at = |millis: i64, never: &str| match millis {
         0 => never.to_owned(),
@@ -121,6 +131,7 @@ fn lines(status: &StatusResponse) -> Vec<(&'static str, String)> {
         ("timestamp", at(status.timestamp_ms, "none yet")),
         ("exchanges in flight", status.exchanges_in_flight.to_string()),
     ];
+    lines.extend(status.peers.iter().map(|peer| ("security server", standing(peer))));
     lines.extend(status.warnings.iter().map(|warning| ("warning", warning.clone())));
     lines
 }

@@ -2,6 +2,8 @@
 //! only when it is verified and logged.
 
 mod answering;
+mod elsewhere;
+mod in_hand;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -15,27 +17,28 @@ use trave_host::listen::Refusal;
 use trave_message_log::Pending;
 use trave_proto::conversation::{Conversation, Topic};
 use trave_proto::fault::{Fault, Reason, Side};
-use trave_proto::global_configuration::SecurityServerEntry;
-use trave_proto::identifier::{ExchangeId, ServerId};
-use trave_proto::message::Ending;
+use trave_proto::identifier::ExchangeId;
+use trave_proto::message::{CallerContext, Ending};
+use trave_proto::schema::message::RequestHead;
 use trave_proto::schema::transport::{ExchangeRequest, RegisterReached};
 use trave_proto::signature::Request;
 
 use super::asked::{Asked, Caller, deadline, in_catalogue};
-use super::framing::{Framing, Pieces};
+use super::framing::Framing;
 use super::head::{self, Declared, Kind, Length};
 use super::incoming::{Incoming, Other};
-use super::outgoing::{Outgoing, content_of, first_piece};
+use super::outgoing::{Outgoing, content_of};
 use super::patience::{Over, Patience};
 use super::progress::Progress;
-use super::replay::ReplayError;
 use super::{Exchanges, reply};
 use crate::admission::Place;
-use crate::pool::Taken;
+use crate::config::KeepContent;
 use crate::recorder::{Refused, log_fault};
 use crate::relayed::{Left, Relay, Relayed};
 use crate::transport::PeerConnection;
 use answering::Answering;
+use elsewhere::Candidates;
+use in_hand::{InHand, Kept};
 
 /// Messages that wait on the wire's stream; with the one in hand that is two.
 const ON_THE_WIRE: usize = 1;
@@ -57,13 +60,14 @@ pub(crate) struct Call {
 
 /// Answers a call. This is the exchange's own task: if the caller goes away, that is an event here.
 pub(crate) async fn run(exchanges: Arc<Exchanges>, mut call: Call) {
-    let (begun, exchange) = (Instant::now(), call.id);
-    let mut stage = Stage::default();
+    let begun = Instant::now();
+    let mut stage = Stage::of(call.id);
     let ended = exchange_with(&exchanges, &mut call, &mut stage).await;
     let outcome = ended.as_ref().map_or_else(|fault| fault.reason.as_str(), |()| "answered");
     exchanges.metrics.ended("client", outcome, begun.elapsed());
-    let Err(fault) = ended else { return finish(&exchanges, exchange, stage).await };
-    record(&exchanges, exchange, &stage, &fault).await;
+    let Err(fault) = ended else { return finish(&exchanges, stage).await };
+    record(&exchanges, &stage, &fault).await;
+    let exchange = stage.exchange;
     tracing::info!(%exchange, reason = fault.reason.as_str(), side = fault.side.as_str(),
         register_reached = fault.register_reached_str(), message = fault.message, "exchange failed");
     match stage.relay {
@@ -84,8 +88,9 @@ pub(crate) async fn run(exchanges: Arc<Exchanges>, mut call: Call) {
 }
 
 /// How far an exchange came, for whoever tells its end.
-#[derive(Default)]
 struct Stage {
+    /// The exchange that the call is now: where it is made again elsewhere, that is another one.
+    exchange: ExchangeId,
     topic: Option<Topic>,
     progress: Option<Arc<Progress>>,
     relay: Option<Relay>,
@@ -97,16 +102,23 @@ struct Stage {
     place: Option<Place>,
 }
 
+impl Stage {
+    fn of(exchange: ExchangeId) -> Self {
+        let labels = http::HeaderMap::new();
+        Self { exchange, topic: None, progress: None, relay: None, labels, left: None, place: None }
+    }
+}
+
 /// After a complete answer: its place is free when the caller has taken it. An answer that was complete before the request
 /// was leaves a request without end, which is recorded.
-async fn finish(exchanges: &Exchanges, exchange: ExchangeId, stage: Stage) {
+async fn finish(exchanges: &Exchanges, stage: Stage) {
     if let Some(progress) = &stage.progress
         && !progress.conversation().is_complete()
     {
         let why = "the answer was complete before the request was";
         let fault =
             Fault::before_call(Reason::Aborted, Side::Register, why).with_register(RegisterReached::Yes);
-        exchanges.recorder.ended(exchange, &fault, progress.settled().await).await;
+        exchanges.recorder.ended(stage.exchange, &fault, progress.settled().await).await;
     }
     if let Some(relay) = stage.relay {
         relay.taken().await;
@@ -118,16 +130,16 @@ async fn finish(exchanges: &Exchanges, exchange: ExchangeId, stage: Stage) {
 }
 
 /// Everything refused before the first message was signed is a refusal; after it, an end of the exchange.
-async fn record(exchanges: &Exchanges, exchange: ExchangeId, stage: &Stage, fault: &Fault) {
+async fn record(exchanges: &Exchanges, stage: &Stage, fault: &Fault) {
     let counts = match &stage.progress {
         Some(progress) => progress.settled().await,
         None => (0, 0),
     };
     if counts.0 > 0 {
-        exchanges.recorder.ended(exchange, fault, counts).await;
+        exchanges.recorder.ended(stage.exchange, fault, counts).await;
     } else {
-        let topic = stage.topic.as_ref();
-        exchanges.recorder.refused(Refused { exchange: Some(exchange), fault, topic, peer: None }).await;
+        let (exchange, topic) = (Some(stage.exchange), stage.topic.as_ref());
+        exchanges.recorder.refused(Refused { exchange, fault, topic, peer: None }).await;
     }
 }
 
@@ -137,7 +149,7 @@ async fn exchange_with(exchanges: &Exchanges, call: &mut Call, stage: &mut Stage
     check_head(call.refused)?;
     let declared = Declared::read(&call.parts.headers)?;
     let mut context = declared.context.clone();
-    let Asked { topic, mut head, security_server } = Asked::of(&exchanges.routes, id, call, declared)?;
+    let Asked { topic, head, security_server } = Asked::of(&exchanges.routes, id, call, declared)?;
     let deadline = deadline(exchanges.longest, call)?;
     in_catalogue(&exchanges.trust.valid(SIDE)?.configuration, &topic, SIDE)?;
     stage.topic = Some(topic.clone());
@@ -149,50 +161,159 @@ async fn exchange_with(exchanges: &Exchanges, call: &mut Call, stage: &mut Stage
     let counted = [asking.client(topic.client.as_str()), asking.service(topic.service.as_str())];
     stage.place = Some(asking.enter(&counted)?);
     let _in_flight = exchanges.gauge.enter();
-    // An id of our own counts as seen: no peer can bring it back as one of its exchanges.
-    exchanges.replay.admit(id, &exchanges.own.server, exchanges.clock.now()).map_err(id_fault)?;
-    let connection = connection(exchanges, &topic, security_server.as_ref(), deadline).await?;
-    let conversation = Conversation::ask(topic, connection.own.clone(), connection.greeted.party.clone());
-    let progress = Progress::new(conversation);
-    stage.progress = Some(Arc::clone(&progress));
-    let until = deadline.unwrap_or_else(|| Instant::now() + exchanges.longest);
-    let outgoing = Outgoing {
+    admit(exchanges, id)?;
+    let question = Question {
         exchanges,
-        progress: Arc::clone(&progress),
-        side: SIDE,
-        other: Other::answering(&connection),
-        keep: call.caller.keep,
-        permitted: None,
-    };
-    let incoming = Incoming {
-        exchanges,
-        progress: Arc::clone(&progress),
-        side: SIDE,
-        other: Other::answering(&connection),
-        keep: call.caller.keep,
-    };
-    let (wire, requests) = mpsc::channel(ON_THE_WIRE);
-    if deadline.is_some() {
-        head::set_deadline(&mut head, until.saturating_duration_since(Instant::now()));
-    }
-    let first = First { head: head.encode_to_vec().into(), context: context.encode() };
-    let asking = Asking { kind: call.kind, framing: Framing::of(&call.parts.headers), first, wire };
-    let sending = pin!(asking.send(outgoing, &mut call.body));
-    let Stage { relay, left, labels, .. } = stage;
-    let mut answer = Answering {
         kind: call.kind,
-        labels,
-        reply: &mut call.reply,
-        relay,
-        left,
-        length: Length::of(0),
+        keep: call.caller.keep,
         bodiless: call.parts.method == http::Method::HEAD,
+        topic,
+        head,
+        context,
+        deadline,
+        until: deadline.unwrap_or_else(|| Instant::now() + exchanges.longest),
+        kept: Kept::new(Arc::clone(&exchanges.kept)),
     };
-    let receiving = pin!(answer.receive(incoming, &connection, requests));
-    let patience = Patience { answer: None, idle: exchanges.idle, until };
-    let over = pin!(patience.over(&progress));
-    let ended = both(sending, receiving, over).await;
-    ended.map_err(|fault| with_what_is_known(fault, &progress))
+    let request = InHand::new(&mut call.body, Framing::of(&call.parts.headers), exchanges.bounds);
+    question.ask(Candidates::new(security_server), request, &mut call.reply, stage).await
+}
+
+/// An id of our own counts as seen: no peer can bring it back as one of its exchanges.
+fn admit(exchanges: &Exchanges, id: ExchangeId) -> Result<(), Fault> {
+    let admitted = exchanges.replay.admit(id, &exchanges.own.server, exchanges.clock.now());
+    admitted.map_err(|error| Fault::before_call(Reason::Overloaded, SIDE, error.to_string()))
+}
+
+/// A call that may be made, of whichever security server takes it up.
+struct Question<'a> {
+    exchanges: &'a Exchanges,
+    kind: Kind,
+    keep: KeepContent,
+    /// Whether its answer has no body, whatever its head says.
+    bodiless: bool,
+    topic: Topic,
+    head: RequestHead,
+    context: CallerContext,
+    /// The caller's.
+    deadline: Option<Instant>,
+    until: Instant,
+    kept: Kept,
+}
+
+/// Where the head of an answer goes.
+type Reply = oneshot::Sender<http::Response<Relayed>>;
+
+impl Question<'_> {
+    /// Asks one security server; another one where the first did not take the call up.
+    async fn ask(
+        mut self,
+        mut candidates: Candidates,
+        mut request: InHand<&mut HyperBody>,
+        reply: &mut Reply,
+        stage: &mut Stage,
+    ) -> Result<(), Fault> {
+        let exchanges = self.exchanges;
+        let mut connection = candidates.connection(exchanges, &self.topic, self.deadline).await?;
+        loop {
+            let ended = self.attempt(&connection, &mut request, reply, stage).await;
+            elsewhere::judge(exchanges, &connection, &ended);
+            let Err(fault) = ended else { return Ok(()) };
+            if !candidates.leaves_another(&fault, connection.peer.server())
+                || !self.kept.is_whole()
+                || Instant::now() >= self.until
+            {
+                return Err(fault);
+            }
+            // On the heap: what is rare does not make every exchange large.
+            let next = Box::pin(candidates.connection(exchanges, &self.topic, self.deadline)).await;
+            let Ok(next) = next else { return Err(fault) };
+            connection = next;
+            Box::pin(self.begin_again(stage, &fault)).await?;
+        }
+    }
+
+    /// Makes another exchange of a call that was not taken up. It has an id of its own: its first message goes to another
+    /// server, over a connection with another nonce, and two different first messages under one id would look as if this
+    /// server had signed two stories of one exchange. The record of the first exchange's end names the second.
+    async fn begin_again(&mut self, stage: &mut Stage, fault: &Fault) -> Result<(), Fault> {
+        let (exchanges, before) = (self.exchanges, stage.exchange);
+        let again = super::new_id(exchanges).and_then(|id| admit(exchanges, id).map(|()| id));
+        let Ok(id) = again else { return Err(fault.clone()) };
+        if let Some(progress) = stage.progress.take() {
+            let counts = progress.settled().await;
+            exchanges.recorder.ended_and_continued(before, fault, counts, Some(id)).await;
+        }
+        tracing::info!(exchange = %before, continued_as = %id, reason = fault.reason.as_str(), message = fault.message,
+            "a call that was not taken up is made again");
+        exchanges.metrics.made_again();
+        self.topic.exchange = id;
+        self.kept.again();
+        stage.exchange = id;
+        stage.topic = Some(self.topic.clone());
+        stage.labels = reply::labels(self.kind, Some(&self.topic), &self.context.message_id, id);
+        Ok(())
+    }
+
+    /// Asks the security server at the other end of `connection`.
+    async fn attempt(
+        &self,
+        connection: &PeerConnection,
+        request: &mut InHand<&mut HyperBody>,
+        reply: &mut Reply,
+        stage: &mut Stage,
+    ) -> Result<(), Fault> {
+        let exchanges = self.exchanges;
+        let (own, other) = (connection.own.clone(), connection.greeted.party.clone());
+        let progress = Progress::new(Conversation::ask(self.topic.clone(), own, other));
+        stage.progress = Some(Arc::clone(&progress));
+        let outgoing = Outgoing {
+            exchanges,
+            progress: Arc::clone(&progress),
+            side: SIDE,
+            other: Other::answering(connection),
+            keep: self.keep,
+            permitted: None,
+        };
+        let incoming = Incoming {
+            exchanges,
+            progress: Arc::clone(&progress),
+            side: SIDE,
+            other: Other::answering(connection),
+            keep: self.keep,
+        };
+        let (wire, requests) = mpsc::channel(ON_THE_WIRE);
+        let asking = Asking { kind: self.kind, kept: &self.kept, first: self.first(), wire };
+        let sending = pin!(asking.send(outgoing, request));
+        let Stage { relay, left, labels, .. } = stage;
+        let mut answer = Answering {
+            kind: self.kind,
+            labels,
+            kept: &self.kept,
+            reply,
+            relay,
+            left,
+            length: Length::of(0),
+            bodiless: self.bodiless,
+        };
+        let receiving = pin!(answer.receive(incoming, connection, requests));
+        let patience = Patience { answer: None, idle: exchanges.idle, until: self.until };
+        let over = pin!(patience.over(&progress));
+        let ended = both(sending, receiving, over).await;
+        ended.map_err(|fault| with_what_is_known(fault, &progress))
+    }
+
+    /// What goes with the first message of the request.
+    fn first(&self) -> First {
+        let head = match self.deadline {
+            None => self.head.encode_to_vec(),
+            Some(_) => {
+                let mut head = self.head.clone();
+                head::set_deadline(&mut head, self.until.saturating_duration_since(Instant::now()));
+                head.encode_to_vec()
+            }
+        };
+        First { head: head.into(), context: self.context.encode() }
+    }
 }
 
 /// What could be read in two ways was never read.
@@ -203,10 +324,6 @@ fn check_head(refused: Option<Refusal>) -> Result<(), Fault> {
         Some(Refusal::TooLarge) => (Reason::TooLarge, "the head of the request is longer than any may be"),
     };
     Err(Fault::before_call(reason, Side::Client, why))
-}
-
-fn id_fault(error: ReplayError) -> Fault {
-    Fault::before_call(Reason::Overloaded, SIDE, error.to_string())
 }
 
 /// Runs both directions until the answer is complete, one of them fails, or time is up.
@@ -250,50 +367,6 @@ fn with_what_is_known(fault: Fault, progress: &Progress) -> Fault {
     }
 }
 
-/// A connection to a security server that offers the service.
-async fn connection(
-    exchanges: &Exchanges,
-    topic: &Topic,
-    only: Option<&ServerId>,
-    deadline: Option<Instant>,
-) -> Result<Taken<Arc<PeerConnection>>, Fault> {
-    let snapshot = exchanges.trust.valid(SIDE)?;
-    let own = snapshot.configuration.hosts(&exchanges.own.server, &topic.client);
-    if !own {
-        let why =
-            format!("the global configuration does not register {} on this security server", topic.client);
-        return Err(Fault::before_call(Reason::SignerNotAllowed, SIDE, why));
-    }
-    let until = deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(20));
-    // One that accepts connections and never greets leaves time for the next.
-    let share = || until.min(Instant::now() + Duration::from_secs(8));
-    let mut last = None;
-    let wanted = |server: &&SecurityServerEntry| is_wanted(server, only);
-    for server in snapshot.configuration.servers_of(&topic.service.subsystem()).filter(wanted) {
-        match tokio::time::timeout_at(share(), exchanges.peers.connection(server)).await {
-            Ok(Ok(connection)) => return Ok(connection),
-            Ok(Err(error)) => last = Some(error.fault(SIDE)),
-            Err(_) => {
-                let why = format!("the security server {} did not answer in time", server.id());
-                last = Some(Fault::before_call(Reason::NetworkError, SIDE, why));
-            }
-        }
-    }
-    Err(last.unwrap_or_else(|| {
-        if let Some(only) = only {
-            let why = format!("the security server {only} does not offer {}", topic.service);
-            return Fault::before_call(Reason::InvalidSecurityServer, Side::Client, why);
-        }
-        let why = format!("no security server offers {}", topic.service);
-        Fault::before_call(Reason::UnknownMember, SIDE, why)
-    }))
-}
-
-/// Whether a call may go to this server: not if it is suspended, and if the caller names one, to that one alone.
-fn is_wanted(server: &SecurityServerEntry, only: Option<&ServerId>) -> bool {
-    !server.is_suspended() && only.is_none_or(|only| server.id() == only)
-}
-
 /// What goes with the first message of a request.
 struct First {
     head: bytes::Bytes,
@@ -301,41 +374,35 @@ struct First {
 }
 
 /// The request's direction.
-struct Asking {
+struct Asking<'a> {
     kind: Kind,
-    framing: Framing,
+    kept: &'a Kept,
     first: First,
     wire: mpsc::Sender<ExchangeRequest>,
 }
 
-impl Asking {
-    /// Cuts the caller's body into messages, and sends each when it is signed and in the log's queue.
-    async fn send(self, outgoing: Outgoing<'_>, body: &mut HyperBody) -> Result<(), Fault> {
-        let mut pieces = Pieces::new(body, self.framing, outgoing.exchanges.bounds);
+impl Asking<'_> {
+    /// Makes the caller's body into messages, and sends each when it is signed and in the log's queue.
+    async fn send(self, outgoing: Outgoing<'_>, request: &mut InHand<&mut HyperBody>) -> Result<(), Fault> {
         let mut first = Some(self.first);
         let mut last: Option<Pending<_>> = None;
         loop {
             if let Some(last) = last.take() {
                 // At most two messages of a direction are on their way to the disk.
-                pieces.gather_while(last).await.map_err(|error| log_fault(&error, SIDE))?;
+                request.gather_while(last).await.map_err(|error| log_fault(&error, SIDE))?;
             }
-            let piece = match &first {
-                Some(_) => first_piece(&mut pieces).await.map(Some),
-                None => pieces.next().await,
-            };
-            let Some(piece) = piece.map_err(|cut| cut.fault(Side::Client, caller_gone))? else {
-                return Ok(());
-            };
+            let piece = request.next(self.kept).await.map_err(|cut| cut.fault(Side::Client, caller_gone))?;
+            let Some(piece) = piece else { return Ok(()) };
             let (head, context) = first.take().map(|first| (first.head, first.context)).unzip();
             let (mut content, ending) = content_of(self.kind, piece, head);
             if self.kind == Kind::Grpc {
                 // Trailers of a request are not part of it.
                 content.trailers = None;
             }
-            let enqueued = pieces.gather_while(outgoing.say::<Request>(content, context, ending)).await?;
+            let enqueued = request.gather_while(outgoing.say::<Request>(content, context, ending)).await?;
             last = Some(enqueued.durable);
-            let request = ExchangeRequest { envelope: Some(enqueued.envelope) };
-            if pieces.gather_while(self.wire.send(request)).await.is_err() {
+            let message = ExchangeRequest { envelope: Some(enqueued.envelope) };
+            if request.gather_while(self.wire.send(message)).await.is_err() {
                 // The other side has ended the exchange; its answer says why.
                 return std::future::pending().await;
             }

@@ -180,6 +180,7 @@ impl OperatorService for Desk {
             exchanges_in_flight: exchanges.gauge.count() as u64,
             warnings: self.upkeep.concerns(),
             log_origin: exchanges.own.log_origin.clone(),
+            peers: exchanges.peers.standings().into_iter().map(Into::into).collect(),
         }))
     }
 

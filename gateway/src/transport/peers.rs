@@ -3,8 +3,11 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use trave_host::client::Channel;
 use trave_host::stubs::transport::peer_service_client::PeerServiceClient;
 use trave_host::tls::{self, Http, Identity};
@@ -13,11 +16,13 @@ use trave_proto::clock::Clock;
 use trave_proto::conversation::Party;
 use trave_proto::global_configuration::{Configuration, SecurityServerEntry};
 use trave_proto::identifier::ServerId;
+use trave_proto::schema::operator::PeerStanding;
 use trave_proto::schema::transport::{
     GetConfigurationRequest, GreetRequest, Greeting, OfferConfigurationRequest,
 };
 
 use super::greeting::{Greeted, Own, TransportError, artefact, fresh_nonce};
+use crate::health::Health;
 use crate::pool::{Pool, Taken};
 use crate::recorder::Recorder;
 use crate::trust::{SecurityServers, TlsPeer, Trust};
@@ -58,11 +63,40 @@ pub(crate) struct Peers {
     trust: Arc<Trust>,
     clock: Arc<dyn Clock>,
     recorder: Recorder,
-    connections: Mutex<HashMap<ServerId, Arc<Lines>>>,
+    others: Mutex<HashMap<ServerId, Arc<Other>>>,
+    /// How often servers were ranked: whoever is equal takes turns.
+    turns: AtomicUsize,
 }
 
-/// The connections to one security server.
-type Lines = Pool<Arc<PeerConnection>>;
+/// One other security server: the connections to it, and how it has done of late.
+#[derive(Debug)]
+struct Other {
+    lines: Pool<Arc<PeerConnection>>,
+    health: Health,
+}
+
+/// How another security server stands, as this one sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) server: ServerId,
+    /// Exchanges that it is asked now.
+    pub(crate) under_way: usize,
+    /// How often it failed since it last answered.
+    pub(crate) failures: u32,
+    /// For how long it is still left alone.
+    pub(crate) ejected_for: Duration,
+}
+
+impl From<Standing> for PeerStanding {
+    fn from(standing: Standing) -> Self {
+        Self {
+            server: standing.server.to_string(),
+            under_way: standing.under_way as u64,
+            failures: standing.failures,
+            ejected_for_ms: u64::try_from(standing.ejected_for.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
 
 impl Peers {
     pub(crate) fn new(
@@ -72,7 +106,26 @@ impl Peers {
         clock: Arc<dyn Clock>,
         recorder: Recorder,
     ) -> Self {
-        Self { own, identity, trust, clock, recorder, connections: Mutex::default() }
+        Self { own, identity, trust, clock, recorder, others: Mutex::default(), turns: AtomicUsize::new(0) }
+    }
+
+    /// `servers` in the order in which to ask them: those that do well first, and of these the one with the fewest
+    /// exchanges under way; last those that failed of late, so that they are asked where nobody else is left.
+    pub(crate) fn ranked<'a>(
+        &self,
+        servers: impl Iterator<Item = &'a SecurityServerEntry>,
+    ) -> Vec<&'a SecurityServerEntry> {
+        let mut servers: Vec<_> = servers.collect();
+        if servers.len() < 2 {
+            return servers;
+        }
+        let (now, turn) = (Instant::now(), self.turns.fetch_add(1, Relaxed) % servers.len());
+        servers.rotate_left(turn);
+        servers.sort_by_cached_key(|server| {
+            let other = self.other(server.id());
+            (other.health.ejected_for(now), other.lines.taken())
+        });
+        servers
     }
 
     /// A place on a connection to `server` that is still good, else on a new one. One is made at a time.
@@ -80,19 +133,52 @@ impl Peers {
         &self,
         server: &SecurityServerEntry,
     ) -> Result<Taken<Arc<PeerConnection>>, TransportError> {
-        let lines = {
-            let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
-            match connections.get(server.id()) {
-                Some(lines) => Arc::clone(lines),
-                None => {
-                    let lines = Arc::new(Pool::new(STREAMS));
-                    connections.insert(server.id().clone(), Arc::clone(&lines));
-                    lines
-                }
-            }
-        };
+        let other = self.other(server.id());
+        other.health.chosen(Instant::now());
         let good = |connection: &Arc<PeerConnection>| self.is_good(connection);
-        lines.take(good, async || self.connect(server).await.map(Arc::new)).await
+        let taken = other.lines.take(good, async || self.connect(server).await.map(Arc::new)).await;
+        match &taken {
+            Ok(_) => other.health.reached(),
+            Err(_) => other.health.failed(Instant::now()),
+        }
+        taken
+    }
+
+    /// Tells that a security server answered as it should.
+    pub(crate) fn did_well(&self, server: &ServerId) {
+        self.other(server).health.did_well();
+    }
+
+    /// Tells that a security server failed in what is its own to do.
+    pub(crate) fn failed(&self, server: &ServerId) {
+        self.other(server).health.failed(Instant::now());
+    }
+
+    /// How those stand that were asked since start, by name.
+    pub(crate) fn standings(&self) -> Vec<Standing> {
+        let (now, others) = (Instant::now(), self.others.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut standings: Vec<_> = others
+            .iter()
+            .map(|(server, other)| Standing {
+                server: server.clone(),
+                under_way: other.lines.taken(),
+                failures: other.health.failures(),
+                ejected_for: other.health.ejected_for(now),
+            })
+            .collect();
+        drop(others);
+        standings.sort_by(|one, other| one.server.cmp(&other.server));
+        standings
+    }
+
+    fn other(&self, server: &ServerId) -> Arc<Other> {
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(other) = others.get(server) {
+            return Arc::clone(other);
+        }
+        let other = Arc::new(Other { lines: Pool::new(STREAMS), health: Health::default() });
+        others.insert(server.clone(), Arc::clone(&other));
+        other
     }
 
     /// Whether exchanges may still begin on it. After a change of trust a connection is made anew: its certificates

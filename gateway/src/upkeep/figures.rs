@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::Upkeep;
+use crate::transport::Standing;
 
 /// Read when somebody asks.
 #[derive(Debug)]
@@ -53,6 +55,35 @@ impl Collector for Figures {
             let gauge = ConstGauge::new(value);
             let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
             gauge.encode(metric)?;
+        }
+        self.peers(&mut encoder)
+    }
+}
+
+/// A figure of a standing.
+type Figure = fn(&Standing) -> i64;
+
+impl Figures {
+    /// How the security servers stand that were asked since start.
+    fn peers(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let standings = self.0.exchanges.peers.standings();
+        let figures: [(_, _, Figure); 3] = [
+            ("trave_peer_under_way", "Exchanges that a security server is asked now", |standing| {
+                i64::try_from(standing.under_way).unwrap_or(i64::MAX)
+            }),
+            ("trave_peer_failures", "How often it failed since it last answered", |standing| {
+                standing.failures.into()
+            }),
+            ("trave_peer_ejected", "1 where it is left alone, because it failed", |standing| {
+                i64::from(!standing.ejected_for.is_zero())
+            }),
+        ];
+        for (name, help, value) in figures {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for standing in &standings {
+                let gauge = ConstGauge::new(value(standing));
+                gauge.encode(family.encode_family(&[("server", standing.server.as_str())])?)?;
+            }
         }
         Ok(())
     }

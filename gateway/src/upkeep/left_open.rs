@@ -106,5 +106,6 @@ fn end(log: &Log, exchange: Bytes, side: Side) -> Result<ExchangeEnded, LogError
         register_reached: RegisterReached::Unknown.into(),
         requests,
         responses,
+        continued_as: Bytes::new(),
     })
 }

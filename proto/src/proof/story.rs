@@ -230,6 +230,8 @@ pub struct Ended {
     pub side: String,
     /// Whether the register's call had begun.
     pub register_reached: RegisterReached,
+    /// The exchange that the call became, where it was made again elsewhere.
+    pub continued_as: Option<ExchangeId>,
 }
 
 /// The record of an erasure.

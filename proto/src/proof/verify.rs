@@ -12,7 +12,7 @@ use super::{Proof, contents, exchange, permission, signers};
 use crate::checkpoint::Checkpoint;
 use crate::clock::Time;
 use crate::global_configuration::{Anchor, Configuration};
-use crate::identifier::SubsystemId;
+use crate::identifier::{ExchangeId, SubsystemId};
 use crate::message::{Direction, Manifest};
 use crate::schema::log::Outcome;
 
@@ -157,6 +157,7 @@ fn ended(reading: &Reading<'_>) -> Option<Ended> {
         reason: noted.entry.reason.clone(),
         side: noted.entry.side.clone(),
         register_reached: noted.entry.register_reached(),
+        continued_as: ExchangeId::from_slice(&noted.entry.continued_as).ok(),
     })
 }
 

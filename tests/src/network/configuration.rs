@@ -14,7 +14,7 @@ use trave_proto::schema::log::GrantChange;
 use super::keys::{Identities, Keys};
 use super::{
     CLIENT, EMPTY_SERVICE, KIEL, LEGAL_BASIS, LUEBECK, OTHER_CLIENT, OTHER_LEGAL_BASIS, OTHER_PURPOSE,
-    PURPOSE, REGISTER, REST_SERVICE, SERVICE,
+    PURPOSE, REGISTER, REGISTER_TOO, REST_SERVICE, SERVICE,
 };
 
 const KEYS: [&str; 2] = ["registry-sh", "cosigner-mv"];
@@ -65,12 +65,18 @@ pub(super) fn successor(before: &SignedConfiguration, issued_ms: i64) -> GlobalC
     }
 }
 
-/// Number 1: three members, three services.
+/// Number 1: three members, three services, and the security servers that have an address.
 pub(super) fn first(
     trust_services: TrustServices,
-    address: impl Fn(&str) -> String,
+    address: impl Fn(&str) -> Option<String>,
     issued_ms: i64,
 ) -> GlobalConfiguration {
+    let servers = [
+        (REGISTER, &["NORD/MV/gewerberegister/register"][..]),
+        (REGISTER_TOO, &["NORD/MV/gewerberegister/register"]),
+        (KIEL, &["NORD/SH/kiel/gewerbeamt"]),
+        (LUEBECK, &[OTHER_CLIENT, CLIENT]),
+    ];
     GlobalConfiguration {
         version: 1,
         instance: "NORD".into(),
@@ -82,11 +88,10 @@ pub(super) fn first(
             member("NORD/SH/kiel", &["NORD/SH/kiel/gewerbeamt"]),
             member("NORD/SH/luebeck", &[OTHER_CLIENT, CLIENT]),
         ],
-        security_servers: vec![
-            server(REGISTER, &["NORD/MV/gewerberegister/register"], address(REGISTER)),
-            server(KIEL, &["NORD/SH/kiel/gewerbeamt"], address(KIEL)),
-            server(LUEBECK, &[OTHER_CLIENT, CLIENT], address(LUEBECK)),
-        ],
+        security_servers: servers
+            .into_iter()
+            .filter_map(|(id, subsystems)| Some(server(id, subsystems, address(id)?)))
+            .collect(),
         services: vec![rest_service(), service(EMPTY_SERVICE), service(SERVICE)],
         purposes: vec![entry(OTHER_PURPOSE), entry(PURPOSE), entry("statistik")],
         legal_bases: vec![entry(OTHER_LEGAL_BASIS), entry(LEGAL_BASIS)],

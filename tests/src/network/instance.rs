@@ -17,7 +17,7 @@ use super::register::Register;
 use super::saboteur::Saboteur;
 use super::server::Server;
 use super::trust_services::Authorities;
-use super::{CLIENT, LUEBECK, REGISTER, SERVICE, START};
+use super::{CLIENT, LUEBECK, REGISTER, REGISTER_TOO, SERVICE, START};
 
 /// What an instance is like; the usual one by default.
 #[derive(Debug, Clone)]
@@ -40,6 +40,8 @@ pub struct Plan {
     pub grants: Vec<GrantChange>,
     /// Whether a saboteur sits on the line between the two security servers.
     pub saboteur: bool,
+    /// Whether the register has a second security server.
+    pub second: bool,
 }
 
 impl Default for Plan {
@@ -54,6 +56,7 @@ impl Default for Plan {
             segment_mib: 1,
             grants: vec![configuration::grant()],
             saboteur: false,
+            second: false,
         }
     }
 }
@@ -75,6 +78,8 @@ pub struct Instance {
     pub sh: Server,
     /// The register's security server.
     pub mv: Server,
+    /// The register's second security server, if it was planned.
+    pub mv_too: Option<Server>,
     /// The register.
     pub register: Register,
     /// Who sits on the line between the two security servers, if that was planned.
@@ -95,6 +100,9 @@ impl Instance {
         instance.hand = Some(hand);
         instance.sh.start().await.unwrap();
         instance.mv.start().await.unwrap();
+        if let Some(mv_too) = &mut instance.mv_too {
+            mv_too.start().await.unwrap();
+        }
         instance
     }
 
@@ -103,6 +111,7 @@ impl Instance {
         let directory = tempfile::tempdir().unwrap();
         let reserve = |id, name: &str| Server::reserve(id, directory.path().join(name), Arc::clone(&clock));
         let (sh, mv) = (reserve(LUEBECK, "sh"), reserve(REGISTER, "mv"));
+        let mv_too = plan.second.then(|| reserve(REGISTER_TOO, "mv-too"));
         let authorities = Authorities::start(Arc::clone(&clock)).await;
         let keys = ConfigurationKeys::default();
         let saboteur = match plan.saboteur {
@@ -111,20 +120,24 @@ impl Instance {
         };
         let seeming = saboteur.as_ref().map_or(mv.peer, |saboteur| saboteur.address);
         let address = |server: &str| match server {
-            LUEBECK => sh.peer.to_string(),
-            REGISTER => seeming.to_string(),
-            _ => "127.0.0.1:1".into(),
+            LUEBECK => Some(sh.peer.to_string()),
+            REGISTER => Some(seeming.to_string()),
+            REGISTER_TOO => mv_too.as_ref().map(|server| server.peer.to_string()),
+            _ => Some("127.0.0.1:1".into()),
         };
         let configuration = configuration::first(authorities.listed(), address, clock.now().as_millis());
         let configuration = keys.sign(&configuration);
         let register = Register::start().await;
-        for server in [&sh, &mv] {
+        for server in [&sh, &mv].into_iter().chain(&mv_too) {
             server.furnish(&authorities, keys.anchor().bytes(), &configuration);
         }
         sh.configure((plan.checkpoint_seconds, plan.segment_mib), &agency(&plan, &sh));
-        mv.configure((plan.checkpoint_seconds, plan.segment_mib), &service(&plan, &register));
-        for grant in plan.grants {
-            mv.grant(grant).await;
+        for server in [&mv].into_iter().chain(&mv_too) {
+            server.configure((plan.checkpoint_seconds, plan.segment_mib), &service(&plan, &register));
+            // Each has grants of its own.
+            for grant in &plan.grants {
+                server.grant(grant.clone()).await;
+            }
         }
         Self {
             clock,
@@ -134,6 +147,7 @@ impl Instance {
             configuration,
             sh,
             mv,
+            mv_too,
             register,
             saboteur,
             _directory: directory,
@@ -189,6 +203,9 @@ impl Instance {
     pub async fn stop(&mut self) {
         self.sh.stop().await;
         self.mv.stop().await;
+        if let Some(mv_too) = &mut self.mv_too {
+            mv_too.stop().await;
+        }
         self.register.stop().await;
         self.authorities.stop().await;
     }

@@ -6,7 +6,7 @@ use trave_host::config::Secret;
 use trave_host::keys::{NoteKey, Sign, SigningKey};
 use trave_proto::checkpoint::NoteSigner;
 
-use super::{KIEL, LUEBECK, REGISTER};
+use super::{KIEL, LUEBECK, REGISTER, REGISTER_TOO};
 
 /// Opens the key files of all instances.
 pub const PASSPHRASE: &str = "eine Probe, kein Geheimnis";
@@ -31,6 +31,8 @@ pub struct Keys {
 pub struct Identities {
     luebeck: Keys,
     register: Keys,
+    /// Made where an instance has it.
+    register_too: OnceLock<Keys>,
     kiel: Keys,
     /// The trust services' keys: certification authority, OCSP responder, timestamping authority.
     pub trust_services: [Arc<SigningKey>; 3],
@@ -50,6 +52,7 @@ impl Identities {
             Self {
                 luebeck,
                 register,
+                register_too: OnceLock::new(),
                 kiel: Keys::in_memory(KIEL),
                 trust_services: [in_memory(), in_memory(), in_memory()],
             }
@@ -61,6 +64,7 @@ impl Identities {
         match server {
             LUEBECK => &self.luebeck,
             REGISTER => &self.register,
+            REGISTER_TOO => self.register_too.get_or_init(|| Keys::create(REGISTER_TOO)),
             KIEL => &self.kiel,
             other => panic!("{other} is no security server of the instance"),
         }

@@ -40,7 +40,9 @@ pub const START: trave_proto::clock::Time = trave_proto::clock::Time::from_milli
 pub const LUEBECK: &str = "NORD/SH/luebeck/s1";
 /// The register's security server in Mecklenburg-Vorpommern.
 pub const REGISTER: &str = "NORD/MV/gewerberegister/s1";
-/// A third security server that is registered, and whose keys a test uses as it likes; it does not run.
+/// Another security server of the register, where an instance is planned with it.
+pub const REGISTER_TOO: &str = "NORD/MV/gewerberegister/s2";
+/// A security server that is registered, and whose keys a test uses as it likes; it does not run.
 pub const KIEL: &str = "NORD/SH/kiel/s1";
 
 /// Who asks.

@@ -43,6 +43,8 @@ pub enum Script {
     TrailersOnly(Vec<(&'static str, String)>),
     /// Takes the call and does not answer.
     Hold,
+    /// Takes calls that carry this header and does not answer them, and echoes the others.
+    HoldIf(&'static str),
     /// Breaks off without a word (RST_STREAM).
     Abort,
     /// Sends a message, and breaks off when told to (RST_STREAM).
@@ -239,7 +241,8 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     let mut response = Response::new(stream.boxed_unsync());
     response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
     match script {
-        Script::Echo => {
+        Script::HoldIf(header) if call.headers.contains_key(header) => std::future::pending().await,
+        Script::Echo | Script::HoldIf(_) => {
             tokio::spawn(echo(call, ending, body, sender));
         }
         Script::Answer { headers, messages, trailers } => {

@@ -147,6 +147,7 @@ pub(crate) fn ended(requests: u64, responses: u64) -> log::ExchangeEnded {
         register_reached: RegisterReached::No.into(),
         requests,
         responses,
+        ..Default::default()
     }
 }
 

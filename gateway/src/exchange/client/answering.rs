@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::Streaming;
+use trave_host::client::not_taken_up;
 use trave_message_log::Logged;
 use trave_proto::conversation::Verified;
 use trave_proto::fault::{Fault, Reason, Side, plain};
@@ -18,6 +19,7 @@ use trave_proto::signature::Response;
 
 use super::super::head::{self, Kind, Length};
 use super::super::incoming::Incoming;
+use super::in_hand::Kept;
 use super::{LAST_WORD, caller_gone};
 use crate::relayed::{Leaving, Left, Relay, Relayed};
 use crate::transport::PeerConnection;
@@ -28,6 +30,7 @@ const SIDE: Side = Side::ClientServer;
 pub(super) struct Answering<'a> {
     pub(super) kind: Kind,
     pub(super) labels: &'a http::HeaderMap,
+    pub(super) kept: &'a Kept,
     pub(super) reply: &'a mut oneshot::Sender<http::Response<Relayed>>,
     pub(super) relay: &'a mut Option<Relay>,
     pub(super) left: &'a mut Option<Left>,
@@ -78,6 +81,7 @@ impl Answering<'_> {
                 }
             };
             let logged = incoming.hear::<Response>(envelope).await?;
+            self.kept.let_go();
             match logged.get().manifest().ending {
                 Ending::Continue | Ending::Unspecified => self.give_out(logged).await?,
                 Ending::End => {
@@ -193,6 +197,10 @@ fn malformed(why: &str) -> Fault {
 
 /// The other side did not open the exchange: by its own word, or because the connection broke.
 fn not_opened(status: &tonic::Status) -> Fault {
+    if not_taken_up(status) {
+        let why = "the connection to the provider's security server ended before the exchange was taken up";
+        return Fault::before_call(Reason::NetworkError, Side::ProviderServer, why);
+    }
     if status.code() != tonic::Code::PermissionDenied {
         return broken(status);
     }

@@ -105,7 +105,6 @@ where
     /// Sends `request`, whose scheme and authority become this connection's, and waits for the head of the response.
     pub async fn send(&mut self, mut request: Request<B>) -> Result<Response<Incoming>, hyper::Error> {
         self.address(&mut request);
-        self.sender.ready().await?;
         self.sender.send_request(request).await
     }
 
@@ -164,8 +163,9 @@ where
     type Error = hyper::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Incoming>, hyper::Error>> + Send>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
-        self.sender.poll_ready(context)
+    /// Always: a connection that has ended is told of by the request, whose error says that it was not sent.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {

@@ -4,6 +4,7 @@ mod one;
 mod channel;
 mod fetch;
 
+use std::error::Error;
 use std::io;
 use std::time::Duration;
 
@@ -57,6 +58,24 @@ pub enum ConnectError {
         /// How long it had.
         limit: Duration,
     },
+}
+
+/// Whether a request failed before the other side took it up: the connection had ended before the request was sent, or the
+/// other side says that it did nothing with it (RFC 9113, section 8.7: a stream above the last of GOAWAY, REFUSED_STREAM).
+/// It may then be made again without being done twice.
+pub fn not_taken_up(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled) {
+            return true;
+        }
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            return error.is_remote() && (error.is_go_away() || refused);
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// Connects to `address`, written host:port.

@@ -10,7 +10,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use tokio::sync::Semaphore;
-use trave_host::client::Channel;
+use trave_host::client::{Channel, not_taken_up};
 use trave_host::drain::Drain;
 use trave_host::listen::Listener;
 use trave_host::tls::Http;
@@ -56,10 +56,8 @@ async fn requests_in_flight_are_answered_and_new_connections_refused() {
     // The connection has said that it takes no more (GOAWAY).
     while !second.is_closed() {
         tokio::time::sleep(Duration::from_millis(10)).await;
-        if tokio::time::timeout(Duration::from_millis(50), ask(&mut second))
-            .await
-            .is_ok_and(|done| done.is_err())
-        {
+        if let Ok(Err(error)) = tokio::time::timeout(Duration::from_millis(50), ask(&mut second)).await {
+            assert!(not_taken_up(&error), "{error:?}: it may be asked again elsewhere");
             break;
         }
     }
@@ -77,7 +75,8 @@ async fn requests_that_do_not_end_are_cut_off_after_the_bound() {
     let request = tokio::spawn(async move { ask(&mut channel).await });
     come.acquire().await.unwrap().forget();
     assert_eq!(drain.finish(Duration::from_millis(50)).await, 1);
-    assert!(request.await.unwrap().is_err());
+    let error = request.await.unwrap().unwrap_err();
+    assert!(!not_taken_up(&error), "{error:?}: it had been begun");
 }
 
 #[tokio::test]

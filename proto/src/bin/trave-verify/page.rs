@@ -158,6 +158,10 @@ impl Page {
                 ended.register_reached.as_str_name().trim_start_matches("REGISTER_REACHED_").to_lowercase();
             let label = lang.of("register reached", "Register erreicht");
             self.row("", &format!("{label}: {}", words::plain(lang, &reached)));
+            if let Some(again) = ended.continued_as {
+                let label = lang.of("the call was made again as", "der Aufruf wurde wiederholt als");
+                self.row("", &format!("{label} {again}"));
+            }
         }
         if let Some(erased) = &story.erased {
             let text = format!("{}: {} ({})", words::time(lang, erased.at), erased.reason, erased.operator);
