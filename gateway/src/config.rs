@@ -14,7 +14,7 @@ use trave_proto::identifier::{Method, ServerId, ServiceId, SubsystemId};
 use trave_proto::message::Code;
 
 pub use limits::Limits;
-pub use register::RegisterAddress;
+pub use register::{OneOrMore, RegisterAddress};
 
 /// Why a configuration is not usable.
 #[derive(Debug, thiserror::Error)]
@@ -160,17 +160,18 @@ pub struct Route {
 pub struct Service {
     /// The service.
     pub id: Parsed<ServiceId>,
-    /// Of gRPC: `http://host:port` of the register; on loopback, else `https://` with `register_certificate`.
-    backend: Option<String>,
+    /// Of gRPC: `http://host:port` of the register; on loopback, else `https://` with `register_certificate`. Several in a
+    /// list, if several servers answer the same: calls go to those that can be reached.
+    backend: Option<OneOrMore<String>>,
     /// Of REST: `http://host:port/base` of the register, in the same way.
-    url: Option<String>,
+    url: Option<OneOrMore<String>>,
     /// Of REST: the register speaks HTTP/2, not HTTP/1.1.
     #[serde(default)]
     http2: bool,
     /// Of REST: its OpenAPI description (JSON), which callers may read.
     openapi: Option<FilePath>,
-    /// The register's certificate (PEM) that is pinned.
-    register_certificate: Option<FilePath>,
+    /// The register's certificate (PEM) that is pinned; several in a list.
+    register_certificate: Option<OneOrMore<FilePath>>,
     /// What is kept of the contents.
     pub keep_content: KeepContent,
     /// How long the register may take to begin an answer once it has the whole request, in seconds. Streams have the
@@ -373,9 +374,7 @@ impl Service {
     /// Where the register is; an error in words if it is not clear or not safe.
     pub fn register(&self) -> Result<RegisterAddress<'_>, String> {
         match (&self.backend, &self.url) {
-            (Some(backend), None) if self.http2 => {
-                Err(format!("http2 is for REST: gRPC with {backend} is HTTP/2 always"))
-            }
+            (Some(_), None) if self.http2 => Err("http2 is for REST: gRPC is HTTP/2 always".into()),
             (Some(backend), None) => RegisterAddress::grpc(backend),
             (None, Some(url)) => RegisterAddress::rest(url, self.http2),
             _ => Err("a service has either backend (gRPC) or url (REST)".into()),
@@ -387,9 +386,9 @@ impl Service {
         self.openapi.as_ref()
     }
 
-    /// The register's pinned certificate.
-    pub fn register_certificate(&self) -> Option<&FilePath> {
-        self.register_certificate.as_ref()
+    /// The register's pinned certificates.
+    pub fn register_certificates(&self) -> &[FilePath] {
+        self.register_certificate.as_deref().unwrap_or_default()
     }
 
     /// How long the register may take.
@@ -434,9 +433,9 @@ mod tests {
         assert_eq!(config.agency.len(), 2);
         assert!(matches!(config.agency[1].transport(), Ok(AgencyTransport::Tls(..))));
         let register = config.service[0].register().unwrap();
-        assert_eq!((register.tls, register.address, register.rest), (false, "127.0.0.1:50051", None));
+        assert_eq!((register.tls, register.addresses, register.rest), (false, vec!["127.0.0.1:50051"], None));
         let register = config.service[1].register().unwrap();
-        assert_eq!((register.address, register.rest), ("127.0.0.1:8080", Some(("/api", false))));
+        assert_eq!((register.addresses, register.rest), (vec!["127.0.0.1:8080"], Some(("/api", false))));
     }
 
     #[test]

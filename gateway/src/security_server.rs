@@ -282,11 +282,11 @@ fn replayed(
 }
 
 fn services(config: &Config, clock: &Arc<dyn Clock>) -> Result<Services, StartError> {
-    let mut pins: HashMap<ServiceId, Digest> = HashMap::new();
+    let mut pins: HashMap<ServiceId, Vec<Digest>> = HashMap::new();
     for service in &config.service {
-        if let Some(certificate) = service.register_certificate() {
+        for certificate in service.register_certificates() {
             let pinned = pin(&config.path(certificate)).map_err(StartError::Agency)?;
-            pins.insert(service.id.0.clone(), pinned);
+            pins.entry(service.id.0.clone()).or_default().push(pinned);
         }
     }
     Services::new(&config.service, &pins, &mut descriptions(config)?, clock).map_err(StartError::Tls)

@@ -1,5 +1,6 @@
 //! The registers behind this security server: where each service is, and the connection to it.
 
+mod backend;
 mod description;
 
 use std::collections::HashMap;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use trave_host::client::{Channel, ConnectError, Connection, Connections};
+use trave_host::client::{ConnectError, not_taken_up};
 use trave_host::tls::{self, Http, Pinned, TlsError};
 use trave_proto::clock::Clock;
 use trave_proto::digest::Digest;
@@ -18,42 +19,23 @@ use trave_proto::identifier::{ServiceId, SubsystemId};
 use trave_proto::schema::transport::{OfferedEndpoint, RegisterReached};
 
 use crate::config::{self, KeepContent};
-use crate::pool::{Pool, Taken};
 use crate::relayed::Relayed;
 
+use backend::Backends;
+pub(crate) use backend::{Held, ToRegister};
 pub(crate) use description::Description;
-
-/// Calls at a time on one HTTP/2 connection to a register: what every server should take (RFC 9113, section 6.5.2).
-const STREAMS: usize = 100;
 
 /// One service and its register.
 #[derive(Debug)]
 pub(crate) struct Service {
     id: ServiceId,
-    address: String,
     over_tls: bool,
     /// Of REST: the path before all others; none of gRPC.
     base: Option<String>,
-    line: Line,
+    backends: Backends,
     description: Option<Description>,
     pub(crate) keep: KeepContent,
     pub(crate) time_out: Duration,
-}
-
-/// How the register is spoken to.
-#[derive(Debug)]
-enum Line {
-    /// HTTP/1.1: a connection for each exchange under way.
-    One(Connections<Relayed>),
-    /// HTTP/2: shared, as many as there are streams for.
-    Two(Option<tls::Client>, Pool<Channel<Relayed>>),
-}
-
-/// A connection to a register, for one call.
-#[derive(Debug)]
-pub(crate) enum ToRegister {
-    One(Connection<Relayed>),
-    Two(Taken<Channel<Relayed>>),
 }
 
 /// The services that are offered here.
@@ -64,7 +46,7 @@ impl Services {
     /// From the configuration; `pins` are the digests of the registers' public keys, by service.
     pub(crate) fn new(
         configured: &[config::Service],
-        pins: &HashMap<ServiceId, Digest>,
+        pins: &HashMap<ServiceId, Vec<Digest>>,
         descriptions: &mut HashMap<ServiceId, Description>,
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, TlsError> {
@@ -73,18 +55,14 @@ impl Services {
             let Ok(register) = service.register() else { continue };
             let http1 = matches!(register.rest, Some((_, false)));
             let http = if http1 { Http::One } else { Http::Two };
-            let pinned = pins.get(&service.id.0).map(|pin| Arc::new(Pinned::new([*pin])));
+            let pinned = pins.get(&service.id.0).map(|pin| Arc::new(Pinned::new(pin.iter().copied())));
             let tls = pinned.map(|pin| tls::Client::new(None, pin, http, Arc::clone(clock))).transpose()?;
-            let (id, over_tls, address) = (service.id.0.clone(), tls.is_some(), register.address.to_owned());
+            let (id, over_tls) = (service.id.0.clone(), tls.is_some());
             let entry = Service {
                 id: id.clone(),
                 over_tls,
                 base: register.rest.map(|(base, _)| base.to_owned()),
-                line: match http1 {
-                    true => Line::One(Connections::new(address.clone(), tls)),
-                    false => Line::Two(tls, Pool::new(STREAMS)),
-                },
-                address,
+                backends: Backends::new(&register.addresses, tls, http1),
                 description: descriptions.remove(&service.id.0),
                 keep: service.keep_content,
                 time_out: service.time_out(),
@@ -124,7 +102,7 @@ impl Service {
     /// `http` or `https`, and the register's address: what the request's URI begins with.
     pub(crate) fn origin(&self) -> (http::uri::Scheme, &str) {
         let scheme = if self.over_tls { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP };
-        (scheme, &self.address)
+        (scheme, self.backends.first_address())
     }
 
     /// Whether it speaks gRPC; REST otherwise.
@@ -139,19 +117,31 @@ impl Service {
 
     /// A connection to the register, made now if there is none. Nothing of a call has gone out when this fails.
     pub(crate) async fn connection(&self) -> Result<ToRegister, Fault> {
-        let (tls, lines) = match &self.line {
-            Line::One(connections) => {
-                let connection = connections.connection().await;
-                return connection.map(ToRegister::One).map_err(|error| self.not_reached(&error));
+        self.backends.connection().await.map_err(|error| self.not_reached(&error))
+    }
+
+    /// Sends a request to the register. One that was not sent at all, because the connection ended before, is sent over
+    /// another one, once; of any other it is not known afterwards whether the call was begun.
+    pub(crate) async fn call(
+        &self,
+        to: ToRegister,
+        request: Request<Relayed>,
+    ) -> Result<(Response<Incoming>, Held), Fault> {
+        let named = self.backends.first_address();
+        let mut failed = match to.send(request, named).await {
+            Ok(answered) => return Ok(answered),
+            Err(failed) => failed,
+        };
+        if let Some(request) = failed.take_message() {
+            match self.connection().await?.send(request, named).await {
+                Ok(answered) => return Ok(answered),
+                Err(again) => failed = again,
             }
-            Line::Two(tls, lines) => (tls, lines),
-        };
-        let make = async || match tls {
-            Some(tls) => Channel::tls(&self.address, tls).await,
-            None => Channel::plain(&self.address).await,
-        };
-        let taken = lines.take(|channel| !channel.is_closed(), make).await;
-        taken.map(ToRegister::Two).map_err(|error| self.not_reached(&error))
+        }
+        let error = failed.error();
+        let reached = if not_taken_up(error) { RegisterReached::No } else { RegisterReached::Unknown };
+        let why = format!("the register did not answer: {}", trave_host::config::with_causes(error));
+        Err(Fault::before_call(Reason::ServiceFailed, Side::Register, why).with_register(reached))
     }
 
     fn not_reached(&self, error: &ConnectError) -> Fault {
@@ -159,22 +149,4 @@ impl Service {
         let why = format!("the register of {} cannot be reached from its security server", self.id);
         Fault::before_call(Reason::ServiceFailed, Side::Register, why)
     }
-}
-
-/// The place on a shared connection that a call has, until its answer is complete.
-pub(crate) type Held = Option<Taken<Channel<Relayed>>>;
-
-/// Sends a request to the register; it is not known afterwards whether a call that failed was begun.
-pub(crate) async fn call(
-    to: ToRegister,
-    request: Request<Relayed>,
-) -> Result<(Response<Incoming>, Held), Fault> {
-    let answered = match to {
-        ToRegister::One(connection) => connection.send(request).await.map(|response| (response, None)),
-        ToRegister::Two(mut channel) => channel.send(request).await.map(|response| (response, Some(channel))),
-    };
-    answered.map_err(|error| {
-        let why = format!("the register did not answer: {}", trave_host::config::with_causes(&error));
-        Fault::before_call(Reason::ServiceFailed, Side::Register, why).with_register(RegisterReached::Unknown)
-    })
 }

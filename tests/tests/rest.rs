@@ -61,7 +61,7 @@ impl World {
     }
 
     async fn open(&self, request: Request<HttpBody>) -> Response<Incoming> {
-        self.door().connection().await.unwrap().send(request).await.unwrap()
+        self.door().connection().await.unwrap().try_send(request).await.unwrap()
     }
 
     async fn stop(mut self) {

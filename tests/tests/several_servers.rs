@@ -19,8 +19,8 @@ use trave_proto::schema::operator::StatusRequest;
 use trave_proto::schema::transport::{Fault as WireFault, RegisterReached};
 use trave_tests::network::hostile::{Alteration, Credentials, HostileProvider};
 use trave_tests::network::{
-    Answer, Caller, Instance, METHOD, Plan, Process, Question, REGISTER, REGISTER_TOO, Record, Script,
-    Server, exchange_of, export, frame, manifest_of, operator, serve_if_told, story, summary,
+    Answer, Caller, Instance, METHOD, Plan, Process, Question, REGISTER, REGISTER_TOO, Record, Register,
+    Script, Server, exchange_of, export, frame, manifest_of, operator, serve_if_told, story, summary,
 };
 
 /// Not a test by itself: with `TRAVE_SERVE` set, this program is a security server.
@@ -218,6 +218,50 @@ async fn a_stream_that_was_not_taken_up_is_said_again_from_its_beginning() {
     let call = calls.iter().find(|call| call.exchange() == second).expect("the register was called");
     assert_eq!(call.body(), [frame(b"eins"), frame(b"zwei"), frame(b"drei")].concat());
     hostile.stop().await;
+    instance.stop().await;
+}
+
+#[tokio::test]
+async fn a_register_on_several_servers_is_called_where_it_can_be_reached() {
+    let mut instance = Instance::start().await;
+    let mut too = Register::start().await;
+    let (one, both) = (format!("\"http://{}\"", instance.register.address), too.address);
+    instance.mv.reconfigure(|text| text.replace(&one, &format!("[{one}, \"http://{both}\"]"))).await;
+    let caller = instance.caller().await;
+    for _ in 0..20 {
+        caller.ask(Question::new().message(b"wer?")).await.only();
+    }
+    let (first, second) = (instance.register.count(), too.count());
+    assert!(first + second == 20 && first > 0 && second > 0, "both take part: {first} and {second}");
+
+    // One that is down is passed over; when it is back, it takes its part again.
+    instance.register.stop().await;
+    for _ in 0..10 {
+        caller.ask(Question::new().message(b"wer?")).await.only();
+    }
+    assert_eq!((instance.register.count(), too.count()), (first, second + 10));
+    instance.register.resume().await;
+    let back = async {
+        while instance.register.count() == first {
+            caller.ask(Question::new().message(b"wer?")).await.only();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), back).await.expect("it is called again");
+
+    // What was begun at one is never made again at the other.
+    instance.register.stop().await;
+    too.script(Script::Hold);
+    let count = too.count();
+    let held = tokio::spawn(async move { caller.ask(Question::new().message(b"wer?")).await });
+    let taken = tokio::time::timeout(Duration::from_secs(20), too.called(count + 1)).await;
+    taken.expect("the register has the call");
+    let first = instance.register.count();
+    instance.register.resume().await;
+    too.stop().await;
+    let (reason, side, reached) = held.await.unwrap().told().unwrap();
+    assert_eq!([reason.as_str(), side.as_str(), reached.as_str()], ["service_failed", "register", "unknown"]);
+    assert_eq!(instance.register.count(), first);
     instance.stop().await;
 }
 

@@ -35,7 +35,7 @@ use crate::access::Permitted;
 use crate::admission::Place;
 use crate::recorder::{Evidence, Refused};
 use crate::relayed::{Leaving, Left, Relay, Relayed};
-use crate::services::{self, Service};
+use crate::services::Service;
 use crate::transport::{Greeted, Session};
 use crate::trust::Snapshot;
 
@@ -405,7 +405,7 @@ async fn converse(
     let asking = pin!(forward(first.logged.get(), incoming, requests, Forwarding { kind, relay, length }));
     let answering = pin!(async {
         // Its place on the connection is held to the end of the answer.
-        let (response, _held) = services::call(channel, request).await?;
+        let (response, _held) = first.service.call(channel, request).await?;
         answer(kind, response, outgoing, wired).await
     });
     both(asking, answering, over, wire).await

@@ -11,6 +11,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, Uri};
 use http_body::Body;
 use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls_pki_types::CertificateDer;
@@ -106,6 +107,15 @@ where
     pub async fn send(&mut self, mut request: Request<B>) -> Result<Response<Incoming>, hyper::Error> {
         self.address(&mut request);
         self.sender.send_request(request).await
+    }
+
+    /// The same; the error gives the request back where nothing of it was sent.
+    pub async fn try_send(
+        &mut self,
+        mut request: Request<B>,
+    ) -> Result<Response<Incoming>, Box<TrySendError<Request<B>>>> {
+        self.address(&mut request);
+        self.sender.try_send_request(request).await.map_err(Box::new)
     }
 
     async fn handshake<T>(

@@ -9,6 +9,7 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderValue, Request, Response, Uri};
 use http_body::Body;
 use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -89,10 +90,13 @@ where
     B::Error: Into<BoxError>,
 {
     /// Sends `request`, whose `Host` becomes this connection's, and waits for the head of the response. The connection is
-    /// kept when the response's body was read to its end.
-    pub async fn send(mut self, mut request: Request<B>) -> Result<Response<Incoming>, hyper::Error> {
+    /// kept when the response's body was read to its end. The error gives the request back where nothing of it was sent.
+    pub async fn try_send(
+        mut self,
+        mut request: Request<B>,
+    ) -> Result<Response<Incoming>, Box<TrySendError<Request<B>>>> {
         self.address(&mut request);
-        let response = self.sender.send_request(request).await?;
+        let response = self.sender.try_send_request(request).await.map_err(Box::new)?;
         let Self { mut sender, idle, .. } = self;
         tokio::spawn(async move {
             if sender.ready().await.is_ok() {
