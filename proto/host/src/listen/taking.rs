@@ -181,7 +181,8 @@ where
 pub(super) struct Unblocked<T> {
     stream: T,
     patience: Duration,
-    counts: Arc<Counts>,
+    /// Until it has been counted there.
+    counts: Option<Arc<Counts>>,
     /// When what waits to be written has waited for too long.
     due: Option<Pin<Box<Sleep>>>,
     waits: bool,
@@ -189,7 +190,7 @@ pub(super) struct Unblocked<T> {
 
 impl<T> Unblocked<T> {
     pub(super) fn new(stream: T, patience: Duration, counts: Arc<Counts>) -> Self {
-        Self { stream, patience, counts, due: None, waits: false }
+        Self { stream, patience, counts: Some(counts), due: None, waits: false }
     }
 
     /// Passes on what a write came to, unless it has waited for too long.
@@ -208,7 +209,10 @@ impl<T> Unblocked<T> {
         if let Some(due) = &mut self.due {
             ready!(due.as_mut().poll(context));
         }
-        self.counts.breaks_off();
+        // What follows, such as shutting it down, fails in the same way.
+        if let Some(counts) = self.counts.take() {
+            counts.breaks_off();
+        }
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the other side takes nothing")))
     }
 }
