@@ -64,12 +64,6 @@ impl Process {
         }
     }
 
-    /// Tells it to read its configuration again (SIGHUP).
-    pub fn reload(&self) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).unwrap();
-        kill_process(pid, Signal::HUP).unwrap();
-    }
-
     /// Processor time that it has used.
     pub fn cpu(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
