@@ -4,6 +4,7 @@
 mod serve;
 mod enrol;
 mod operate;
+mod grants;
 mod log;
 mod call;
 mod moment;
@@ -16,6 +17,7 @@ use clap::{Args, Parser, Subcommand};
 use trave_proto::identifier::{ExchangeId, Method, ServiceId, SubsystemId};
 use trave_proto::message::Code;
 
+use grants::{GrantCommand, GroupCommand};
 use moment::Moment;
 
 /// The security server of a Trave instance
@@ -51,14 +53,18 @@ enum Command {
     /// Make keys, and have them certified with a one-time token; run again, it goes on where it was interrupted
     Enrol(Enrol),
     /// Let a client call a service here for named purposes; prints the grant's id
-    Grant(Grant),
-    /// Withdraw a grant, at once
+    Grant(GrantCommand),
+    /// Withdraw a grant, or an application for one, at once
     Revoke {
         /// The grant's id, as `grants` shows it
         id: String,
     },
-    /// Show the grants in force: id, client, service, method, purposes, legal bases, separated by tabs
+    /// Show the grants in force and those that wait for approval: id, client, service, method, purposes, legal bases, dates,
+    /// limits, state, separated by tabs
     Grants,
+    /// Local groups: members and subsystems to which something is granted together
+    #[command(subcommand)]
+    Group(GroupCommand),
     /// Show how the running server is
     Status,
     /// Read the message log; that is logged itself, with the reason
@@ -89,25 +95,6 @@ struct Enrol {
     /// A file that holds the token, readable by its owner alone
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-struct Grant {
-    /// Who may call, INSTANCE/CLASS/MEMBER/SUBSYSTEM
-    #[arg(long)]
-    client: SubsystemId,
-    /// What may be called, INSTANCE/CLASS/MEMBER/SUBSYSTEM/SERVICE
-    #[arg(long)]
-    service: ServiceId,
-    /// Which methods: /package.Service/Method, /package.Service/* or /*
-    #[arg(long)]
-    method: String,
-    /// A purpose of the catalogue; may be repeated
-    #[arg(long = "purpose", required = true)]
-    purposes: Vec<Code>,
-    /// A legal basis of the catalogue; may be repeated
-    #[arg(long = "legal-basis", required = true)]
-    legal_bases: Vec<Code>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -213,9 +200,13 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run => serve::run(&cli.config),
         Command::CheckConfig => serve::check_config(&cli.config),
         Command::Enrol(enrol) => enrol::run(&cli.config, &enrol),
-        Command::Grant(grant) => operate::grant(&door, grant),
-        Command::Revoke { id } => operate::revoke(&door, id),
-        Command::Grants => operate::grants(&door),
+        Command::Grant(command) => {
+            let so = grants::run(&door, command)?;
+            return Ok(if so { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::Revoke { id } => grants::revoke(&door, id),
+        Command::Grants => grants::list(&door),
+        Command::Group(command) => grants::group(&door, command),
         Command::Status => operate::status(&door),
         Command::Log(Log::List(list)) => log::list(&door, list),
         Command::Proof(proof) => log::proof(&door, &proof),

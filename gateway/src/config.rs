@@ -66,6 +66,9 @@ pub struct Config {
     /// The door for the operator.
     #[serde(default)]
     operator: Operator,
+    /// How it is decided who may call.
+    #[serde(default)]
+    pub access: Access,
     /// How much at once.
     #[serde(default)]
     pub limits: Limits,
@@ -194,6 +197,30 @@ pub struct Operations {
 struct Operator {
     /// Path of the socket; `operator.sock` in the data directory if absent.
     socket: Option<FilePath>,
+    /// Further users of this machine who may come in, by the numbers that the system gives them. The socket then stands in
+    /// a directory that they can enter and the server's user alone can write to.
+    #[serde(default)]
+    users: Vec<u32>,
+}
+
+/// How it is decided who may call.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Access {
+    /// Who must agree to a grant, or to a new member of a local group. Withdrawing needs one person always.
+    #[serde(default)]
+    pub approval: Approval,
+}
+
+/// How many persons it takes to grant something.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Approval {
+    /// One: a grant is in force at once.
+    #[default]
+    One,
+    /// Two of `operator.users`: one applies, another approves.
+    TwoPersons,
 }
 
 /// The message log.
@@ -254,6 +281,7 @@ impl Config {
             }
         }
         self.limits.check(problems);
+        self.operator.check(self.access.approval, problems);
         for (key, value) in [
             ("log.segment_mib", self.log.segment_mib),
             ("log.checkpoint_seconds", self.log.checkpoint_seconds),
@@ -281,6 +309,11 @@ impl Config {
             Some(socket) => socket.within(&self.directory),
             None => self.data().join("operator.sock"),
         }
+    }
+
+    /// Further users who may come in at the operator's door.
+    pub fn operator_users(&self) -> &[u32] {
+        &self.operator.users
     }
 
     /// A path of this configuration, from where the file stands.
@@ -343,6 +376,26 @@ impl Agency {
                     "a door with TLS has clients, each with its certificate and subsystems",
                 )
                 .hint("move the subsystem into clients"),
+        }
+    }
+}
+
+impl Operator {
+    fn check(&self, approval: Approval, problems: &mut Problems) {
+        let key = "operator.users";
+        let others: std::collections::BTreeSet<_> = self.users.iter().collect();
+        if others.len() != self.users.len() || others.contains(&0) {
+            problems
+                .add(key, "names a user twice, or root")
+                .hint("each person has an account; root comes in anyway, and is nobody in particular");
+        }
+        if !others.is_empty() && self.socket.is_none() {
+            problems
+                .add("operator.socket", "is absent, and the data directory is closed to other users")
+                .hint("socket = \"/run/trave/operator.sock\"");
+        }
+        if approval == Approval::TwoPersons && others.len() < 2 {
+            problems.add(key, "are fewer than two, and access.approval demands two persons");
         }
     }
 }

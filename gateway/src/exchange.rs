@@ -10,6 +10,7 @@ mod incoming;
 mod outgoing;
 mod asked;
 mod patience;
+mod permission;
 mod progress;
 mod reply;
 mod replay;

@@ -16,6 +16,7 @@ use trave_proto::schema::transport::{
     DescribeServicesRequest, DescribeServicesResponse, OfferedEndpoint, OfferedService,
 };
 
+use crate::access::Circumstances;
 use crate::exchange::{self, Caller, Exchanges, Kind};
 use crate::recorder::Refused;
 use crate::relayed::Relayed;
@@ -189,14 +190,16 @@ pub(crate) fn offered(
 ) -> DescribeServicesResponse {
     let mut services: Vec<Arc<crate::services::Service>> = exchanges.services.of(subsystem).collect();
     services.sort_by_key(|service| service.id().clone());
-    let grants = exchanges.access.list();
+    let snapshot = exchanges.trust.snapshot();
+    let now = exchanges.clock.now();
+    let circumstances = Circumstances { configuration: &snapshot.configuration, now };
     let describe = |service: Arc<crate::services::Service>| {
-        let granted = grants.iter().filter(|grant| grant.client == *client && grant.service == *service.id());
+        let granted = exchanges.access.patterns(client, service.id(), circumstances);
         OfferedService {
             service_code: service.id().code().into(),
             rest: !service.is_grpc(),
             endpoints: service.endpoints().to_vec(),
-            allowed: granted.map(|grant| endpoint(&grant.method)).collect(),
+            allowed: granted.iter().map(|pattern| endpoint(pattern)).collect(),
             described: service.description().is_some(),
             description: service
                 .description()

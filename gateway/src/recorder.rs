@@ -48,6 +48,8 @@ pub(crate) struct Evidence {
     pub(crate) tls: Artefact,
     /// Leaf of the grant that permitted the exchange.
     pub(crate) grant: Option<Artefact>,
+    /// Leaf of the local group through which that grant holds for the client, if it is for one.
+    pub(crate) group: Option<Artefact>,
 }
 
 /// A trusted signer with what shows it, digested once for all its messages.
@@ -78,12 +80,12 @@ impl Evidence {
     /// What shows who `signer` is.
     pub(crate) fn of(signer: &KnownSigner, configuration: Digest, tls: Artefact) -> Self {
         let (chain, ocsp) = (signer.chain.clone(), signer.ocsp.clone());
-        Self { chain, ocsp, configuration, tls, grant: None }
+        Self { chain, ocsp, configuration, tls, grant: None, group: None }
     }
 
     fn artefacts(&self) -> Vec<Artefact> {
         let always = [&self.chain, &self.ocsp, &self.tls];
-        always.into_iter().chain(&self.grant).cloned().collect()
+        always.into_iter().chain(&self.grant).chain(&self.group).cloned().collect()
     }
 }
 
@@ -291,6 +293,7 @@ fn message_entry<W: Way>(
     keep: KeepContent,
 ) -> Entry {
     let signature = signed.signature().to_schema();
+    let digest = |named: Option<&Artefact>| named.map(|named| named.digest().to_bytes()).unwrap_or_default();
     let entry = MessageEntry {
         manifest: signed.manifest().encoded().clone(),
         signature_digest: Digest::of(&signature.encode_to_vec()).to_bytes(),
@@ -298,7 +301,8 @@ fn message_entry<W: Way>(
         ocsp_digest: evidence.ocsp.digest().to_bytes(),
         configuration_digest: evidence.configuration.to_bytes(),
         tls_certificate_digest: evidence.tls.digest().to_bytes(),
-        grant_digest: evidence.grant.as_ref().map(|grant| grant.digest().to_bytes()).unwrap_or_default(),
+        grant_digest: digest(evidence.grant.as_ref()),
+        group_digest: digest(evidence.group.as_ref()),
         sent,
     };
     let kept = match (keep, W::DIRECTION) {

@@ -21,7 +21,7 @@ use trave_proto::digest::Digest;
 use trave_proto::fault::Side;
 use trave_proto::identifier::{ServerId, ServiceId};
 
-use crate::access::{Access, GrantError};
+use crate::access::{Access, AccessError, Known};
 use crate::admission::Admission;
 use crate::config::Config;
 use crate::custody::{BatchSigner, Custody, CustodyError, Layout};
@@ -59,7 +59,7 @@ pub enum StartError {
     Log(#[source] LogError),
     /// A grant in the log cannot be read.
     #[error("a grant in the message log cannot be read")]
-    Grant(#[source] GrantError),
+    Grant(#[source] AccessError),
     /// What is known of the own signing certificate does not allow to sign.
     #[error("the status of this server's signing certificate is not known to be good")]
     Status(#[source] StatusError),
@@ -120,12 +120,14 @@ impl SecurityServer {
         metrics::register_doors(&mut figures, counts);
         let told = operations::open(&config).await.map_err(StartError::Listen)?;
         let operations = told.as_ref().and_then(Listener::local_addr);
-        let operator_socket = Listener::unix(&config.operator_socket()).map_err(StartError::Listen)?;
+        let operators = Listener::unix_for(&config.operator_socket(), config.operator_users());
+        let (operators, policy) = (operators.map_err(StartError::Listen)?, operator::Policy::of(&config));
         let upkeep = Upkeep::start(&config, &exchanges, identity, begun, &drain).await;
         if let Some(told) = told {
             drain.spawn(operations::serve(told, figures, Arc::clone(&upkeep), drain.clone()));
         }
-        drain.spawn(operator::serve(operator_socket, Arc::clone(&exchanges), upkeep, drain.clone()));
+        let served = (Arc::clone(&exchanges), upkeep);
+        drain.spawn(operator::serve(operators, policy, served, drain.clone()));
         drain.spawn(peer::serve(listener, Arc::clone(&exchanges), drain.clone()));
         for door in doors {
             drain.spawn(door.serve(Arc::clone(&exchanges), drain.clone()));
@@ -227,9 +229,8 @@ async fn assemble(
         signer: ArcSwap::from_pointee(signer.map_err(StartError::Status)?),
     });
     let recorder = Recorder::new(log.clone(), Arc::clone(clock));
-    let access = Access::default();
     let replay = ReplayGuard::new(config.limits.replay_ids);
-    replayed(&log, &access, &replay, &own.server, clock.as_ref())?;
+    let access = replayed(&log, &replay, &own.server, clock.as_ref())?;
     let counters = Arc::new(SigningCounters::default());
     let metrics = Metrics::register(figures, &log, &counters, &gauge);
     let signing = Box::new(BatchSigner(Arc::clone(&custody.signing_key)));
@@ -261,24 +262,24 @@ async fn assemble(
     })
 }
 
-/// What the log says of the time before this start: the grants in force, and the exchange ids inside the window.
+/// What the log says of the time before this start: grants and groups, and the exchange ids inside the window.
 fn replayed(
     log: &Log,
-    access: &Access,
     replay: &ReplayGuard,
     server: &ServerId,
     clock: &dyn Clock,
-) -> Result<(), StartError> {
-    for record in log.scan_kind(kind::GRANT, 0) {
+) -> Result<Access, StartError> {
+    let mut known = Known::default();
+    for record in log.scan_kind(kind::GRANT, 0).chain(log.scan_kind(kind::GROUP, 0)) {
         let record = record.map_err(StartError::Log)?;
-        access.apply(&record.leaf).map_err(StartError::Grant)?;
+        known.take(&record.leaf).map_err(StartError::Grant)?;
     }
     let now = clock.now();
     for id in log.tail_ids(now.minus(2 * TOLERANCE)).map_err(StartError::Log)? {
         // What lies outside the window is refused by its time, and what stands twice in the log is in the set already.
         let _ = replay.admit(id, server, now);
     }
-    Ok(())
+    Ok(Access::new(known))
 }
 
 fn services(config: &Config, clock: &Arc<dyn Clock>) -> Result<Services, StartError> {

@@ -5,7 +5,7 @@ const FILES: [&str; 3] = [
     "trave/operator/v1/operator.proto",
     "trave/management/v1/management.proto",
 ];
-const PACKAGES: [&str; 5] = ["message", "configuration", "transport", "operator", "management"];
+const PACKAGES: [&str; 6] = ["message", "configuration", "transport", "log", "operator", "management"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=../schema");

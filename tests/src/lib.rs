@@ -4,6 +4,7 @@
 //! anything of Trave but the metadata that a caller sends. `network` is a whole instance for the tests.
 
 pub mod network;
+pub mod program;
 pub mod agency;
 pub mod register;
 pub mod gewerbe;

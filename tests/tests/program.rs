@@ -2,36 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use trave_host::clock::SystemClock;
 use trave_tests::network::{
     CLIENT, Instance, LEGAL_BASIS, METHOD, OTHER_PURPOSE, PASSPHRASE, PURPOSE, Plan, SERVICE, Server,
 };
+use trave_tests::program::program;
 
 /// How much an idle security server may hold in memory, in KiB.
 const IDLE_KIB: u64 = 50 * 1024;
-
-/// The programs, built as these tests were.
-fn program(name: &str) -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let directory = BUILT.get_or_init(|| {
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--offline", "--bin", "trave-gateway", "--bin", "trave-verify"]);
-        build.arg("--workspace");
-        if !cfg!(debug_assertions) {
-            build.arg("--release");
-        }
-        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        assert!(build.current_dir(workspace).status().unwrap().success());
-        // target/PROFILE/deps/program-HASH
-        std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned()
-    });
-    directory.join(name)
-}
 
 /// A security server in a process of its own; killed when the test ends without it.
 struct Running(Child);

@@ -1,4 +1,4 @@
-//! Verbs that speak to the running server through its operator's socket: grants and status.
+//! Verbs that speak to the running server through its operator's socket: how it is reached, and status.
 
 use std::path::Path;
 
@@ -7,11 +7,8 @@ use tonic::Status;
 use trave_host::client::Channel;
 use trave_host::stubs::operator::operator_service_client::OperatorServiceClient;
 use trave_proto::clock::Time;
-use trave_proto::schema::operator::{
-    GrantRequest, ListGrantsRequest, PeerStanding, RevokeGrantRequest, StatusRequest, StatusResponse,
-};
+use trave_proto::schema::operator::{PeerStanding, StatusRequest, StatusResponse};
 
-use super::Grant;
 use crate::config::Config;
 
 /// How the running server is found.
@@ -53,45 +50,6 @@ pub(super) fn said(status: Status) -> anyhow::Error {
 pub(super) fn user() -> String {
     let names = ["SUDO_USER", "USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok());
     names.into_iter().find(|name| !name.is_empty()).unwrap_or_default()
-}
-
-pub(super) fn grant(door: &Door<'_>, grant: Grant) -> anyhow::Result<()> {
-    let text = |codes: Vec<trave_proto::message::Code>| codes.iter().map(ToString::to_string).collect();
-    let request = GrantRequest {
-        client: grant.client.to_string(),
-        service: grant.service.to_string(),
-        method: grant.method,
-        purposes: text(grant.purposes),
-        legal_bases: text(grant.legal_bases),
-        operator: user(),
-    };
-    let granted = door.with(async |client| client.grant(request).await.map_err(said))?.into_inner();
-    eprintln!("granted, and in force");
-    println!("{}", granted.id);
-    Ok(())
-}
-
-pub(super) fn revoke(door: &Door<'_>, id: String) -> anyhow::Result<()> {
-    let request = RevokeGrantRequest { id: id.clone(), operator: user() };
-    door.with(async |client| client.revoke_grant(request).await.map_err(said))?;
-    eprintln!("withdrawn: {id} allows nothing any more");
-    Ok(())
-}
-
-pub(super) fn grants(door: &Door<'_>) -> anyhow::Result<()> {
-    let listed = door.with(async |client| client.list_grants(ListGrantsRequest {}).await.map_err(said))?;
-    let grants = listed.into_inner().grants;
-    for grant in &grants {
-        let (purposes, legal_bases) = (grant.purposes.join(","), grant.legal_bases.join(","));
-        let columns = [&grant.id, &grant.client, &grant.service, &grant.method, &purposes, &legal_bases];
-        println!("{}", columns.map(String::as_str).join("\t"));
-    }
-    if grants.is_empty() {
-        eprintln!(
-            "no grant is in force: nobody may call anything here\nhint: `grant` lets a client call a service"
-        );
-    }
-    Ok(())
 }
 
 pub(super) fn status(door: &Door<'_>) -> anyhow::Result<()> {

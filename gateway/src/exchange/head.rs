@@ -3,7 +3,6 @@
 //! Header identities are never believed: what a caller declares is taken out here and checked against how it came in;
 //! the register gets these headers from us alone.
 
-mod path;
 mod rest;
 
 use std::str::FromStr;
@@ -17,10 +16,10 @@ use trave_proto::identifier::{Method, ServerId, ServiceId, SubsystemId};
 use trave_proto::message::{CallerContext, Code, MAX_HEAD};
 use trave_proto::schema::message as schema;
 
-pub(crate) use path::{Canonical, check_query, decoded};
 pub(crate) use rest::{
     DESTINATION, Length, RestHead, content_length, method, names_two_paths, rest_request_head,
 };
+pub(crate) use trave_proto::path::{Canonical, check_query, decoded};
 
 /// gRPC's deadline header.
 pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");

@@ -14,7 +14,7 @@ use super::framing::{Cut, Piece, Pieces};
 use super::head::Kind;
 use super::incoming::Other;
 use super::progress::Progress;
-use super::{Exchanges, head, random};
+use super::{Exchanges, head, permission, random};
 use crate::access::Permitted;
 use crate::config::KeepContent;
 use crate::recorder::{Evidence, Room, log_fault};
@@ -83,7 +83,8 @@ impl Outgoing<'_> {
         let (sent, _) = self.progress.counts();
         match self.permitted {
             Some(permitted) if sent > 0 => {
-                permitted.still(&self.exchanges.access, self.progress.conversation().topic())
+                let topic = self.progress.conversation().topic().clone();
+                permission::still(self.exchanges, permitted, &topic)
             }
             _ => Ok(()),
         }

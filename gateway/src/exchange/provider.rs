@@ -21,7 +21,6 @@ use trave_proto::schema::transport::{ExchangeRequest, RegisterReached, exchange_
 use trave_proto::signature::{Request, Response};
 use trave_proto::verification::Authentic;
 
-use super::Exchanges;
 use super::asked::in_catalogue;
 use super::framing::{Cut, Framing, Pieces};
 use super::head::{self, Kind, Length};
@@ -31,7 +30,8 @@ use super::patience::{Over, Patience};
 use super::progress::Progress;
 use super::register::{self, RegisterHead, malformed};
 use super::replay::ReplayError;
-use crate::access::Permitted;
+use super::{Exchanges, permission};
+use crate::access::{Circumstances, Permitted};
 use crate::admission::Place;
 use crate::recorder::{Evidence, Refused};
 use crate::relayed::{Leaving, Left, Relay, Relayed};
@@ -159,9 +159,11 @@ async fn exchange_with(
     let Admitted { conversation, verified, permitted, service, snapshot } =
         admit(exchanges, session, &greeted, envelope, stage)?;
     let progress = Progress::new(conversation);
-    let grant = Some(permitted.grant().leaf.clone());
-    let evidence =
-        Evidence { grant, ..Evidence::of(&greeted.signer, snapshot.configuration.digest(), session.tls()) };
+    let evidence = Evidence {
+        grant: Some(permitted.grant().leaf.clone()),
+        group: permitted.group().cloned(),
+        ..Evidence::of(&greeted.signer, snapshot.configuration.digest(), session.tls())
+    };
     stage.progress = Some(Arc::clone(&progress));
     let enqueued = || progress.logged_received();
     let logged = exchanges.recorder.received(verified, (&evidence, service.keep), SIDE, enqueued).await?;
@@ -261,7 +263,8 @@ fn admit(
         return Err(refuse(Reason::UnknownMethod, why));
     }
     let endpoint = register::endpoint(topic.method.as_ref(), verified.parts().content.head.as_deref())?;
-    let permitted = exchanges.access.permit(&topic, endpoint)?;
+    let circumstances = Circumstances { configuration: &snapshot.configuration, now };
+    let permitted = exchanges.access.permit(&topic, endpoint, circumstances)?;
     let answering = &exchanges.answering;
     let counted = [
         answering.peer(session.server().as_str()),
@@ -401,21 +404,36 @@ async fn converse(
             request.headers_mut().insert(head::GRPC_TIMEOUT, value);
         }
     }
-    tracing::debug!(exchange = %first.logged.get().manifest().exchange, grant = first.permitted.grant().id, "calling the register");
-    let asking = pin!(forward(first.logged.get(), incoming, requests, Forwarding { kind, relay, length }));
+    tracing::debug!(exchange = %first.logged.get().manifest().exchange, grant = first.permitted.grant().id(), "calling the register");
+    let topic = Topic::of(first.logged.get().manifest());
+    let withdrawn = pin!(permission::withdrawn(outgoing.exchanges, &first.permitted, &topic));
+    let asking = pin!(forward(first, incoming, requests, Forwarding { kind, relay, length }));
     let answering = pin!(async {
         // Its place on the connection is held to the end of the answer.
         let (response, _held) = first.service.call(channel, request).await?;
         answer(kind, response, outgoing, wired).await
     });
-    both(asking, answering, over, wire).await
+    let ended = pin!(async {
+        tokio::select! {
+            over = over => Ended::Over(over),
+            fault = withdrawn => Ended::Withdrawn(fault),
+        }
+    });
+    both(asking, answering, ended, wire).await
+}
+
+/// Why an exchange ends before its answer is complete, though neither side broke it off.
+enum Ended {
+    Over(Over),
+    /// No grant allows it any more.
+    Withdrawn(Fault),
 }
 
 /// Runs both directions until the answer is complete, one of them fails, or time is up.
 async fn both(
     mut asking: std::pin::Pin<&mut impl Future<Output = Result<(), Fault>>>,
     mut answering: std::pin::Pin<&mut impl Future<Output = Result<(), Fault>>>,
-    mut over: std::pin::Pin<&mut impl Future<Output = Over>>,
+    mut broken_off: std::pin::Pin<&mut impl Future<Output = Ended>>,
     wire: &Wire,
 ) -> Result<(), Fault> {
     let mut asked = false;
@@ -428,9 +446,10 @@ async fn both(
                 asked = true;
             }
             () = wire.closed() => return Err(peer_gone().with_register(RegisterReached::Unknown)),
-            over = &mut over => return Err(match over {
-                Over::Idle => nothing_said().with_register(RegisterReached::Unknown),
-                Over::Answer | Over::All => too_late(RegisterReached::Unknown),
+            ended = &mut broken_off => return Err(match ended {
+                Ended::Over(Over::Idle) => nothing_said().with_register(RegisterReached::Unknown),
+                Ended::Over(Over::Answer | Over::All) => too_late(RegisterReached::Unknown),
+                Ended::Withdrawn(fault) => fault.with_register(RegisterReached::Unknown),
             }),
         }
     }
@@ -458,14 +477,16 @@ struct Forwarding {
 
 /// Hands the request's messages to the register, each when it is verified and logged.
 async fn forward(
-    first: &Verified<Request>,
+    first: &Cleared,
     mut incoming: Incoming<'_>,
     requests: &mut Streaming<ExchangeRequest>,
     mut to: Forwarding,
 ) -> Result<(), Fault> {
-    let mut ended = to.hand_on(first).await?;
+    let mut ended = to.hand_on(first.logged.get()).await?;
+    let topic = Topic::of(first.logged.get().manifest());
     while !ended {
         let envelope = next_envelope(requests.message().await)?.ok_or_else(peer_gone)?;
+        permission::still(incoming.exchanges, &first.permitted, &topic)?;
         let logged = incoming.hear::<Request>(envelope).await?;
         ended = to.hand_on(logged.get()).await?;
     }

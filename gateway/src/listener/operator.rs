@@ -1,7 +1,11 @@
-//! The door for the operator of this security server: a Unix socket that its owner alone can open. Whatever is read or
+//! The door for the operator of this security server: a Unix socket that its owner alone can open, and whom the
+//! configuration names. Whatever is read or
 //! changed here is logged first, with the user's number as the system tells it.
 
 mod grants;
+mod groups;
+mod told;
+mod persons;
 
 use std::sync::Arc;
 
@@ -17,15 +21,21 @@ use trave_proto::identifier::ExchangeId;
 use trave_proto::schema::log::LogRead;
 use trave_proto::schema::log::leaf::Entry as LeafEntry;
 use trave_proto::schema::operator::{
-    CheckLogRequest, CheckLogResponse, EraseRequest, EraseResponse, GrantEntry, GrantRequest, GrantResponse,
-    ListGrantsRequest, ListGrantsResponse, ListLogRequest, ListLogResponse, ProveRequest, ProveResponse,
+    ApproveRequest, ApproveResponse, ChangeGroupRequest, ChangeGroupResponse, CheckLogRequest,
+    CheckLogResponse, EraseRequest, EraseResponse, ExplainGrantRequest, ExplainGrantResponse, GrantRequest,
+    GrantResponse, ListChangesRequest, ListChangesResponse, ListGrantsRequest, ListGrantsResponse,
+    ListGroupsRequest, ListGroupsResponse, ListLogRequest, ListLogResponse, ProveRequest, ProveResponse,
     RevokeGrantRequest, RevokeGrantResponse, StatusRequest, StatusResponse,
 };
 
+use crate::access::Waiting;
 use crate::exchange::Exchanges;
 use crate::journal::{self, Query};
 use crate::proof::{self, ExportError};
 use crate::upkeep::Upkeep;
+
+use grants::listed;
+pub(crate) use persons::Policy;
 
 /// The operator's programs at a time.
 const CONNECTIONS: usize = 16;
@@ -39,9 +49,14 @@ const PIECE: usize = 256 * 1024;
 const MAX_WORDS: usize = 500;
 
 /// Serves until the server drains.
-pub(crate) async fn serve(listener: Listener, exchanges: Arc<Exchanges>, upkeep: Arc<Upkeep>, drain: Drain) {
-    let desk =
-        Desk { exchanges, upkeep, changes: Arc::default(), exports: Arc::default(), tasks: drain.clone() };
+pub(crate) async fn serve(
+    listener: Listener,
+    policy: Policy,
+    (exchanges, upkeep): (Arc<Exchanges>, Arc<Upkeep>),
+    drain: Drain,
+) {
+    let (changes, exports, tasks) = (Arc::default(), Arc::default(), drain.clone());
+    let desk = Desk { exchanges, upkeep, policy, changes, exports, tasks };
     let service = OperatorServiceServer::new(desk).max_decoding_message_size(MAX_REQUEST);
     let router = tonic::service::Routes::new(service).into_axum_router();
     let limits = Limits { connections: CONNECTIONS, ..Limits::default() };
@@ -53,6 +68,7 @@ pub(crate) async fn serve(listener: Listener, exchanges: Arc<Exchanges>, upkeep:
 struct Desk {
     exchanges: Arc<Exchanges>,
     upkeep: Arc<Upkeep>,
+    policy: Policy,
     /// Grants change one at a time: logged, then in force, in the same order.
     changes: Arc<Mutex<()>>,
     exports: Arc<Mutex<()>>,
@@ -77,17 +93,9 @@ impl Desk {
     }
 }
 
-/// Who is at the other end: the number that the system tells, and the name that the program gives, if it gives one.
+/// Who is at the other end, for the record.
 fn who<T>(request: &Request<T>, declared: &str) -> Result<String, Status> {
-    let connection = request.extensions().get::<Connection>();
-    let peer = connection
-        .map(|connection| connection.peer)
-        .ok_or_else(|| Status::internal("who asks is not known"))?;
-    Ok(if declared.is_empty() {
-        peer.to_string()
-    } else {
-        format!("{peer} ({})", words("the name", declared)?)
-    })
+    persons::person(request, declared).map(|person| person.name)
 }
 
 /// Text that is logged: of one line, not empty, not endless.
@@ -134,33 +142,76 @@ fn export_failed(error: &ExportError) -> Status {
 #[tonic::async_trait]
 impl OperatorService for Desk {
     async fn grant(&self, request: Request<GrantRequest>) -> Result<Response<GrantResponse>, Status> {
-        let operator = who(&request, &request.get_ref().operator)?;
+        let person = self.policy.person(&request, &request.get_ref().operator)?;
         let (desk, request) = (self.clone(), request.into_inner());
-        self.whole(async move { desk.make_grant(request, operator).await }).await
+        self.whole(async move { desk.make_grant(request, person).await }).await
     }
 
     async fn revoke_grant(
         &self,
         request: Request<RevokeGrantRequest>,
     ) -> Result<Response<RevokeGrantResponse>, Status> {
-        let operator = who(&request, &request.get_ref().operator)?;
+        // To take away needs one person, whoever it is: that is the safe direction.
+        let person = persons::person(&request, &request.get_ref().operator)?;
         let (desk, request) = (self.clone(), request.into_inner());
-        self.whole(async move { desk.withdraw_grant(&request.id, operator).await }).await
+        self.whole(async move { desk.withdraw_grant(&request.id, person).await }).await
+    }
+
+    async fn approve(&self, request: Request<ApproveRequest>) -> Result<Response<ApproveResponse>, Status> {
+        let person = self.policy.person(&request, &request.get_ref().operator)?;
+        let (desk, request) = (self.clone(), request.into_inner());
+        self.whole(async move { desk.approve_change(&request.id, person).await }).await
+    }
+
+    async fn change_group(
+        &self,
+        request: Request<ChangeGroupRequest>,
+    ) -> Result<Response<ChangeGroupResponse>, Status> {
+        let asked = request.get_ref();
+        let person = match asked.add.is_empty() {
+            true => persons::person(&request, &asked.operator)?,
+            false => self.policy.person(&request, &asked.operator)?,
+        };
+        let (desk, request) = (self.clone(), request.into_inner());
+        self.whole(async move { desk.change_group(request, person).await }).await
+    }
+
+    async fn list_groups(
+        &self,
+        _: Request<ListGroupsRequest>,
+    ) -> Result<Response<ListGroupsResponse>, Status> {
+        Ok(Response::new(self.groups()))
+    }
+
+    type ListChangesStream = ReceiverStream<Result<ListChangesResponse, Status>>;
+
+    async fn list_changes(
+        &self,
+        request: Request<ListChangesRequest>,
+    ) -> Result<Response<Self::ListChangesStream>, Status> {
+        let reader = who(&request, &request.get_ref().reader)?;
+        let changes = self.changes(request.into_inner(), reader).await?;
+        Ok(Response::new(ReceiverStream::new(changes)))
+    }
+
+    async fn explain_grant(
+        &self,
+        request: Request<ExplainGrantRequest>,
+    ) -> Result<Response<ExplainGrantResponse>, Status> {
+        self.explained(request.get_ref()).map(Response::new)
     }
 
     async fn list_grants(
         &self,
         _: Request<ListGrantsRequest>,
     ) -> Result<Response<ListGrantsResponse>, Status> {
-        let grants = self.exchanges.access.list().into_iter().map(|grant| GrantEntry {
-            id: grant.id.clone(),
-            client: grant.client.to_string(),
-            service: grant.service.to_string(),
-            method: grant.method.clone(),
-            purposes: grant.purposes.iter().map(ToString::to_string).collect(),
-            legal_bases: grant.legal_bases.iter().map(ToString::to_string).collect(),
-        });
-        Ok(Response::new(ListGrantsResponse { grants: grants.collect() }))
+        let access = &self.exchanges.access;
+        let mut grants: Vec<_> = access.list().iter().map(|grant| listed(grant, false)).collect();
+        grants.extend(access.waiting().iter().filter_map(|waits| match waits {
+            Waiting::Grant(grant) => Some(listed(grant, true)),
+            Waiting::Group(_) => None,
+        }));
+        Ok(Response::new(ListGrantsResponse { grants }))
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {

@@ -73,4 +73,6 @@ pub mod kind {
     pub const ACT: u8 = 18;
     /// The log was opened.
     pub const STARTED: u8 = 19;
+    /// A local group changed.
+    pub const GROUP: u8 = 20;
 }

@@ -132,6 +132,7 @@ pub(crate) fn describe(leaf: &Leaf) -> (u8, [u8; 16]) {
         Some(Entry::Read(_)) => (17, [0; 16]),
         Some(Entry::Act(_)) => (18, [0; 16]),
         Some(Entry::Started(_)) => (19, [0; 16]),
+        Some(Entry::Group(_)) => (20, [0; 16]),
     }
 }
 

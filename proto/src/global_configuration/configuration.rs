@@ -5,6 +5,7 @@ use prost::Message;
 
 use super::anchor::{Anchor, AnchorError, sign};
 use super::contents::Contents;
+use super::groups::GroupEntry;
 use super::members::{MemberEntry, SubsystemEntry};
 use super::offerings::{
     CatalogueEntry, CertificationAuthorityEntry, PolicyEntry, ServiceEntry, TimestampingAuthorityEntry,
@@ -211,6 +212,18 @@ impl Configuration {
     /// A legal basis, by its code.
     pub fn legal_basis(&self, code: &str) -> Option<&CatalogueEntry> {
         self.contents.catalogue.legal_bases.get(code)
+    }
+
+    /// A global group, by its code.
+    pub fn group(&self, code: &str) -> Option<&GroupEntry> {
+        self.contents.groups.get(code)
+    }
+
+    /// All global groups, ascending by code.
+    pub fn groups(&self) -> impl Iterator<Item = &GroupEntry> {
+        let mut groups: Vec<_> = self.contents.groups.values().collect();
+        groups.sort_by(|one, other| one.code.cmp(&other.code));
+        groups.into_iter()
     }
 
     /// The certification authorities to which security servers' certificates chain.

@@ -80,6 +80,22 @@ fn a_signed_anchor_never_passes_for_a_configuration() {
     assert!(Configuration::verify(&crossed, &anchor).is_err());
 }
 
+fn group(code: &str, members: &[&str]) -> schema::Group {
+    let members = members.iter().map(|id| (*id).into()).collect();
+    schema::Group { code: code.into(), name: "Beispiel".into(), members }
+}
+
+#[test]
+fn a_group_holds_members_and_subsystems_that_are_registered() {
+    let mut grouped = example();
+    grouped.groups.push(group("kommunen", &["NORD/MV/gewerberegister/register", "NORD/SH/luebeck"]));
+    let verified = verify(&grouped).unwrap();
+    let contains =
+        |client: &str| verified.group("kommunen").unwrap().members.contain(&client.parse().unwrap());
+    assert!(contains("NORD/SH/luebeck/gewerbeamt") && contains("NORD/MV/gewerberegister/register"));
+    assert!(!contains("NORD/MV/gewerberegister/andere") && verified.group("andere").is_none());
+}
+
 /// Each alteration, and the field that must be named.
 #[test]
 fn every_field_is_checked_though_it_is_signed() {
@@ -135,6 +151,15 @@ fn every_field_is_checked_though_it_is_signed() {
             let twin = schema::Administrator { name: "Uwe".into(), ..person.clone() };
             c.administrators.extend([person, twin]);
         }),
+        ("groups[0].code", |c| c.groups.push(group("zwei worte", &[]))),
+        ("groups[0].name", |c| c.groups.push(schema::Group { name: String::new(), ..group("g", &[]) })),
+        ("groups[1]", |c| c.groups.extend([group("b", &[]), group("a", &[])])),
+        ("groups[0].members", |c| c.groups.push(group("g", &["NORD/SH"]))),
+        ("groups[0].members", |c| {
+            c.groups.push(group("g", &["NORD/SH/luebeck", "NORD/MV/gewerberegister"]));
+        }),
+        ("groups[0].members[0]", |c| c.groups.push(group("g", &["NORD/SH/nirgends"]))),
+        ("groups[0].members[0]", |c| c.groups.push(group("g", &["NORD/SH/luebeck/nirgends"]))),
         ("policy", |c| c.policy = None),
         ("policy.merge_delay_ms", |c| c.policy.as_mut().unwrap().merge_delay_ms = 0),
         ("policy.algorithms[0]", |c| c.policy.as_mut().unwrap().algorithms[0].name = "md5".into()),

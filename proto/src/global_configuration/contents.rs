@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::groups::{GroupEntry, check_groups};
 use super::members::Members;
 use super::offerings::{
     Catalogue, CertificationAuthorityEntry, PolicyEntry, TimestampingAuthorityEntry,
@@ -25,6 +26,7 @@ pub(crate) struct Contents {
     pub(super) members: Members,
     pub(super) servers: Servers,
     pub(super) catalogue: Catalogue,
+    pub(super) groups: HashMap<String, GroupEntry>,
     pub(super) certification_authorities: Vec<CertificationAuthorityEntry>,
     pub(super) timestamping_authorities: Vec<TimestampingAuthorityEntry>,
     pub(crate) administrators: HashMap<Digest, AdministratorEntry>,
@@ -41,6 +43,7 @@ impl Contents {
         let members = Members::check(&configuration.members, instance)?;
         let servers = Servers::check(&configuration.security_servers, instance, &members)?;
         let catalogue = Catalogue::check(configuration, &members)?;
+        let groups = check_groups(&configuration.groups, &members)?;
         let trust_services = configuration.trust_services.as_ref();
         let trust_services = trust_services.ok_or_else(|| FieldError::new("trust_services", "are absent"))?;
         let policy = configuration.policy.as_ref();
@@ -51,6 +54,7 @@ impl Contents {
             members,
             servers,
             catalogue,
+            groups,
             certification_authorities: check_certification_authorities(
                 &trust_services.certification_authorities,
             )?,

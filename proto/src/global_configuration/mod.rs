@@ -10,6 +10,7 @@ mod adoption;
 mod contents;
 mod people;
 mod offerings;
+mod groups;
 mod servers;
 mod members;
 mod anchor;
@@ -18,6 +19,7 @@ mod text;
 pub use adoption::AdoptionError;
 pub use anchor::{Anchor, AnchorError, AnchorKey, sign_anchor};
 pub use configuration::{Configuration, ConfigurationError, MAX_CONFIGURATION, sign_configuration};
+pub use groups::GroupEntry;
 pub use members::{MemberEntry, SubsystemEntry};
 pub use offerings::{
     ALGORITHMS, CatalogueEntry, CertificationAuthorityEntry, PolicyEntry, ServiceEntry,

@@ -42,6 +42,12 @@ pub(super) fn make(configuration: &mut GlobalConfiguration, change: &Change) -> 
         Change::RemoveService(id) => remove(&mut c.services, id, |s| s.id.as_str())?,
         Change::PutPurpose(entry) => put(&mut c.purposes, entry.clone(), |e| e.code.as_str()),
         Change::PutLegalBasis(entry) => put(&mut c.legal_bases, entry.clone(), |e| e.code.as_str()),
+        Change::PutGroup(group) => {
+            let mut group = group.clone();
+            group.members.sort_unstable();
+            put(&mut c.groups, group, |g| g.code.as_str());
+        }
+        Change::RemoveGroup(code) => remove(&mut c.groups, code, |g| g.code.as_str())?,
         Change::PutTrustServices(services) => c.trust_services = Some(sorted(services)),
         Change::PutAdministrator(person) => {
             put(&mut c.administrators, person.clone(), |p| p.name.as_str());

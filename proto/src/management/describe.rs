@@ -26,6 +26,8 @@ pub fn describe(change: &Change) -> String {
         Change::RemoveService(id) => format!("remove service {}", name(id)),
         Change::PutPurpose(entry) => catalogue_text("purpose", entry),
         Change::PutLegalBasis(entry) => catalogue_text("legal basis", entry),
+        Change::PutGroup(group) => group_text(group),
+        Change::RemoveGroup(code) => format!("remove group {}", name(code)),
         Change::PutTrustServices(services) => trust_services_text(services),
         Change::PutAdministrator(person) => administrator_text(person),
         Change::RemoveAdministrator(person) => format!("remove administrator {}", quoted(person)),
@@ -69,6 +71,9 @@ fn replaced(change: &Change, before: &GlobalConfiguration) -> Option<Change> {
         }
         Change::PutLegalBasis(new) => {
             before.legal_bases.iter().find(|old| old.code == new.code).cloned().map(Change::PutLegalBasis)
+        }
+        Change::PutGroup(new) => {
+            before.groups.iter().find(|old| old.code == new.code).cloned().map(Change::PutGroup)
         }
         Change::PutTrustServices(_) => before.trust_services.clone().map(Change::PutTrustServices),
         Change::PutAdministrator(new) => {
@@ -115,6 +120,11 @@ fn catalogue_text(what: &str, entry: &configuration::CatalogueEntry) -> String {
         quoted(&entry.text_de),
         quoted(&entry.citation)
     )
+}
+
+fn group_text(group: &configuration::Group) -> String {
+    let members = list(group.members.iter().map(|member| name(member)));
+    format!("register group {} {} with the members {members}", name(&group.code), quoted(&group.name))
 }
 
 fn administrator_text(person: &configuration::Administrator) -> String {

@@ -182,6 +182,35 @@ fn what_is_referred_to_is_not_removed_and_what_is_absent_neither() {
 }
 
 #[test]
+fn a_group_is_made_changed_and_removed_by_acts_and_holds_whoever_is_in_it() {
+    let instance = Instance::new();
+    let put = |id, members: &[&str]| {
+        let members = members.iter().map(|member| (*member).into()).collect();
+        let group = schema::Group { code: "kommunen".into(), name: "Kommunen".into(), members };
+        instance.approved(id, Change::PutGroup(group))
+    };
+    let made = put(1, &["NORD/SH/luebeck", "NORD/MV/gewerberegister/register"]);
+    let next = after(&instance, std::slice::from_ref(&made)).unwrap();
+    assert_eq!(next.groups[0].members, ["NORD/MV/gewerberegister/register", "NORD/SH/luebeck"], "ascending");
+    let changed = after(&instance, &[made.clone(), put(2, &[])]).unwrap();
+    assert_eq!((changed.groups.len(), changed.groups[0].members.len()), (1, 0));
+    let remove = |id| instance.approved(id, Change::RemoveGroup("kommunen".into()));
+    assert_eq!(after(&instance, &[made.clone(), remove(2)]).unwrap().groups, []);
+    assert!(matches!(after(&instance, &[remove(2)]), Err(FollowError::Change { .. })));
+    let stranger = after(&instance, &[put(1, &["NORD/SH/nirgends"])]);
+    assert!(matches!(stranger, Err(FollowError::Result { .. })), "{stranger:?}");
+    let twice = after(&instance, &[put(1, &["NORD/SH/luebeck", "NORD/SH/luebeck"])]);
+    assert!(matches!(twice, Err(FollowError::Result { .. })), "{twice:?}");
+    let acts = [
+        made,
+        instance.approved(2, Change::RemoveSecurityServer(SERVER.into())),
+        instance.approved(3, Change::RemoveMember("NORD/SH/luebeck".into())),
+    ];
+    let in_group = after(&instance, &acts);
+    assert!(matches!(in_group, Err(FollowError::Result { .. })), "{in_group:?}");
+}
+
+#[test]
 fn a_rehearsal_says_what_would_come_of_unsigned_acts() {
     let instance = Instance::new();
     let remove_server = instance.act(1, Change::RemoveSecurityServer(SERVER.into()));

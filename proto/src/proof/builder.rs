@@ -133,8 +133,13 @@ impl ProofBuilder {
             let manifest =
                 Manifest::parse(entry.manifest.clone()).map_err(|error| refused(error.to_string()))?;
             let digest = |bytes: &Bytes| Digest::from_slice(bytes);
-            let artefacts =
-                [&entry.chain_digest, &entry.ocsp_digest, &entry.tls_certificate_digest, &entry.grant_digest];
+            let artefacts = [
+                &entry.chain_digest,
+                &entry.ocsp_digest,
+                &entry.tls_certificate_digest,
+                &entry.grant_digest,
+                &entry.group_digest,
+            ];
             self.needed_artefacts.extend(artefacts.into_iter().filter_map(digest));
             let configurations = [digest(&entry.configuration_digest), Some(manifest.configuration_digest)];
             self.needed_configurations.extend(configurations.into_iter().flatten());

@@ -104,6 +104,14 @@ pub(super) fn caller_context(reading: &Reading<'_>) -> Found<CallerContextStory>
     Ok((story, detail.into()))
 }
 
+/// The head of a message of the request, if its content is there and was signed; else none. A head that cannot be read is
+/// an error.
+pub(super) fn head(message: &Logged<'_>, reading: &Reading<'_>) -> Result<Option<schema::RequestHead>, ()> {
+    let Ok(ContentStory::Included(_)) = state(message, reading) else { return Ok(None) };
+    let head = content_of(message).and_then(|content| content.head).ok_or(())?;
+    read(&head).map(Some).ok_or(())
+}
+
 /// The head of the request, if its content is there and was signed.
 pub(super) fn asked(reading: &Reading<'_>) -> Option<Asked> {
     let mut contents = signed_contents(reading, Direction::Request);

@@ -34,6 +34,7 @@ pub(super) struct Logged<'p> {
     pub(super) configuration: Digest,
     pub(super) tls_certificate: Option<Digest>,
     pub(super) grant: Option<Digest>,
+    pub(super) group: Option<Digest>,
 }
 
 impl Logged<'_> {
@@ -70,7 +71,9 @@ impl Logged<'_> {
     }
 
     fn artefacts(&self) -> impl Iterator<Item = Digest> {
-        [Some(self.chain), Some(self.ocsp), self.tls_certificate, self.grant].into_iter().flatten()
+        [Some(self.chain), Some(self.ocsp), self.tls_certificate, self.grant, self.group]
+            .into_iter()
+            .flatten()
     }
 }
 
@@ -236,6 +239,7 @@ fn read_message<'p>(record: &'p Record, entry: &MessageEntry, logged: Time) -> R
         configuration: digest(&entry.configuration_digest, "configuration_digest")?,
         tls_certificate: optional(&entry.tls_certificate_digest, "tls_certificate_digest")?,
         grant: optional(&entry.grant_digest, "grant_digest")?,
+        group: optional(&entry.group_digest, "group_digest")?,
     })
 }
 

@@ -141,6 +141,8 @@ pub enum NotProved {
     ProviderPermission,
     /// At the provider: that the record of the grant stands in its log; the file holds the record only.
     GrantInclusion,
+    /// That the grant covers the HTTP method and path: they are in the content, which is not in the file.
+    GrantEndpoint,
 }
 
 impl NotProved {
@@ -158,6 +160,7 @@ impl NotProved {
             Self::ContentNotIncluded => "content_not_included",
             Self::ProviderPermission => "provider_permission",
             Self::GrantInclusion => "grant_inclusion",
+            Self::GrantEndpoint => "grant_endpoint",
         }
     }
 }

@@ -250,10 +250,19 @@ pub struct Erased {
 pub struct GrantStory {
     /// Its name.
     pub id: String,
+    /// Whom it is for, as it says.
+    pub subject: String,
     /// Who made it.
     pub operator: String,
+    /// Who approved it, where the provider's policy demanded a second person.
+    pub approver: Option<String>,
     /// When.
     pub at: Time,
+    /// When the local group was last changed through which it holds for the client, if it is for one.
+    pub group_at: Option<Time>,
+    /// Whether it was checked that it covers the HTTP method and path: the content must be in the file for that. Always so
+    /// for gRPC.
+    pub endpoint_checked: bool,
 }
 
 /// The checkpoint and its timestamp.

@@ -62,7 +62,7 @@ fn examine(checks: &mut Checks, proof: &Proof, anchor: &Anchor, now: Option<Time
     checks.note(Name::Contents, contents::check(&reading));
     facts.caller_context = checks.note(Name::CallerContext, contents::caller_context(&reading));
     if reading.side == Side::Provider || reading.messages.iter().any(|message| message.grant.is_some()) {
-        facts.grant = checks.note(Name::Permission, permission::grant(&reading)).flatten();
+        facts.grant = checks.note(Name::Permission, permission::grant(&reading, &trust)).flatten();
     }
     checks.note(Name::Catalogue, permission::catalogue(&reading, &trust));
     if let Some(stamped) = &facts.stamped {
@@ -186,6 +186,9 @@ fn not_proved(story: Option<&Story>) -> Vec<NotProved> {
         Side::Client => NotProved::ProviderPermission,
         Side::Provider => NotProved::GrantInclusion,
     });
+    if story.grant.as_ref().is_some_and(|grant| !grant.endpoint_checked) {
+        open.push(NotProved::GrantEndpoint);
+    }
     open
 }
 

@@ -7,7 +7,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use trave_proto::certificate::Certificate;
 use trave_proto::schema::configuration::{
-    Administrator, CatalogueEntry, GlobalConfiguration, Member, SecurityServer, Service, ServiceKind,
+    Administrator, CatalogueEntry, GlobalConfiguration, Group, Member, SecurityServer, Service, ServiceKind,
     Subsystem,
 };
 use trave_proto::schema::management::{RemoveKey, SuspendSecurityServer, act::Change};
@@ -34,6 +34,9 @@ pub(super) enum ChangeCommand {
     /// Legal bases of the catalogue
     #[command(subcommand)]
     LegalBasis(CatalogueCommand),
+    /// Groups of members and subsystems, to which providers can grant something together
+    #[command(subcommand)]
+    Group(GroupCommand),
     /// Administrators
     #[command(subcommand)]
     Administrator(AdministratorCommand),
@@ -158,6 +161,26 @@ pub(super) enum CatalogueCommand {
 }
 
 #[derive(Debug, Subcommand)]
+pub(super) enum GroupCommand {
+    /// Register a group, or change it: those who belong to it are given all
+    Put {
+        /// 1 to 64 characters of A-Z a-z 0-9 . _ -
+        code: String,
+        /// What those in it have in common
+        #[arg(long)]
+        name: String,
+        /// A subsystem, or a member with all its subsystems; may be repeated
+        #[arg(long = "member")]
+        members: Vec<String>,
+    },
+    /// Remove a group: what is granted to it allows nothing any more
+    Remove {
+        /// The group's code
+        code: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(super) enum AdministratorCommand {
     /// Register an administrator by the key of a certificate
     Add {
@@ -195,6 +218,10 @@ pub(super) fn change_of(
         ChangeCommand::Service(ServiceCommand::Remove { id }) => Change::RemoveService(id),
         ChangeCommand::Purpose(command) => Change::PutPurpose(catalogue_entry(command)),
         ChangeCommand::LegalBasis(command) => Change::PutLegalBasis(catalogue_entry(command)),
+        ChangeCommand::Group(GroupCommand::Put { code, name, members }) => {
+            Change::PutGroup(Group { code, name, members })
+        }
+        ChangeCommand::Group(GroupCommand::Remove { code }) => Change::RemoveGroup(code),
         ChangeCommand::Administrator(AdministratorCommand::Add { name, class, certificate }) => {
             let certificate = Certificate::from_der(&CertificateDer::from_pem_file(&certificate)?)?;
             let key = certificate.spki_digest().to_bytes();

@@ -59,6 +59,10 @@ pub(super) fn configuration(verified: &Configuration, decoded: &GlobalConfigurat
         println!("service {} ({})", service.id, service.title);
         println!("    methods {}; purposes {}", service.methods.join(", "), service.purposes.join(", "));
     }
+    for group in &decoded.groups {
+        println!("group {} ({})", group.code, group.name);
+        println!("    members {}", group.members.join(", "));
+    }
     for (what, entries) in [("purpose", &decoded.purposes), ("legal basis", &decoded.legal_bases)] {
         for entry in entries {
             println!("{what} {}: {} / {} ({})", entry.code, entry.text, entry.text_de, entry.citation);

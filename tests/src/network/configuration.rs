@@ -161,6 +161,7 @@ pub fn grant() -> GrantChange {
         legal_bases: vec![LEGAL_BASIS.into()],
         in_force: true,
         operator: "probe".into(),
+        ..GrantChange::default()
     }
 }
 

@@ -1,6 +1,7 @@
 //! A proof, as the operator exports it and as a stranger judges it years later.
 
 use bytes::Bytes;
+use trave_gateway::config::Config;
 use trave_host::client::Channel;
 use trave_host::stubs::operator::operator_service_client::OperatorServiceClient;
 use trave_proto::clock::Time;
@@ -17,8 +18,8 @@ const LATER: Time = Time::from_millis(START.as_millis() + 5 * 365 * 86_400_000);
 
 /// The operator's own connection to a server.
 pub async fn operator(server: &Server) -> OperatorServiceClient<Channel> {
-    let channel = Channel::unix(&server.data().join("operator.sock")).await.unwrap();
-    OperatorServiceClient::new(channel)
+    let socket = Config::read(&server.configuration_file()).unwrap().operator_socket();
+    OperatorServiceClient::new(Channel::unix(&socket).await.unwrap())
 }
 
 /// The proof as the operator exports it.

@@ -35,6 +35,7 @@ pub fn told(record: &Record) -> String {
         }
         Entry::Refusal(refusal) => format!("refused {} by {}", refusal.reason, refusal.side),
         Entry::Grant(grant) => format!("grant {}", grant.id),
+        Entry::Group(group) => format!("group {}", group.id),
         Entry::Erasure(_) => "erasure".into(),
         Entry::Configuration(adopted) => {
             format!("configuration {} from {}", adopted.number, adopted.source)
@@ -55,7 +56,7 @@ pub fn summary(records: &[Record], exchange: ExchangeId) -> Vec<String> {
 /// What records tell of exchanges and configurations, as in [`summary`]; what a server notes of itself is left out.
 pub fn happened(records: &[Record]) -> Vec<String> {
     let of_itself = |record: &&Record| {
-        let own = ["started", "degradation", "read", "grant"];
+        let own = ["started", "degradation", "read", "grant", "group"];
         own.iter().all(|word| !told(record).starts_with(word))
     };
     shortened(records.iter().filter(of_itself))

@@ -1,5 +1,6 @@
 //! Proofs that hold, and proofs with one thing wrong each, with the reason for which they must be refused.
 
+mod grants;
 mod refused;
 mod unreadable;
 mod untrue;
@@ -81,6 +82,7 @@ pub(crate) fn all(world: &World) -> Vec<Case> {
     refused::add(&mut cases);
     untrue::add(&mut cases);
     unreadable::add(&mut cases);
+    grants::add(&mut cases);
     cases.list
 }
 

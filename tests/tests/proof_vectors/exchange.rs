@@ -64,6 +64,8 @@ pub(crate) struct Plan<'w> {
     /// Before a record is logged.
     pub(crate) entry: fn(&mut log::MessageEntry),
     pub(crate) grant: fn(&mut log::GrantChange),
+    /// The record of the local group that the message names beside the grant.
+    pub(crate) group: Option<log::GroupChange>,
     pub(crate) ended: Option<log::ExchangeEnded>,
     /// How long after the exchange the checkpoint is stamped.
     pub(crate) stamped_after: i64,
@@ -116,6 +118,7 @@ impl<'w> Plan<'w> {
             signer: honest,
             entry: |_| {},
             grant: |_| {},
+            group: None,
             ended: None,
             stamped_after: 5,
             configuration: None,
@@ -272,6 +275,7 @@ impl Logged {
             in_force: true,
             operator: "Operatorin Muster".into(),
             legal_bases: vec!["GewO-14".into()],
+            ..log::GrantChange::default()
         };
         (plan.grant)(&mut grant);
         let grant = leaf(Entry::Grant(grant));
@@ -309,10 +313,17 @@ impl Logged {
             configuration_digest: plan.configuration().digest().to_bytes(),
             tls_certificate_digest: self.artefact(plan.tls.as_ref().unwrap_or(&peer.tls).clone()),
             grant_digest: Bytes::new(),
+            group_digest: Bytes::new(),
             sent: is_request != plan.at_provider,
         };
         if is_request && plan.at_provider && said.manifest.index == 0 {
             entry.grant_digest = self.artefact(self.grant.clone());
+            if let Some(group) = &plan.group {
+                let entry_of_group = Entry::Group(group.clone());
+                let leaf =
+                    log::Leaf { version: 1, logged_ms: NOW.as_millis() - 500, entry: Some(entry_of_group) };
+                entry.group_digest = self.artefact(leaf.encode_to_vec().into());
+            }
         }
         (plan.entry)(&mut entry);
         let salt = Salt::new([direction as u8 * 16 + step as u8; 32]);

@@ -6,8 +6,8 @@ use trave_proto::encoding::decode_canonical;
 use trave_proto::message::MAX_HEAD;
 use trave_proto::schema::message as schema;
 
-use super::path::{Canonical, check_query};
 use super::{Kind, passed_on, to_header_map};
+use trave_proto::path::{Canonical, check_query};
 
 /// An HTTP request's head, checked: the path is canonical, and that path is permitted and forwarded.
 #[derive(Debug, Clone)]

@@ -60,7 +60,7 @@ pub enum ListenError {
     },
     /// Others than the owner could reach the socket.
     #[error(
-        "{} must belong to the user of this process, with mode 0700: the socket in it opens to its owner alone",
+        "{} must belong to the user of this process, with mode 0700 (or 0711, where further users are named): the socket in it opens to nobody else",
         directory.display()
     )]
     NotPrivate {
@@ -174,7 +174,14 @@ impl Listener {
     /// Opens a door for processes of this user (and root) alone: a Unix socket, mode 0600, in a directory of mode 0700
     /// that is made if it is not there. A socket left by a process that has ended is removed. HTTP/2 alone.
     pub fn unix(path: &Path) -> Result<Self, ListenError> {
-        Ok(Self::new(Socket::unix(path)?, None, Http::Two))
+        Ok(Self::new(Socket::unix(path, &[])?, None, Http::Two))
+    }
+
+    /// Opens a door for processes of this user, of root and of these `others`: as [`Self::unix`], but where others are
+    /// named, the directory may be entered by anybody (mode 0711) and the socket be reached (mode 0666); who is at the
+    /// other end, the system says for each connection.
+    pub fn unix_for(path: &Path, others: &[u32]) -> Result<Self, ListenError> {
+        Ok(Self::new(Socket::unix(path, others)?, None, Http::Two))
     }
 
     /// The same door, speaking these versions of HTTP; for one without TLS.

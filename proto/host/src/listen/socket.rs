@@ -46,13 +46,14 @@ impl Socket {
         bound.map(Self::Tcp).map_err(|source| ListenError::Bind { address, source })
     }
 
-    pub(super) fn unix(path: &Path) -> Result<Self, ListenError> {
+    pub(super) fn unix(path: &Path, others: &[u32]) -> Result<Self, ListenError> {
         let failed = |source| ListenError::Unix { path: path.to_owned(), source };
-        make_private_directory(path)?;
+        make_directory(path, !others.is_empty())?;
         remove_stale(path)?;
         let listener = UnixListener::bind(path).map_err(failed)?;
-        let socket = PrivateSocket { listener, path: path.to_owned() };
-        fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed)?;
+        let socket = PrivateSocket { listener, path: path.to_owned(), others: others.into() };
+        let mode = if others.is_empty() { 0o600 } else { 0o666 };
+        fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed)?;
         Ok(Self::Unix(socket))
     }
 
@@ -92,7 +93,7 @@ impl Socket {
             Self::Unix(socket) => {
                 let (stream, _) = socket.listener.accept().await?;
                 let user = stream.peer_cred()?.uid();
-                if user != user_id() && user != 0 {
+                if user != user_id() && user != 0 && !socket.others.contains(&user) {
                     tracing::warn!(user, "another user's connection to the operator's socket is refused");
                     return Err(io::ErrorKind::ConnectionAborted.into());
                 }
@@ -107,6 +108,8 @@ impl Socket {
 pub(super) struct PrivateSocket {
     listener: UnixListener,
     path: PathBuf,
+    /// Users who may come in beside this one and root.
+    others: Box<[u32]>,
 }
 
 impl Drop for PrivateSocket {
@@ -121,18 +124,20 @@ fn concerns_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | InvalidInput | NotConnected)
 }
 
-fn make_private_directory(path: &Path) -> Result<(), ListenError> {
+/// A directory that nobody else can write to; or, if it is not `shared`, enter.
+fn make_directory(path: &Path, shared: bool) -> Result<(), ListenError> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
     let failed = |source| ListenError::Unix { path: path.to_owned(), source };
-    match DirBuilder::new().mode(0o700).create(directory) {
+    match DirBuilder::new().mode(if shared { 0o711 } else { 0o700 }).create(directory) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
         _ => {}
     }
     let metadata = fs::metadata(directory).map_err(failed)?;
-    if !metadata.is_dir() || metadata.mode() & 0o077 != 0 || metadata.uid() != user_id() {
+    let closed = if shared { 0o022 } else { 0o077 };
+    if !metadata.is_dir() || metadata.mode() & closed != 0 || metadata.uid() != user_id() {
         return Err(ListenError::NotPrivate { directory: directory.to_owned() });
     }
     Ok(())

@@ -71,7 +71,8 @@ fn story(story: &Story) -> Value {
             "at": erased.at.to_string(), "operator": erased.operator, "reason": erased.reason,
         })),
         "grant": story.grant.as_ref().map(|grant| json!({
-            "id": grant.id, "operator": grant.operator, "at": grant.at.to_string(),
+            "id": grant.id, "subject": grant.subject, "operator": grant.operator, "approver": grant.approver,
+            "at": grant.at.to_string(), "group_at": grant.group_at.map(|at| at.to_string()),
         })),
         "sealed": story.sealed.as_ref().map(|sealed| json!({
             "log": sealed.origin,

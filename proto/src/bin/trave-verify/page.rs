@@ -209,6 +209,14 @@ impl Page {
         if let Some(grant) = &story.grant {
             let text = format!("{} ({}, {})", grant.id, grant.operator, words::time(lang, grant.at));
             self.row(lang.of("Permitted by", "Gestattet durch"), &text);
+            if let Some(approver) = &grant.approver {
+                self.row(lang.of("Approved by", "Freigegeben von"), approver);
+            }
+            if grant.subject.contains("-group:") {
+                let since = grant.group_at.map(|at| format!(", {}", words::time(lang, at)));
+                let text = format!("{}{}", grant.subject, since.unwrap_or_default());
+                self.row(lang.of("Permitted to", "Gestattet für"), &text);
+            }
         }
         for (number, digest) in &story.configurations {
             let label = lang.of("Configuration", "Konfiguration");

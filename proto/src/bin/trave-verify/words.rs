@@ -241,6 +241,10 @@ pub(crate) fn not_proved(lang: Language, open: NotProved) -> &'static str {
             "Whether the provider had permitted the request: that is recorded in the provider's log.",
             "Ob der Anbieter die Anfrage gestattet hatte: Das steht im Protokoll des Anbieters.",
         ),
+        NotProved::GrantEndpoint => lang.of(
+            "That the permission covers this HTTP method and path: they stand in the content, which is not in this file.",
+            "Dass die Gestattung diese HTTP-Methode und diesen Pfad umfasst: Sie stehen im Inhalt, der nicht in der Datei ist.",
+        ),
         NotProved::GrantInclusion => lang.of(
             "That the permission stands in the provider's log where it says: the file holds its record, which the message's record names, not its place.",
             "Dass die Gestattung im Protokoll des Anbieters steht: Die Datei enthält ihren Eintrag, den der Eintrag der Nachricht nennt, nicht dessen Platz.",

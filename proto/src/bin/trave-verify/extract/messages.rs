@@ -104,6 +104,7 @@ impl<'w> One<'w> {
             ("OCSP response", "ocsp.der", &entry.ocsp_digest),
             ("TLS certificate", "tls.der", &entry.tls_certificate_digest),
             ("grant", "grant.bin", &entry.grant_digest),
+            ("group", "group.bin", &entry.group_digest),
         ] {
             if !digest.is_empty() {
                 let artefact = artefact(proof, digest).with_context(|| format!("the {what} is missing"))?;

@@ -2,16 +2,18 @@
 
 /// What an HTTP call is about, beside its service: the method and the canonical path within the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Endpoint {
-    pub(crate) method: String,
-    pub(crate) path: String,
+pub struct Endpoint {
+    /// The HTTP method.
+    pub method: String,
+    /// The path in its canonical form.
+    pub path: String,
     /// Where WebDAV moves or copies to: whoever may not write there by this method may not move there.
-    pub(crate) destination: Option<String>,
+    pub destination: Option<String>,
 }
 
 impl Endpoint {
     /// Whether `pattern` covers this endpoint: `/*` covers all of a service, `GET /v1/*` what it says.
-    pub(crate) fn matches(&self, pattern: &str) -> bool {
+    pub fn matches(&self, pattern: &str) -> bool {
         if pattern == "/*" {
             return true;
         }
@@ -23,7 +25,7 @@ impl Endpoint {
 
 /// Whether `text` is a pattern of an endpoint: `METHOD /path`, where METHOD may be `*`, and a segment may be `*` or, as the
 /// last, `**`.
-pub(crate) fn is_pattern(text: &str) -> bool {
+pub fn is_endpoint_pattern(text: &str) -> bool {
     let Some((method, path)) = text.split_once(' ') else { return false };
     let is_method =
         method == "*" || (!method.is_empty() && method.bytes().all(|b| b.is_ascii_uppercase() || b == b'-'));
@@ -100,12 +102,12 @@ mod tests {
     #[test]
     fn what_is_no_pattern_is_refused() {
         for text in ["GET /v1/*", "* /**", "M-SEARCH /", "GET /a%20b/*/c/"] {
-            assert!(is_pattern(text), "{text}");
+            assert!(is_endpoint_pattern(text), "{text}");
         }
         for text in
             ["", "GET", "GET v1", "get /v1", "GET /v1/**/x", "GET /a*b", "GET /..", "GET /a//b", "GET /a b"]
         {
-            assert!(!is_pattern(text), "{text}");
+            assert!(!is_endpoint_pattern(text), "{text}");
         }
     }
 }

@@ -7,15 +7,15 @@
 use std::fmt::Write;
 
 /// Longest path and query together, in bytes.
-pub(crate) const MAX_TARGET: usize = 16 * 1024;
+pub const MAX_TARGET: usize = 16 * 1024;
 
 /// A path within a service: empty, or beginning with a slash.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Canonical(String);
+pub struct Canonical(String);
 
 impl Canonical {
     /// The canonical form of `path`, which is empty or begins with a slash; else why there is none.
-    pub(crate) fn of(path: &str) -> Result<Self, &'static str> {
+    pub fn of(path: &str) -> Result<Self, &'static str> {
         if path.len() > MAX_TARGET {
             return Err("the path is too long");
         }
@@ -36,20 +36,20 @@ impl Canonical {
     }
 
     /// The path, as it is decided on and forwarded.
-    pub(crate) fn as_str(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
 /// One segment, percent-decoded: an identifier in a path.
-pub(crate) fn decoded(segment: &str) -> Result<String, &'static str> {
+pub fn decoded(segment: &str) -> Result<String, &'static str> {
     let bytes = percent_decoded(segment)?;
     String::from_utf8(bytes).map_err(|_| "the path is not UTF-8")
 }
 
 /// Whether a query can be passed on as it is: what a URI may hold (RFC 3986, section 3.4), and what browsers send beside
 /// it.
-pub(crate) fn check_query(query: &str) -> Result<(), &'static str> {
+pub fn check_query(query: &str) -> Result<(), &'static str> {
     if query.len() > MAX_TARGET {
         return Err("the query is too long");
     }

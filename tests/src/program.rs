@@ -1,0 +1,25 @@
+//! The programs as an operator has them: built as the tests were.
+
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test ends at what it did not expect")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The program of this name: `trave-gateway` or `trave-verify`.
+pub fn program(name: &str) -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let directory = BUILT.get_or_init(|| {
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--offline", "--bin", "trave-gateway", "--bin", "trave-verify"]);
+        build.arg("--workspace");
+        if !cfg!(debug_assertions) {
+            build.arg("--release");
+        }
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        assert!(build.current_dir(workspace).status().unwrap().success());
+        // target/PROFILE/deps/program-HASH
+        std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned()
+    });
+    directory.join(name)
+}

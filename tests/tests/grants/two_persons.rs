@@ -1,0 +1,148 @@
+//! Two persons: one applies, another approves, and the system says who is who.
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use super::*;
+use trave_proto::proof::Conclusion;
+use trave_tests::network::{export, judge};
+use trave_tests::program::program;
+
+/// Two accounts of the machine that runs the test; they need not exist.
+const FRAUKE: u32 = 61_001;
+const UWE: u32 = 61_002;
+/// Who is not named.
+const STRANGER: u32 = 61_003;
+
+/// A security server at whose door several users of the machine come in.
+struct World {
+    instance: Instance,
+    directory: tempfile::TempDir,
+    program: PathBuf,
+}
+
+impl World {
+    async fn start(users: [u32; 2]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o711)).unwrap();
+        // Others must be able to run it, wherever the tests were built.
+        let own = directory.path().join("trave-gateway");
+        std::fs::copy(program("trave-gateway"), &own).unwrap();
+        let at_provider = format!(
+            "[access]\napproval = \"two_persons\"\n[operator]\nsocket = \"{}\"\nusers = {users:?}\n",
+            directory.path().join("operator/door.sock").display()
+        );
+        let plan = Plan { grants: vec![], at_provider, ..Plan::default() };
+        Self { instance: Instance::planned(plan).await, program: own, directory }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("operator/door.sock")
+    }
+
+    /// Runs a verb as this user of the machine. Only root can.
+    async fn as_user(&self, user: u32, args: &[&str]) -> Output {
+        let mut command = Command::new(&self.program);
+        command.args(args).arg("--socket").arg(self.socket()).uid(user).gid(user).env("USER", "egal");
+        command.current_dir(Path::new("/"));
+        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    }
+
+    async fn done(&self, user: u32, args: &[&str]) -> String {
+        let output = self.as_user(user, args).await;
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    async fn refused(&self, user: u32, args: &[&str]) -> String {
+        let output = self.as_user(user, args).await;
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {}", String::from_utf8_lossy(&output.stdout));
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+fn own_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+fn applying(client: &str) -> Vec<&str> {
+    let what = ["grant", "--client", client, "--service", SERVICE, "--method", "/test.v1.Auskunft/*"];
+    [&what[..], &["--purpose", PURPOSE, "--legal-basis", LEGAL_BASIS]].concat()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_grants_anything_alone() {
+    // Whoever runs this is one of the two, unless that is root.
+    let own = own_user();
+    let mut world = World::start([if own == 0 { FRAUKE } else { own }, UWE]).await;
+    let mut mv = operator(&world.instance.mv).await;
+    let approve = |id: &str| trave_proto::schema::operator::ApproveRequest {
+        id: id.into(),
+        operator: "somebody else, truly".into(),
+    };
+    assert!(mv.approve(approve("g-0")).await.is_err());
+    let applied = mv.grant(usual()).await;
+    if own == 0 {
+        let refused = applied.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied);
+        assert!(refused.message().contains("operator.users"), "root is nobody in particular: {refused}");
+    } else {
+        let applied = applied.unwrap().into_inner();
+        assert!(applied.waiting);
+        let alone = mv.approve(approve(&applied.id)).await.unwrap_err();
+        assert!(alone.message().contains("another person must"), "{alone}");
+        let again = mv.grant(usual()).await.unwrap_err();
+        assert!(again.message().contains("waits for approval"), "{again}");
+    }
+    assert_eq!(refused(&world.instance.ask(b"wer?").await).as_deref(), Some("access_denied"));
+    world.instance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_applies_another_approves_and_the_proof_names_both() {
+    if own_user() != 0 {
+        println!("NOT RUN: only root can be two other users");
+        return;
+    }
+    let mut world = World::start([FRAUKE, UWE]).await;
+    let stranger = world.refused(STRANGER, &["grants"]).await;
+    assert!(stranger.contains("error"), "{stranger}");
+    let id = world.done(FRAUKE, &applying(CLIENT)).await;
+    let alone = world.refused(FRAUKE, &["grant", "approve", &id]).await;
+    assert!(alone.contains("user 61001 (egal) applied for it and cannot approve it"), "{alone}");
+    assert_eq!(refused(&world.instance.ask(b"noch nicht").await).as_deref(), Some("access_denied"));
+    assert!(world.done(UWE, &["grants"]).await.ends_with("waits for approval"));
+    // What waits, waits over a restart.
+    world.instance.mv.stop().await;
+    world.instance.mv.start().await.unwrap();
+    world.done(UWE, &["grant", "approve", &id]).await;
+    let answer = world.instance.ask(b"jetzt").await;
+    assert_eq!(refused(&answer), None);
+    let report = judge(&world.instance, &export_from(&world, answer.exchange()).await);
+    assert_eq!(report.conclusion, Conclusion::Holds, "{:#?}", report.checks);
+    let told = report.story.unwrap().grant.unwrap();
+    let persons = (told.operator.as_str(), told.approver.as_deref());
+    assert_eq!(persons, ("user 61001 (egal)", Some("user 61002 (egal)")));
+
+    let history = world.done(UWE, &["grant", "history", &id, "--reason", "Stichprobe"]).await;
+    let kinds: Vec<_> = history.lines().map(|line| line.split('\t').nth(2).unwrap()).collect();
+    assert_eq!(kinds, ["applied for", "approved"]);
+
+    // A group opens doors too: to come in takes two, to go out takes one.
+    let change = world.done(UWE, &["group", "add", "aemter", "NORD/SH/luebeck"]).await;
+    assert!(world.refused(UWE, &["grant", "approve", &change]).await.contains("another person must"));
+    assert!(world.refused(UWE, &applying("local-group:aemter")).await.contains("there is no local-group"));
+    world.done(FRAUKE, &["grant", "approve", &change]).await;
+    let out = world.done(UWE, &["group", "remove", "aemter", "NORD/SH/luebeck"]).await;
+    assert!(out.starts_with("c-") && world.done(UWE, &["group", "list"]).await.is_empty());
+    world.done(FRAUKE, &["revoke", &id]).await;
+    assert_eq!(refused(&world.instance.ask(b"vorbei").await).as_deref(), Some("access_denied"));
+    world.instance.stop().await;
+}
+
+/// The proof, exported by root, who may read everything.
+async fn export_from(world: &World, exchange: trave_proto::identifier::ExchangeId) -> bytes::Bytes {
+    export(&world.instance.mv, exchange, false).await
+}
