@@ -1,5 +1,6 @@
 //! The configuration of a security server: one TOML file, every key documented here, unknown keys refused.
 
+mod access;
 mod register;
 mod limits;
 
@@ -13,6 +14,8 @@ use trave_host::config::{self, ConfigError, Directory, FilePath, Problems};
 use trave_proto::identifier::{Method, ServerId, ServiceId, SubsystemId};
 use trave_proto::message::Code;
 
+use access::Operator;
+pub use access::{Access, Approval};
 pub use limits::Limits;
 pub use register::{OneOrMore, RegisterAddress};
 
@@ -191,38 +194,6 @@ pub struct Operations {
     pub listen: SocketAddr,
 }
 
-/// The operator door: a Unix socket that its owner alone can open.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Operator {
-    /// Path of the socket; `operator.sock` in the data directory if absent.
-    socket: Option<FilePath>,
-    /// Further users of this machine who may come in, by the numbers that the system gives them. The socket then stands in
-    /// a directory that they can enter and the server's user alone can write to.
-    #[serde(default)]
-    users: Vec<u32>,
-}
-
-/// How it is decided who may call.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Access {
-    /// Who must agree to a grant, or to a new member of a local group. Withdrawing needs one person always.
-    #[serde(default)]
-    pub approval: Approval,
-}
-
-/// How many persons it takes to grant something.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Approval {
-    /// One: a grant is in force at once.
-    #[default]
-    One,
-    /// Two of `operator.users`: one applies, another approves.
-    TwoPersons,
-}
-
 /// The message log.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -380,26 +351,6 @@ impl Agency {
     }
 }
 
-impl Operator {
-    fn check(&self, approval: Approval, problems: &mut Problems) {
-        let key = "operator.users";
-        let others: std::collections::BTreeSet<_> = self.users.iter().collect();
-        if others.len() != self.users.len() || others.contains(&0) {
-            problems
-                .add(key, "names a user twice, or root")
-                .hint("each person has an account; root comes in anyway, and is nobody in particular");
-        }
-        if !others.is_empty() && self.socket.is_none() {
-            problems
-                .add("operator.socket", "is absent, and the data directory is closed to other users")
-                .hint("socket = \"/run/trave/operator.sock\"");
-        }
-        if approval == Approval::TwoPersons && others.len() < 2 {
-            problems.add(key, "are fewer than two, and access.approval demands two persons");
-        }
-    }
-}
-
 impl AgencyClient {
     /// Path of the certificate, as written.
     pub fn certificate(&self) -> &FilePath {
@@ -500,6 +451,31 @@ mod tests {
         let Err(GatewayConfigError::Problems(problems)) = read(&text) else { panic!("accepted") };
         let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
         assert_eq!(keys, ["agency[0].listen", "route[0].path", "service[0].backend"]);
+    }
+
+    #[test]
+    fn two_persons_are_two_and_have_a_door() {
+        let with = |users: &str, socket: &str| {
+            let two = "approval = \"two_persons\"";
+            EXAMPLE
+                .replace("approval = \"one\"", two)
+                .replace("# users = [1001, 1002]", &format!("users = {users}"))
+                .replace("socket = \"data/operator.sock\"", socket)
+        };
+        let socket = "socket = \"/run/trave/operator.sock\"";
+        assert_eq!(read(&with("[1001, 1002]", socket)).unwrap().operator_users(), [1001, 1002]);
+        for (users, socket, expected) in [
+            ("[1001]", socket, &["operator.users"][..]),
+            ("[1001, 1001]", socket, &["operator.users", "operator.users"]),
+            ("[0, 1001]", socket, &["operator.users"]),
+            ("[1001, 1002]", "", &["operator.socket"]),
+        ] {
+            let Err(GatewayConfigError::Problems(problems)) = read(&with(users, socket)) else {
+                panic!("{users} was accepted")
+            };
+            let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
+            assert_eq!(keys, expected, "{users}");
+        }
     }
 
     #[test]

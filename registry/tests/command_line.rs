@@ -110,6 +110,11 @@ fn an_instance_is_made_run_and_administered_from_the_command_line() {
     let shown = done(&["admin", "--config", &uwe, "acts"]);
     assert!(shown.contains("in force since configuration 2") && shown.contains("Uwe Schulz"), "{shown}");
 
+    let put = ["admin", "--config", &uwe, "group", "put", "kommunen", "--name", "Kommunen"];
+    let group = done(&put).trim().to_owned();
+    let approved = done(&["admin", "--config", &frauke, "approve", &group, "--yes"]);
+    assert_eq!(approved, "in force with configuration 3\n");
+
     // Killed, and started again: what was answered is there.
     drop(running);
     let _running = serve("run", &registry);
@@ -122,6 +127,7 @@ fn an_instance_is_made_run_and_administered_from_the_command_line() {
         output = run(&show);
     }
     let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(shown.contains("group kommunen (Kommunen)"), "{shown}");
     assert!(shown.contains("purpose ummeldung") && shown.contains("registry-sh, cosigner-mv"), "{shown}");
 }
 

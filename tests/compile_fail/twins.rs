@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "that it compiles is what is tested")]
 
+use trave_gateway::access::{Access, Grant};
 use trave_message_log::{Entry, Log, LogError, Logged};
 use trave_proto::clock::Time;
 use trave_proto::conversation::{Conversation, Verified};
@@ -37,6 +38,10 @@ async fn a_response_is_answered(
     let logged = log.append(entry, signed)?.await?;
     answer(logged);
     Ok(())
+}
+
+fn grants_can_be_looked_at(access: &Access) -> Option<std::sync::Arc<Grant>> {
+    access.list().pop()
 }
 
 fn main() {}

@@ -311,6 +311,21 @@ async fn a_unix_socket_is_its_owners_alone() {
 }
 
 #[tokio::test]
+async fn a_unix_socket_for_others_stands_where_nobody_else_can_write() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("run/operator.sock");
+    drop(Listener::unix_for(&path, &[61_001]).unwrap());
+    let folder = path.parent().unwrap();
+    assert_eq!(std::fs::metadata(folder).unwrap().mode() & 0o7777, 0o711);
+    let listener = Listener::unix_for(&path, &[61_001]).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o7777, 0o666);
+    drop(listener);
+    assert!(matches!(Listener::unix(&path), Err(ListenError::NotPrivate { .. })), "for its owner alone");
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o731)).unwrap();
+    assert!(matches!(Listener::unix_for(&path, &[61_001]), Err(ListenError::NotPrivate { .. })));
+}
+
+#[tokio::test]
 async fn a_unix_socket_left_behind_is_replaced_and_other_files_are_not() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
