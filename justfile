@@ -32,3 +32,12 @@ deny:
 # kill -9 under load, 200 rounds instead of the tests' 20
 crash:
     TRAVE_CRASH_ROUNDS=200 cargo test --release --locked --workspace --test crash
+
+# CPU per exchange, messages per signature, records per fdatasync, with 64 callers: of the program as it is installed
+smoke:
+    cargo run --profile dist --locked -p trave-tests --bin smoke
+
+# 5 GiB down and up through both security servers, in bounded memory, next to two hops of nginx
+bulk:
+    cargo build --release --locked --bin two-states
+    tests/interop/bulk/run.sh target/release/two-states tests/interop/.work 5
