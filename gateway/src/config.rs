@@ -264,6 +264,27 @@ impl Config {
         }
     }
 
+    /// What of `other` differs and is read at start alone.
+    pub fn differs(&self, other: &Self) -> Vec<&'static str> {
+        let sections = |config: &Self| {
+            [
+                ("server", format!("{:?}", config.server)),
+                ("data", format!("{:?} {:?}", config.data, config.passphrase_file)),
+                ("registry", format!("{:?}", config.registry)),
+                ("peer", format!("{:?}", config.peer)),
+                ("agency", format!("{:?}", config.agency)),
+                ("operations", format!("{:?}", config.operations)),
+                ("operator", format!("{:?}", config.operator)),
+                ("access", format!("{:?}", config.access)),
+                ("limits", format!("{:?}", config.limits)),
+                ("log", format!("{:?}", config.log)),
+            ]
+        };
+        let differ =
+            sections(self).into_iter().zip(sections(other)).filter(|(ours, theirs)| ours.1 != theirs.1);
+        differ.map(|((name, _), _)| name).collect()
+    }
+
     /// The data directory.
     pub fn data(&self) -> PathBuf {
         self.data.within(&self.directory)
@@ -476,6 +497,16 @@ mod tests {
             let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
             assert_eq!(keys, expected, "{users}");
         }
+    }
+
+    #[test]
+    fn what_waits_for_a_start_is_named() {
+        let text = EXAMPLE
+            .replace("backend = \"http://127.0.0.1:50051\"", "backend = \"http://127.0.0.1:50052\"")
+            .replace("listen = \"127.0.0.1:7080\"", "listen = \"127.0.0.1:7081\"");
+        let (first, second) = (read(EXAMPLE).unwrap(), read(&text).unwrap());
+        assert_eq!(first.differs(&second), ["agency"], "a service's register is no such thing");
+        assert!(first.differs(&first).is_empty());
     }
 
     #[test]

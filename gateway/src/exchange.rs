@@ -21,13 +21,14 @@ mod head;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::Semaphore;
 use trave_message_log::batching::Gauge;
 use trave_proto::clock::Clock;
 use trave_proto::digest::Digest;
 use trave_proto::fault::{Fault, Reason, Side};
-use trave_proto::identifier::ExchangeId;
+use trave_proto::identifier::{ExchangeId, ServiceId};
 use trave_proto::schema::configuration::SignedConfiguration;
 use trave_proto::verification::VerifiedBatches;
 
@@ -35,7 +36,7 @@ use crate::access::Access;
 use crate::admission::Admission;
 use crate::metrics::Metrics;
 use crate::recorder::Recorder;
-use crate::services::Services;
+use crate::services::{Service, Services};
 use crate::signer::SigningThread;
 use crate::transport::{Own, Peers};
 use crate::trust::{Trust, TrustError};
@@ -62,8 +63,7 @@ pub(crate) struct Exchanges {
     pub(crate) signing: SigningThread,
     pub(crate) peers: Peers,
     pub(crate) access: Access,
-    pub(crate) services: Services,
-    pub(crate) routes: Routes,
+    pub(crate) offers: ArcSwap<Offers>,
     pub(crate) replay: ReplayGuard,
     pub(crate) batches: VerifiedRecently,
     pub(crate) gauge: Gauge,
@@ -78,7 +78,19 @@ pub(crate) struct Exchanges {
     pub(crate) kept: Arc<Semaphore>,
 }
 
+/// What the configuration file offers, exchanged as a whole when it is read again.
+#[derive(Debug)]
+pub(crate) struct Offers {
+    pub(crate) services: Services,
+    pub(crate) routes: Routes,
+}
+
 impl Exchanges {
+    /// The service, if it is offered here now.
+    pub(crate) fn service(&self, id: &ServiceId) -> Option<Arc<Service>> {
+        self.offers.load().services.get(id)
+    }
+
     /// Adopts a configuration that `source` brought, and logs that it came into use.
     pub(crate) async fn adopt(&self, signed: &SignedConfiguration, source: &str) -> Result<(), TrustError> {
         self.recorder.adopt(&self.trust, signed, source).await

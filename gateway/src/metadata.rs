@@ -188,7 +188,8 @@ pub(crate) fn offered(
     subsystem: &SubsystemId,
     code: &str,
 ) -> DescribeServicesResponse {
-    let mut services: Vec<Arc<crate::services::Service>> = exchanges.services.of(subsystem).collect();
+    let mut services: Vec<Arc<crate::services::Service>> =
+        exchanges.offers.load().services.of(subsystem).collect();
     services.sort_by_key(|service| service.id().clone());
     let snapshot = exchanges.trust.snapshot();
     let now = exchanges.clock.now();

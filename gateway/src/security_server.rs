@@ -1,6 +1,7 @@
 //! The security server as a whole: opened from its data directory, its doors, and its end.
 
-use std::collections::HashMap;
+mod offers;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,20 +18,18 @@ use trave_message_log::{Log, LogError, Options, StoredRecord, kind};
 use trave_proto::checkpoint::{CheckpointError, NoteSigner};
 use trave_proto::clock::Clock;
 use trave_proto::conversation::TOLERANCE;
-use trave_proto::digest::Digest;
 use trave_proto::fault::Side;
-use trave_proto::identifier::{ServerId, ServiceId};
+use trave_proto::identifier::ServerId;
 
 use crate::access::{Access, AccessError, Known};
 use crate::admission::Admission;
 use crate::config::Config;
 use crate::custody::{BatchSigner, Custody, CustodyError, Layout};
-use crate::exchange::{Bounds, Exchanges, KEPT, ReplayGuard, Route, Routes, Suspicion, VerifiedRecently};
-use crate::listener::agency::{AgencyDoor, AgencyDoorError, pin};
+use crate::exchange::{Bounds, Exchanges, KEPT, ReplayGuard, Suspicion, VerifiedRecently};
+use crate::listener::agency::{AgencyDoor, AgencyDoorError};
 use crate::listener::{operations, operator, peer};
 use crate::metrics::{self, Metrics};
 use crate::recorder::Recorder;
-use crate::services::{Description, Services};
 use crate::signer::{SigningCounters, SigningThread};
 use crate::transport::{Own, Peers};
 use crate::trust::{SecurityServers, Trust, TrustError};
@@ -88,6 +87,8 @@ pub struct SecurityServer {
     pub operations: Option<SocketAddr>,
     exchanges: Arc<Exchanges>,
     drain: Drain,
+    /// As it was started with.
+    config: Config,
 }
 
 /// How long exchanges under way may take to end when the server stops.
@@ -133,7 +134,18 @@ impl SecurityServer {
             drain.spawn(door.serve(Arc::clone(&exchanges), drain.clone()));
         }
         tracing::info!(server = %exchanges.own.server, "serving");
-        Ok(Self { peer, agency, operations, exchanges, drain })
+        Ok(Self { peer, agency, operations, exchanges, drain, config })
+    }
+
+    /// Takes into use what `config` offers now, services and routes; exchanges under way go on with what they began with. What
+    /// else differs from the start waits for the next one: these sections are named.
+    ///
+    /// # Errors
+    /// If anything that is offered is not usable: then all stays as it was.
+    pub fn reload(&self, config: &Config) -> Result<Vec<&'static str>, StartError> {
+        let offers = offers::read(config, &self.exchanges.clock)?;
+        self.exchanges.offers.store(Arc::new(offers));
+        Ok(self.config.differs(config))
     }
 
     /// The records of the message log from `from` to the last that is durable now, one at a time. Reads the disk. Whoever
@@ -246,8 +258,7 @@ async fn assemble(
         signing,
         peers,
         access,
-        services: services(config, clock)?,
-        routes: routes(config),
+        offers: ArcSwap::from_pointee(offers::read(config, clock)?),
         replay,
         batches: VerifiedRecently::default(),
         gauge,
@@ -280,40 +291,4 @@ fn replayed(
         let _ = replay.admit(id, server, now);
     }
     Ok(Access::new(known))
-}
-
-fn services(config: &Config, clock: &Arc<dyn Clock>) -> Result<Services, StartError> {
-    let mut pins: HashMap<ServiceId, Vec<Digest>> = HashMap::new();
-    for service in &config.service {
-        for certificate in service.register_certificates() {
-            let pinned = pin(&config.path(certificate)).map_err(StartError::Agency)?;
-            pins.entry(service.id.0.clone()).or_default().push(pinned);
-        }
-    }
-    Services::new(&config.service, &pins, &mut descriptions(config)?, clock).map_err(StartError::Tls)
-}
-
-fn descriptions(config: &Config) -> Result<HashMap<ServiceId, Description>, StartError> {
-    let mut descriptions = HashMap::new();
-    for service in &config.service {
-        let Some(file) = service.openapi() else { continue };
-        let path = config.path(file);
-        let refused = |why: String| StartError::Description(format!("{} {why}", path.display()));
-        let bytes = std::fs::read(&path).map_err(|error| refused(format!("cannot be read: {error}")))?;
-        let description = Description::read(&bytes).map_err(|why| refused(why.into()))?;
-        descriptions.insert(service.id.0.clone(), description);
-    }
-    Ok(descriptions)
-}
-
-fn routes(config: &Config) -> Routes {
-    let routes = config.route.iter().map(|route| Route {
-        name: route.name.clone(),
-        path: route.path.clone(),
-        service: route.service.0.clone(),
-        client: route.client.as_ref().map(|client| client.0.clone()),
-        purpose: route.purpose.as_ref().map(|purpose| purpose.0.clone()),
-        legal_basis: route.legal_basis.as_ref().map(|legal_basis| legal_basis.0.clone()),
-    });
-    Routes::new(routes.collect())
 }

@@ -60,10 +60,14 @@ impl Running {
         }
     }
 
+    fn signal(&self, signal: &str) {
+        let killed = Command::new("kill").args([signal, &self.0.id().to_string()]).status().unwrap();
+        assert!(killed.success());
+    }
+
     /// SIGTERM, as a service manager sends it; the exit status.
     fn stop(mut self) -> Option<i32> {
-        let killed = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status().unwrap();
-        assert!(killed.success());
+        self.signal("-TERM");
         self.0.wait().unwrap().code()
     }
 }
@@ -165,6 +169,7 @@ async fn an_operators_day() {
     let status = printed(sh, &["status"]).await;
     assert!(status.contains("valid until") && status.contains("NORD/SH/luebeck/s1"), "{status}");
 
+    read_again(&instance, &register).await;
     printed(mv, &["revoke", id.trim()]).await;
     assert_eq!(operate(sh, &call(PURPOSE)).await.status.code(), Some(1));
     assert!(failed(mv, &["revoke", id.trim()]).await.contains("there is no grant"));
@@ -172,6 +177,32 @@ async fn an_operators_day() {
     let said = std::fs::read_to_string(sh.data().join("../said")).unwrap();
     assert!(said.lines().all(|line| line.starts_with('{')), "every line is JSON: {said}");
     assert!(!said.contains(PASSPHRASE) && !said.contains("cafe"));
+}
+
+/// SIGHUP: what the file offers changes, and what is wrong in it changes nothing.
+async fn read_again(instance: &Instance, register: &Running) {
+    let (sh, mv) = (&instance.sh, &instance.mv);
+    let (file, said) = (mv.configuration_file(), mv.data().join("../said"));
+    let text = std::fs::read_to_string(&file).unwrap();
+    let elsewhere =
+        text.replace(&format!("id = \"{SERVICE}\""), "id = \"NORD/MV/gewerberegister/register/anderes\"");
+    let wrong = elsewhere.replace("keep_content", "keep_contents");
+    for (text, answered, told) in [
+        (&elsewhere, "status 5 ", "its services and routes are in use"),
+        (&wrong, "status 5 ", "the configuration is refused"),
+        (&text, "status 0", "its services and routes are in use"),
+    ] {
+        let before = std::fs::read_to_string(&said).unwrap().len();
+        std::fs::write(&file, text).unwrap();
+        register.signal("-HUP");
+        let until = Instant::now() + Duration::from_secs(20);
+        while !std::fs::read_to_string(&said).unwrap()[before..].contains(told) {
+            assert!(Instant::now() < until, "it does not say that {told}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let answer = String::from_utf8(operate(sh, &call(PURPOSE)).await.stdout).unwrap();
+        assert!(answer.starts_with(answered), "{answer}");
+    }
 }
 
 /// Exports a proof and has a stranger's program verify it; what that prints.

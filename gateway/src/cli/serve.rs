@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
 use trave_host::clock::SystemClock;
 use trave_host::config::Secret;
 use trave_host::drain::Drain;
@@ -19,11 +20,37 @@ pub(super) fn run(path: &Path) -> anyhow::Result<()> {
     logging::begin("info", Format::Automatic)?;
     runtime()?.block_on(async {
         let drain = Drain::new();
-        drain.on_signals().context("the system does not let signals be handled")?;
-        let server = SecurityServer::start(config, Arc::new(SystemClock), drain).await?;
+        let unhandled = "the system does not let signals be handled";
+        drain.on_signals().context(unhandled)?;
+        let mut changed = signal(SignalKind::hangup()).context(unhandled)?;
+        let server = SecurityServer::start(config, Arc::new(SystemClock), drain.clone()).await?;
+        loop {
+            tokio::select! {
+                () = drain.begun() => break,
+                _ = changed.recv() => reload(&server, path),
+            }
+        }
         server.finish().await;
         Ok(())
     })
+}
+
+/// Reads the configuration again (SIGHUP). One that is not usable changes nothing.
+fn reload(server: &SecurityServer, path: &Path) {
+    let read = Config::read(path).map_err(anyhow::Error::from);
+    match read.and_then(|config| Ok(server.reload(&config)?)) {
+        Ok(waiting) => {
+            tracing::info!("the configuration was read again (SIGHUP): its services and routes are in use");
+            if !waiting.is_empty() {
+                let sections = waiting.join(", ");
+                tracing::warn!(sections, "what else has changed comes into use with a restart");
+            }
+        }
+        Err(error) => {
+            let error = format!("{error:#}");
+            tracing::error!(error, "the configuration is refused, and the one before stays in use");
+        }
+    }
 }
 
 /// A runtime with a thread for each core.

@@ -149,7 +149,8 @@ async fn exchange_with(exchanges: &Exchanges, call: &mut Call, stage: &mut Stage
     check_head(call.refused)?;
     let declared = Declared::read(&call.parts.headers)?;
     let mut context = declared.context.clone();
-    let Asked { topic, head, security_server } = Asked::of(&exchanges.routes, id, call, declared)?;
+    let Asked { topic, head, security_server } =
+        Asked::of(&exchanges.offers.load().routes, id, call, declared)?;
     let deadline = deadline(exchanges.longest, call)?;
     in_catalogue(&exchanges.trust.valid(SIDE)?.configuration, &topic, SIDE)?;
     stage.topic = Some(topic.clone());

@@ -253,7 +253,7 @@ fn admit(
     let topic = conversation.topic().clone();
     in_catalogue(&snapshot.configuration, &topic, SIDE)?;
     stage.topic = Some(topic.clone());
-    let service = exchanges.services.get(&topic.service).ok_or_else(|| {
+    let service = exchanges.service(&topic.service).ok_or_else(|| {
         let why =
             format!("{} is registered on this security server, which has no register for it", topic.service);
         refuse(Reason::UnknownService, why)

@@ -155,7 +155,7 @@ impl Desk {
         let Some(service) = configuration.service(&terms.service) else {
             return refuse(format!("the catalogue does not know the service {}", terms.service));
         };
-        if self.exchanges.services.get(&terms.service).is_none() {
+        if self.exchanges.service(&terms.service).is_none() {
             let why = "hint: a [[service]] in its configuration offers it";
             return refuse(format!("this security server does not offer {}\n{why}", terms.service));
         }

@@ -86,7 +86,7 @@ impl Desk {
             format!("the global configuration does not know the client {client}"),
         );
         unless(listed.is_some(), format!("the catalogue does not know the service {service}"));
-        let offered = self.exchanges.services.get(service).is_some();
+        let offered = self.exchanges.service(service).is_some();
         unless(offered, format!("this security server does not offer {service}"));
         if let Some(listed) = listed {
             let fits = match &question.method {

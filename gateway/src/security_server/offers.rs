@@ -1,0 +1,56 @@
+//! What the configuration file offers: services with their registers, and routes. Read at start, and again when the file
+//! has changed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use trave_proto::clock::Clock;
+use trave_proto::digest::Digest;
+use trave_proto::identifier::ServiceId;
+
+use super::StartError;
+use crate::config::Config;
+use crate::exchange::{Offers, Route, Routes};
+use crate::listener::agency::pin;
+use crate::services::{Description, Services};
+
+/// All that is offered, or why it cannot be: nothing is half in use.
+pub(super) fn read(config: &Config, clock: &Arc<dyn Clock>) -> Result<Offers, StartError> {
+    Ok(Offers { services: services(config, clock)?, routes: routes(config) })
+}
+
+fn services(config: &Config, clock: &Arc<dyn Clock>) -> Result<Services, StartError> {
+    let mut pins: HashMap<ServiceId, Vec<Digest>> = HashMap::new();
+    for service in &config.service {
+        for certificate in service.register_certificates() {
+            let pinned = pin(&config.path(certificate)).map_err(StartError::Agency)?;
+            pins.entry(service.id.0.clone()).or_default().push(pinned);
+        }
+    }
+    Services::new(&config.service, &pins, &mut descriptions(config)?, clock).map_err(StartError::Tls)
+}
+
+fn descriptions(config: &Config) -> Result<HashMap<ServiceId, Description>, StartError> {
+    let mut descriptions = HashMap::new();
+    for service in &config.service {
+        let Some(file) = service.openapi() else { continue };
+        let path = config.path(file);
+        let refused = |why: String| StartError::Description(format!("{} {why}", path.display()));
+        let bytes = std::fs::read(&path).map_err(|error| refused(format!("cannot be read: {error}")))?;
+        let description = Description::read(&bytes).map_err(|why| refused(why.into()))?;
+        descriptions.insert(service.id.0.clone(), description);
+    }
+    Ok(descriptions)
+}
+
+fn routes(config: &Config) -> Routes {
+    let routes = config.route.iter().map(|route| Route {
+        name: route.name.clone(),
+        path: route.path.clone(),
+        service: route.service.0.clone(),
+        client: route.client.as_ref().map(|client| client.0.clone()),
+        purpose: route.purpose.as_ref().map(|purpose| purpose.0.clone()),
+        legal_basis: route.legal_basis.as_ref().map(|legal_basis| legal_basis.0.clone()),
+    });
+    Routes::new(routes.collect())
+}
