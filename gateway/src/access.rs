@@ -19,6 +19,7 @@ use trave_proto::identifier::{ServiceId, SubsystemId};
 use trave_proto::message::Code;
 use trave_proto::schema::log::Leaf;
 
+pub(crate) use allowance::Place as GrantedPlace;
 use allowance::{Exceeded, Place};
 pub(crate) use explain::Question;
 pub use known::{AccessError, Grant, Group, Known, Waiting};
@@ -129,7 +130,7 @@ impl Access {
             match grant.allowance.take(&grant.terms, now) {
                 Ok(place) => {
                     let group = groups.leaf(&grant.terms.subject);
-                    return Ok(Permitted { grant: Arc::clone(grant), group, endpoint, _place: place });
+                    return Ok(Permitted { grant: Arc::clone(grant), group, endpoint, place: Some(place) });
                 }
                 Err(more) => exceeded = Some(sooner(exceeded, more)),
             }
@@ -186,7 +187,7 @@ fn limited(exceeded: Exceeded) -> Fault {
             (Reason::RateLimited, format!("as many calls as are granted were made: try again in {millis} ms"))
         }
         Exceeded::Exchanges => (
-            Reason::Overloaded,
+            Reason::RateLimited,
             "as many exchanges as are granted at a time are under way; try again shortly".into(),
         ),
     };
@@ -224,10 +225,15 @@ pub(crate) struct Permitted {
     grant: Arc<Grant>,
     group: Option<Artefact>,
     endpoint: Option<Endpoint>,
-    _place: Place,
+    place: Option<Place>,
 }
 
 impl Permitted {
+    /// The exchange's place among those that the grant allows at a time, to be held until its answer has left.
+    pub(crate) fn take_place(&mut self) -> Option<Place> {
+        self.place.take()
+    }
+
     /// The grant that permitted the exchange.
     pub(crate) fn grant(&self) -> &Grant {
         &self.grant

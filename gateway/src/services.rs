@@ -10,7 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use trave_host::client::{ConnectError, not_taken_up};
+use tokio::time::Instant;
+use trave_host::client::{ConnectError, was_refused};
 use trave_host::tls::{self, Http, Pinned, TlsError};
 use trave_proto::clock::Clock;
 use trave_proto::digest::Digest;
@@ -21,7 +22,7 @@ use trave_proto::schema::transport::{OfferedEndpoint, RegisterReached};
 use crate::config::{self, KeepContent};
 use crate::relayed::Relayed;
 
-use backend::Backends;
+use backend::{Backends, DESTINATION};
 pub(crate) use backend::{Held, ToRegister};
 pub(crate) use description::Description;
 
@@ -116,8 +117,8 @@ impl Service {
     }
 
     /// A connection to the register, made now if there is none. Nothing of a call has gone out when this fails.
-    pub(crate) async fn connection(&self) -> Result<ToRegister, Fault> {
-        self.backends.connection().await.map_err(|error| self.not_reached(&error))
+    pub(crate) async fn connection(&self, until: Instant) -> Result<ToRegister, Fault> {
+        self.backends.connection(until).await.map_err(|error| self.not_reached(&error))
     }
 
     /// Sends a request to the register. One that was not sent at all, because the connection ended before, is sent over
@@ -126,20 +127,29 @@ impl Service {
         &self,
         to: ToRegister,
         request: Request<Relayed>,
+        until: Instant,
     ) -> Result<(Response<Incoming>, Held), Fault> {
         let named = self.backends.first_address();
+        // Each server of the register is told by its own name where something is moved.
+        let destination = request.headers().get(DESTINATION).cloned();
         let mut failed = match to.send(request, named).await {
             Ok(answered) => return Ok(answered),
             Err(failed) => failed,
         };
-        if let Some(request) = failed.take_message() {
-            match self.connection().await?.send(request, named).await {
+        if let Some(mut request) = failed.take_message() {
+            if let Some(destination) = destination {
+                request.headers_mut().insert(DESTINATION, destination);
+            }
+            match self.connection(until).await?.send(request, named).await {
                 Ok(answered) => return Ok(answered),
                 Err(again) => failed = again,
             }
         }
+        // A connection that is told to go away says nothing of this one request: it may have left all the same.
+        let returned = failed.take_message().is_some();
         let error = failed.error();
-        let reached = if not_taken_up(error) { RegisterReached::No } else { RegisterReached::Unknown };
+        let no = returned || was_refused(error);
+        let reached = if no { RegisterReached::No } else { RegisterReached::Unknown };
         let why = format!("the register did not answer: {}", trave_host::config::with_causes(error));
         Err(Fault::before_call(Reason::ServiceFailed, Side::Register, why).with_register(reached))
     }

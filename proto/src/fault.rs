@@ -82,7 +82,7 @@ reasons! {
     UnknownLegalBasis = "unknown_legal_basis", InvalidArgument, false;
     /// No grant allows this client this service, method and purpose.
     AccessDenied = "access_denied", PermissionDenied, false;
-    /// As many calls as the grant allows were made.
+    /// As many calls as the grant allows were made, or are under way.
     RateLimited = "rate_limited", ResourceExhausted, true;
     /// More bytes than the service or a message may have.
     TooLarge = "too_large", ResourceExhausted, false;

@@ -178,6 +178,11 @@ async fn what_may_have_been_called_or_is_forbidden_is_not_made_again() {
             Alteration::Fault(|| fault(Reason::AccessDenied, RegisterReached::No)),
             ["access_denied", "provider_server", "no"],
         ),
+        // Nor to use up what each of them grants.
+        (
+            Alteration::Fault(|| fault(Reason::RateLimited, RegisterReached::No)),
+            ["rate_limited", "provider_server", "no"],
+        ),
         (Alteration::Silence, ["network_error", "client_server", "unknown"]),
     ] {
         let (answer, records) = refused(&mut instance, alteration).await;

@@ -17,7 +17,7 @@ pub(super) struct Allowance {
 
 /// An exchange that is under way, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place(Arc<AtomicU32>);
+pub(crate) struct Place(Arc<AtomicU32>);
 
 /// More than is granted.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]

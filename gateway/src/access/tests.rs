@@ -211,7 +211,7 @@ fn a_grant_has_so_many_exchanges_at_a_time() {
     let first = bench.permit(&topic()).unwrap();
     assert_eq!(first.grant().terms.exchanges, NonZeroU32::new(1));
     let refused = bench.permit(&topic()).unwrap_err();
-    assert!(refused.reason == Reason::Overloaded && refused.retry_safe(), "{refused:?}");
+    assert!(refused.reason == Reason::RateLimited && refused.retry_safe(), "{refused:?}");
     drop(first);
     assert!(bench.permit(&topic()).is_ok());
 }

@@ -1,13 +1,12 @@
 //! The provider's side of an exchange: verify, authorise, log, call. The register hears nothing of what fails before.
 
-use std::pin::pin;
+mod carrying;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
-use hyper::body::Incoming as HyperBody;
-use prost::Message;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::Streaming;
@@ -18,23 +17,21 @@ use trave_proto::identifier::ExchangeId;
 use trave_proto::message::{CallerContext, Content, Ending};
 use trave_proto::schema::message::Envelope;
 use trave_proto::schema::transport::{ExchangeRequest, RegisterReached, exchange_response::Answer};
-use trave_proto::signature::{Request, Response};
+use trave_proto::signature::Request;
 use trave_proto::verification::Authentic;
 
+use super::Exchanges;
 use super::asked::in_catalogue;
-use super::framing::{Cut, Framing, Pieces};
-use super::head::{self, Kind, Length};
+use super::head::Kind;
 use super::incoming::{Incoming, Other, authenticate, check_shape, order_fault, receive, recheck};
-use super::outgoing::{Outgoing, content_of, first_piece};
-use super::patience::{Over, Patience};
+use super::outgoing::Outgoing;
 use super::progress::Progress;
 use super::register::{self, RegisterHead, malformed};
 use super::replay::ReplayError;
-use super::{Exchanges, permission};
-use crate::access::{Circumstances, Permitted};
+use crate::access::{Circumstances, GrantedPlace, Permitted};
 use crate::admission::Place;
 use crate::recorder::{Evidence, Refused};
-use crate::relayed::{Leaving, Left, Relay, Relayed};
+use crate::relayed::{Leaving, Left, Relayed};
 use crate::services::Service;
 use crate::transport::{Greeted, Session};
 use crate::trust::Snapshot;
@@ -106,7 +103,7 @@ async fn finish(exchanges: &Exchanges, stage: Stage, mut requests: Streaming<Exc
     if let Some(left) = stage.left {
         left.taken().await;
     }
-    drop(stage.place);
+    drop((stage.place, stage.granted));
 }
 
 /// The way to the peer, and what tells that the last message was taken.
@@ -125,8 +122,9 @@ struct Stage {
     progress: Option<Arc<Progress>>,
     /// Of the last of the answer.
     left: Option<Left>,
-    /// Held until that was taken.
+    /// Held until that was taken: among all exchanges, and among those of the grant.
     place: Option<Place>,
+    granted: Option<GrantedPlace>,
 }
 
 async fn record(exchanges: &Exchanges, session: &Session, stage: &Stage, fault: &Fault) {
@@ -185,7 +183,7 @@ async fn exchange_with(
         keep: service.keep,
     };
     let wire = Wired { wire, left: &mut stage.left };
-    converse(&first, incoming, outgoing, requests, wire).await
+    carrying::converse(&first, incoming, outgoing, requests, wire).await
 }
 
 async fn first_envelope(requests: &mut Streaming<ExchangeRequest>) -> Result<Envelope, Fault> {
@@ -264,7 +262,8 @@ fn admit(
     }
     let endpoint = register::endpoint(topic.method.as_ref(), verified.parts().content.head.as_deref())?;
     let circumstances = Circumstances { configuration: &snapshot.configuration, now };
-    let permitted = exchanges.access.permit(&topic, endpoint, circumstances)?;
+    let mut permitted = exchanges.access.permit(&topic, endpoint, circumstances)?;
+    stage.granted = permitted.take_place();
     let answering = &exchanges.answering;
     let counted = [
         answering.peer(session.server().as_str()),
@@ -363,208 +362,4 @@ impl Cleared {
         let whole = verified.manifest().ending == Ending::End && content.trailers.is_none();
         whole.then(|| content.body.clone())
     }
-}
-
-/// Calls the register and carries both directions until the answer is complete.
-async fn converse(
-    first: &Cleared,
-    incoming: Incoming<'_>,
-    outgoing: Outgoing<'_>,
-    requests: &mut Streaming<ExchangeRequest>,
-    wired: Wired<'_>,
-) -> Result<(), Fault> {
-    let wire = wired.wire;
-    let kind = first.kind();
-    let (relay, body) = match (first.whole_body(), kind) {
-        (Some(body), Kind::Rest) => (None, Relayed::counted(body)),
-        (Some(body), Kind::Grpc) => (None, Relayed::whole(body, None, None)),
-        (None, _) => {
-            let (relay, body) = Relayed::new();
-            (Some(relay), body)
-        }
-    };
-    let (mut request, timeout) = first.request(body)?;
-    let length = || Length::said(kind, request.headers()).map_err(malformed);
-    if let Some(body) = first.whole_body() {
-        length()?.take(body, true).map_err(malformed)?;
-    }
-    let length = length()?;
-    let (now, longest) = (Instant::now(), outgoing.exchanges.longest);
-    let until = now + timeout.unwrap_or(longest).min(longest);
-    let patience = Patience { answer: Some(first.service.time_out), idle: outgoing.exchanges.idle, until };
-    let progress = Arc::clone(&outgoing.progress);
-    let over = pin!(patience.over(&progress));
-    let channel =
-        tokio::time::timeout_at(until.min(now + first.service.time_out), first.service.connection())
-            .await
-            .map_err(|_| too_late(RegisterReached::No))??;
-    if timeout.is_some() {
-        let remaining = head::grpc_timeout(until.saturating_duration_since(Instant::now()));
-        if let Ok(value) = HeaderValue::from_str(&remaining) {
-            request.headers_mut().insert(head::GRPC_TIMEOUT, value);
-        }
-    }
-    tracing::debug!(exchange = %first.logged.get().manifest().exchange, grant = first.permitted.grant().id(), "calling the register");
-    let topic = Topic::of(first.logged.get().manifest());
-    let withdrawn = pin!(permission::withdrawn(outgoing.exchanges, &first.permitted, &topic));
-    let asking = pin!(forward(first, incoming, requests, Forwarding { kind, relay, length }));
-    let answering = pin!(async {
-        // Its place on the connection is held to the end of the answer.
-        let (response, _held) = first.service.call(channel, request).await?;
-        answer(kind, response, outgoing, wired).await
-    });
-    let ended = pin!(async {
-        tokio::select! {
-            over = over => Ended::Over(over),
-            fault = withdrawn => Ended::Withdrawn(fault),
-        }
-    });
-    both(asking, answering, ended, wire).await
-}
-
-/// Why an exchange ends before its answer is complete, though neither side broke it off.
-enum Ended {
-    Over(Over),
-    /// No grant allows it any more.
-    Withdrawn(Fault),
-}
-
-/// Runs both directions until the answer is complete, one of them fails, or time is up.
-async fn both(
-    mut asking: std::pin::Pin<&mut impl Future<Output = Result<(), Fault>>>,
-    mut answering: std::pin::Pin<&mut impl Future<Output = Result<(), Fault>>>,
-    mut broken_off: std::pin::Pin<&mut impl Future<Output = Ended>>,
-    wire: &Wire,
-) -> Result<(), Fault> {
-    let mut asked = false;
-    loop {
-        tokio::select! {
-            biased;
-            ended = &mut answering => return ended,
-            ended = &mut asking, if !asked => {
-                ended.map_err(|fault| fault.with_register(RegisterReached::Unknown))?;
-                asked = true;
-            }
-            () = wire.closed() => return Err(peer_gone().with_register(RegisterReached::Unknown)),
-            ended = &mut broken_off => return Err(match ended {
-                Ended::Over(Over::Idle) => nothing_said().with_register(RegisterReached::Unknown),
-                Ended::Over(Over::Answer | Over::All) => too_late(RegisterReached::Unknown),
-                Ended::Withdrawn(fault) => fault.with_register(RegisterReached::Unknown),
-            }),
-        }
-    }
-}
-
-fn nothing_said() -> Fault {
-    refuse(
-        Reason::DeadlineExceeded,
-        "nothing was said either way for as long as an exchange may be idle here",
-    )
-}
-
-fn too_late(reached: RegisterReached) -> Fault {
-    let why = "the register did not answer within the time that the call or the service allows";
-    Fault::before_call(Reason::DeadlineExceeded, Side::Register, why).with_register(reached)
-}
-
-/// Where the request's messages go.
-struct Forwarding {
-    kind: Kind,
-    /// None where the first message was the whole request.
-    relay: Option<Relay>,
-    length: Length,
-}
-
-/// Hands the request's messages to the register, each when it is verified and logged.
-async fn forward(
-    first: &Cleared,
-    mut incoming: Incoming<'_>,
-    requests: &mut Streaming<ExchangeRequest>,
-    mut to: Forwarding,
-) -> Result<(), Fault> {
-    let mut ended = to.hand_on(first.logged.get()).await?;
-    let topic = Topic::of(first.logged.get().manifest());
-    while !ended {
-        let envelope = next_envelope(requests.message().await)?.ok_or_else(peer_gone)?;
-        permission::still(incoming.exchanges, &first.permitted, &topic)?;
-        let logged = incoming.hear::<Request>(envelope).await?;
-        ended = to.hand_on(logged.get()).await?;
-    }
-    Ok(())
-}
-
-impl Forwarding {
-    /// Hands one message to the register. True when it was the last, or when the register wants no more: its answer says
-    /// why.
-    async fn hand_on(&mut self, verified: &Verified<Request>) -> Result<bool, Fault> {
-        let (content, ending) = (&verified.parts().content, verified.manifest().ending);
-        let pieces = self.length.take(content.body.clone(), ending == Ending::End).map_err(malformed)?;
-        let Some(relay) = &self.relay else { return Ok(true) };
-        let trailers = content.trailers.as_deref().map(|trailers| head::read_trailers(self.kind, trailers));
-        let trailers = trailers.transpose().map_err(malformed)?;
-        for piece in pieces {
-            if relay.data(piece).await.is_err() {
-                return Ok(true);
-            }
-        }
-        match (ending, trailers) {
-            (Ending::End, Some(trailers)) => {
-                let _ = relay.trailers(trailers).await;
-                Ok(true)
-            }
-            (Ending::End, None) => {
-                let _ = relay.end().await;
-                Ok(true)
-            }
-            (Ending::Abort, _) => Err(peer_gone()),
-            (Ending::Continue | Ending::Unspecified, _) => Ok(false),
-        }
-    }
-}
-
-/// Cuts the register's answer into messages, and sends each when its record is durable.
-async fn answer(
-    kind: Kind,
-    response: http::Response<HyperBody>,
-    outgoing: Outgoing<'_>,
-    wired: Wired<'_>,
-) -> Result<(), Fault> {
-    let (parts, mut body) = response.into_parts();
-    head::check_fields(&parts.headers, Side::Register).map_err(after_call)?;
-    let mut pieces = Pieces::new(&mut body, Framing::of(&parts.headers), outgoing.exchanges.bounds);
-    let mut head: Option<Bytes> = Some(head::response_head(kind, &parts).encode_to_vec().into());
-    loop {
-        let piece = match &head {
-            Some(_) => first_piece(&mut pieces).await.map(Some),
-            None => pieces.next().await,
-        };
-        let cut = |cut: Cut| after_call(cut.fault(Side::Register, register_gone));
-        let Some(piece) = piece.map_err(cut)? else { return Ok(()) };
-        let (content, ending): (Content, Ending) = content_of(kind, piece, head.take());
-        let saying = outgoing.say_durably::<Response>(content, ending);
-        let logged = pieces.gather_while(saying).await.map_err(after_call)?;
-        let answer = Answer::Envelope(logged.get().0.to_envelope());
-        let last = ending == Ending::End;
-        let leaving = last.then(|| {
-            let (leaving, left) = Leaving::new();
-            *wired.left = Some(left);
-            leaving
-        });
-        let said = Said { answer, last, _leaving: leaving };
-        if pieces.gather_while(wired.wire.send(said)).await.is_err() {
-            return Err(peer_gone().with_register(RegisterReached::Yes));
-        }
-        if last {
-            return Ok(());
-        }
-    }
-}
-
-fn register_gone() -> Fault {
-    let why = "the register broke its answer off";
-    Fault::before_call(Reason::ServiceFailed, Side::Register, why).with_register(RegisterReached::Yes)
-}
-
-fn after_call(fault: Fault) -> Fault {
-    fault.with_register(RegisterReached::Yes)
 }

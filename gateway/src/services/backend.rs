@@ -9,7 +9,7 @@ use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use tokio::time::Instant;
-use trave_host::client::{CONNECT_TIME, Channel, ConnectError, Connection, Connections};
+use trave_host::client::{CONNECT_TIME, Channel, ConnectError, Connection, Connections, was_reset};
 use trave_host::tls;
 
 use crate::health::Health;
@@ -20,8 +20,10 @@ use crate::relayed::Relayed;
 const STREAMS: usize = 100;
 /// How long connecting to one of several may take: then the next has its turn.
 const SHARE: Duration = Duration::from_secs(3);
+/// Who says nothing for so long is not well.
+const TELLING: Duration = Duration::from_secs(1);
 /// Where WebDAV's COPY and MOVE go (RFC 4918, section 10.3): it names the server that is called.
-const DESTINATION: HeaderName = HeaderName::from_static("destination");
+pub(super) const DESTINATION: HeaderName = HeaderName::from_static("destination");
 
 /// The servers of one register: each answers the same.
 #[derive(Debug)]
@@ -108,10 +110,14 @@ impl Backends {
     }
 
     /// A connection to one that can be reached: first to those that do well, and of these to the one with the fewest calls.
-    pub(super) async fn connection(&self) -> Result<ToRegister, ConnectError> {
-        let share = if self.all.len() > 1 { SHARE } else { CONNECT_TIME };
+    pub(super) async fn connection(&self, until: Instant) -> Result<ToRegister, ConnectError> {
+        let longest = if self.all.len() > 1 { SHARE } else { CONNECT_TIME };
         let mut last = ConnectError::Address { address: String::new() };
-        for backend in self.ranked() {
+        let ranked = self.ranked();
+        for (at, backend) in ranked.iter().enumerate() {
+            // What time is left is for all of them.
+            let left = until.saturating_duration_since(Instant::now());
+            let share = longest.min(left.div_f64((ranked.len() - at) as f64));
             backend.health.chosen(Instant::now());
             let reached = tokio::time::timeout(share, backend.connect()).await.unwrap_or_else(|_| {
                 Err(ConnectError::TimedOut { address: backend.address.clone(), limit: share })
@@ -119,14 +125,17 @@ impl Backends {
             match reached {
                 Ok(connection) => {
                     backend.health.reached();
-                    return Ok(ToRegister { connection, under_way: UnderWay::at(&backend) });
+                    return Ok(ToRegister { connection, under_way: UnderWay::at(backend) });
                 }
                 Err(error) => {
-                    backend.health.failed(Instant::now());
+                    // What a caller's short deadline leaves says nothing of the server.
+                    if share >= TELLING || !matches!(error, ConnectError::TimedOut { .. }) {
+                        backend.health.failed(Instant::now());
+                    }
                     if self.all.len() > 1 {
                         let error = trave_host::config::with_causes(&error);
                         tracing::warn!(
-                            backend = backend.address,
+                            backend = backend.address.as_str(),
                             error,
                             "one server of a register is not reached"
                         );
@@ -182,10 +191,19 @@ impl ToRegister {
         if address != named {
             name(&mut request, named, address);
         }
-        let (response, place) = match connection {
-            Either::One(connection) => (connection.try_send(request).await?, None),
-            Either::Two(mut channel) => (channel.try_send(request).await?, Some(channel)),
+        let sent = match connection {
+            Either::One(connection) => connection.try_send(request).await.map(|response| (response, None)),
+            Either::Two(mut channel) => match channel.try_send(request).await {
+                Ok(response) => Ok((response, Some(channel))),
+                Err(failed) => Err(failed),
+            },
         };
+        let (response, place) = sent.inspect_err(|failed| {
+            // A stream may be reset, and a kept connection may have ended; but one that breaks under a call is a failure.
+            if failed.message().is_none() && !was_reset(failed.error()) {
+                under_way.0.health.failed(Instant::now());
+            }
+        })?;
         under_way.0.health.did_well();
         Ok((response, Held { _place: place, _under_way: under_way }))
     }

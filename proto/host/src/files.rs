@@ -108,7 +108,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 }
 
 /// The numeric id of this process's effective user.
-pub(crate) fn user_id() -> u32 {
+pub fn user_id() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 

@@ -59,6 +59,7 @@ fn check_grant(
     // It was decided before it was recorded, by the same clock: a grant may have ended in between.
     let misfit = terms.misfits(&call).find(|misfit| match misfit {
         crate::access::Misfit::Expired(until) => message.logged > until.plus(TOLERANCE),
+        crate::access::Misfit::NotYet(from) => message.logged.plus(TOLERANCE) < *from,
         _ => true,
     });
     if let Some(misfit) = misfit {
@@ -88,8 +89,8 @@ fn leaf_of(leaf: &[u8]) -> Result<(Entry, Time), String> {
 fn made_properly(approver: &str, users: (Option<u32>, Option<u32>)) -> bool {
     match users {
         (Some(one), Some(other)) => one != other && !approver.is_empty(),
-        (_, None) => approver.is_empty(),
-        (None, Some(_)) => false,
+        (None, None) => approver.is_empty(),
+        (Some(_), None) | (None, Some(_)) => false,
     }
 }
 

@@ -153,7 +153,7 @@ async fn a_rate_refuses_what_is_too_often_before_the_register() {
     let mut open = open(&instance).await;
     open.head().await;
     let second = instance.ask(b"zugleich").await;
-    assert_eq!(refused(&second).as_deref(), Some("overloaded"));
+    assert_eq!(refused(&second).as_deref(), Some("rate_limited"));
     open.end();
     open.finish().await;
     let mut again = instance.ask(b"danach").await;

@@ -18,6 +18,8 @@ const SIDE: Side = Side::ClientServer;
 const TRIES: usize = 5;
 /// How long one security server has to take a connection up and to greet: one that does neither leaves time for the next.
 const SHARE: Duration = Duration::from_secs(8);
+/// Who says nothing for so long is not well.
+const TELLING: Duration = Duration::from_secs(2);
 /// How long a connection is sought where the caller sets no deadline.
 const SEEKING: Duration = Duration::from_secs(20);
 
@@ -55,14 +57,17 @@ impl Candidates {
         let subsystem = topic.service.subsystem();
         let hosting = snapshot.configuration.servers_of(&subsystem);
         let mut last = None;
-        for server in self.ranked(exchanges, hosting) {
-            let share = Instant::now() + SHARE;
-            match tokio::time::timeout_at(until.min(share), exchanges.peers.connection(server)).await {
+        let ranked = self.ranked(exchanges, hosting);
+        for (at, server) in ranked.iter().enumerate() {
+            // Whatever a caller's deadline leaves is for all of them: one that is silent does not take the others' time.
+            let left = until.saturating_duration_since(Instant::now());
+            let share = SHARE.min(left.div_f64((ranked.len() - at) as f64));
+            match tokio::time::timeout(share, exchanges.peers.connection(server)).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) => last = Some(error.fault(SIDE)),
                 Err(_) => {
-                    // It had its time; what a caller's short deadline leaves says nothing of the server.
-                    if share <= until {
+                    // What a caller's short deadline leaves says nothing of the server.
+                    if share >= TELLING {
                         exchanges.peers.failed(server.id());
                     }
                     let why = format!("the security server {} did not answer in time", server.id());
@@ -83,7 +88,8 @@ impl Candidates {
             self.refused.push(asked.clone());
         }
         let of_the_provider = matches!(fault.side, Side::ProviderServer | Side::Register);
-        fault.retry_safe() && of_the_provider && fault.reason != Reason::Aborted && self.tried.len() < TRIES
+        let may_differ = !matches!(fault.reason, Reason::Aborted | Reason::RateLimited);
+        fault.retry_safe() && of_the_provider && may_differ && self.tried.len() < TRIES
     }
 
     /// Those that were not asked yet; then those under whom the connection ended, once more: they may be back, or have

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tonic::{Request, Status};
+use trave_host::files::user_id;
 use trave_host::listen::{Connection, Peer};
 
 use super::words;
@@ -27,7 +28,15 @@ pub(crate) struct Policy {
 impl Policy {
     /// As the configuration says.
     pub(crate) fn of(config: &Config) -> Self {
-        Self { approval: config.access.approval, users: config.operator_users().into() }
+        let mut users = config.operator_users().to_vec();
+        let all = users.len();
+        users.retain(|user| *user != user_id());
+        if users.len() < all {
+            tracing::warn!(
+                "operator.users names the server's own user, who could be anybody and approves nothing"
+            );
+        }
+        Self { approval: config.access.approval, users: users.into() }
     }
 
     /// Whether a second person must approve.

@@ -78,6 +78,28 @@ pub fn not_taken_up(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
+/// Whether the other side says of this very request that it did nothing with it (REFUSED_STREAM; RFC 9113, section 8.7).
+pub fn was_refused(error: &(dyn Error + 'static)) -> bool {
+    of_http2(error)
+        .is_some_and(|error| error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM))
+}
+
+/// Whether the stream of a request ended by itself, and not the connection.
+pub fn was_reset(error: &(dyn Error + 'static)) -> bool {
+    of_http2(error).is_some_and(h2::Error::is_reset)
+}
+
+fn of_http2<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e h2::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref() {
+            return Some(error);
+        }
+        next = error.source();
+    }
+    None
+}
+
 /// Connects to `address`, written host:port.
 async fn connect_tcp(address: &str) -> Result<TcpStream, ConnectError> {
     let unreachable = |source| ConnectError::Unreachable { address: address.to_owned(), source };

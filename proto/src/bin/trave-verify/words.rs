@@ -246,8 +246,8 @@ pub(crate) fn not_proved(lang: Language, open: NotProved) -> &'static str {
             "Dass die Gestattung diese HTTP-Methode und diesen Pfad umfasst: Sie stehen im Inhalt, der nicht in der Datei ist.",
         ),
         NotProved::GrantInclusion => lang.of(
-            "That the permission stands in the provider's log where it says: the file holds its record, which the message's record names, not its place.",
-            "Dass die Gestattung im Protokoll des Anbieters steht: Die Datei enthält ihren Eintrag, den der Eintrag der Nachricht nennt, nicht dessen Platz.",
+            "That the permission stands in the provider's log where it says: the file holds its record, which the message's record names, not its place. Nor that it, or the group it names, was not withdrawn or changed before, or that a rate was kept.",
+            "Dass die Gestattung im Protokoll des Anbieters steht: Die Datei enthält ihren Eintrag, den der Eintrag der Nachricht nennt, nicht dessen Platz. Auch nicht, dass sie oder die darin genannte Gruppe nicht vorher entzogen oder geändert wurde oder dass eine Rate eingehalten wurde.",
         ),
     }
 }
