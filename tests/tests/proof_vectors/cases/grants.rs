@@ -83,7 +83,7 @@ fn dates_and_persons(cases: &mut Cases<'_>) {
         (g.not_before_ms, g.not_after_ms) = (Some(NOW.as_millis()), Some(NOW.as_millis() + 60_000));
     });
     cases.add("grant-in-its-time", "a grant with dates, between them", dated, Expected::Holds);
-    let early = plan(|g| g.not_before_ms = Some(NOW.as_millis() + 60_000));
+    let early = plan(|g| g.not_before_ms = Some(NOW.as_millis() + 3_600_000));
     cases.add("grant-not-yet", "the grant holds later", early, fails("it holds from"));
     let late = plan(|g| g.not_after_ms = Some(NOW.as_millis() - 3_600_000));
     cases.add("grant-expired", "the grant had expired", late, fails("it held until"));
