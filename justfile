@@ -40,4 +40,4 @@ smoke:
 # 5 GiB down and up through both security servers, in bounded memory, next to two hops of nginx
 bulk:
     cargo build --release --locked --bin two-states
-    tests/interop/bulk/run.sh target/release/two-states tests/interop/.work 5
+    BULK_ROUNDS=3 tests/interop/bulk/run.sh target/release/two-states tests/interop/.work 5
