@@ -64,18 +64,9 @@ pub enum ConnectError {
 /// other side says that it did nothing with it (RFC 9113, section 8.7: a stream above the last of GOAWAY, REFUSED_STREAM).
 /// It may then be made again without being done twice.
 pub fn not_taken_up(error: &(dyn Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled) {
-            return true;
-        }
-        if let Some(error) = error.downcast_ref::<h2::Error>() {
-            let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
-            return error.is_remote() && (error.is_go_away() || refused);
-        }
-        next = error.source();
-    }
-    false
+    let never_sent = cause::<hyper::Error>(error, hyper::Error::is_canceled).is_some();
+    let told_to_go = of_http2(error).is_some_and(|error| error.is_remote() && error.is_go_away());
+    never_sent || told_to_go || was_refused(error)
 }
 
 /// Whether the other side says of this very request that it did nothing with it (REFUSED_STREAM; RFC 9113, section 8.7).
@@ -90,10 +81,18 @@ pub fn was_reset(error: &(dyn Error + 'static)) -> bool {
 }
 
 fn of_http2<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e h2::Error> {
+    cause(error, |_| true)
+}
+
+/// The first error of this type among `error` and what caused it that is as `wanted`.
+fn cause<'e, T: Error + 'static>(
+    error: &'e (dyn Error + 'static),
+    wanted: impl Fn(&T) -> bool,
+) -> Option<&'e T> {
     let mut next = Some(error);
     while let Some(error) = next {
-        if let Some(error) = error.downcast_ref() {
-            return Some(error);
+        if let Some(found) = error.downcast_ref::<T>().filter(|found| wanted(found)) {
+            return Some(found);
         }
         next = error.source();
     }
