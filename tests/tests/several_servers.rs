@@ -15,6 +15,7 @@ use trave_host::clock::SystemClock;
 use trave_proto::fault::{Fault, Reason, Side};
 use trave_proto::identifier::ExchangeId;
 use trave_proto::schema::log::leaf::Entry;
+use trave_proto::schema::message::Envelope;
 use trave_proto::schema::operator::StatusRequest;
 use trave_proto::schema::transport::{Fault as WireFault, RegisterReached};
 use trave_tests::network::hostile::{Alteration, Credentials, HostileProvider};
@@ -158,6 +159,53 @@ async fn what_was_not_taken_up_is_made_again_elsewhere_as_an_exchange_of_its_own
         let called: Vec<_> = instance.register.calls()[calls..].iter().map(|call| call.exchange()).collect();
         assert!(called.contains(second) && !called.contains(first));
     }
+    instance.stop().await;
+}
+
+/// An answer whose signature is another's.
+fn forged(envelope: &mut Envelope) {
+    if let Some(signature) = &mut envelope.signature {
+        let mut value = signature.value.to_vec();
+        value[40] ^= 1;
+        signature.value = value.into();
+    }
+}
+
+#[tokio::test]
+async fn whose_answers_do_not_verify_is_left_alone_and_then_not_asked() {
+    let at_client = "[limits]\nbad_signatures = 2\n".to_owned();
+    let mut instance = Instance::planned(Plan { at_client, ..two() }).await;
+    instance.mv.stop().await;
+    let credentials = Credentials::of(REGISTER, &instance.authorities, &instance.configuration);
+    let hostile = HostileProvider::start(&instance, credentials, Alteration::Envelope(forged)).await;
+    let caller = instance.caller().await;
+    let asked = async {
+        loop {
+            let answer = caller.ask(Question::new().message(b"wer?")).await;
+            if answer.status() != 0 {
+                return answer;
+            }
+        }
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(60), asked).await.expect("it is asked once");
+    let (reason, side, _) = answer.told().unwrap();
+    assert_eq!((reason.as_str(), side.as_str()), ("invalid_signature_value", "client_server"));
+    let standings = operator(&instance.sh).await.status(StatusRequest {}).await.unwrap().into_inner().peers;
+    let standing = standings.iter().find(|peer| peer.server == REGISTER).unwrap();
+    assert_eq!(standing.failures, 1, "{standing:?}");
+
+    // Named, it is asked once more; then nothing of it would be looked at, and nothing is sent to it.
+    let named = || Question::new().message(b"wer?").header(PIN, REGISTER);
+    assert_eq!(caller.ask(named()).await.told().unwrap().0, "invalid_signature_value");
+    let answer = caller.ask(named()).await;
+    let told = answer.told().unwrap();
+    assert_eq!(told, ("overloaded".into(), "client_server".into(), "no".into()));
+    assert_eq!(instance.sh.tells(answer.exchange()), ["refused overloaded by client_server"]);
+    // Whoever names nobody is answered by the other one.
+    for _ in 0..10 {
+        caller.ask(Question::new().message(b"wer?")).await.only();
+    }
+    hostile.stop().await;
     instance.stop().await;
 }
 

@@ -217,7 +217,8 @@ impl Question<'_> {
         let mut connection = candidates.connection(exchanges, &self.topic, self.deadline).await?;
         loop {
             let ended = self.attempt(&connection, &mut request, reply, stage).await;
-            elsewhere::judge(exchanges, &connection, &ended);
+            let verified = stage.progress.as_ref().is_none_or(|progress| progress.has_verified());
+            elsewhere::judge(exchanges, &connection, &ended, verified);
             let Err(fault) = ended else { return Ok(()) };
             if !candidates.leaves_another(&fault, connection.peer.server())
                 || !self.kept.is_whole()

@@ -88,15 +88,11 @@ impl Incoming<'_> {
     /// Verifies the next message, logs it, and gives it out when its record is durable.
     pub(crate) async fn hear<W: Way>(&mut self, envelope: Envelope) -> Result<Logged<Verified<W>>, Fault> {
         self.exchanges.suspicion.check(self.other.peer.server(), self.side)?;
-        let signed = receive::<W>(envelope, self.side)?;
+        let signed = receive::<W>(envelope, self.side).inspect_err(|_| self.progress.did_not_verify())?;
         self.catch_up(signed.manifest()).await;
         let snapshot = self.exchanges.trust.valid(self.side)?;
-        let now = self.exchanges.clock.now();
         self.other.still_trusted(self.exchanges, &snapshot, self.side).await?;
-        let authentic = authenticate(self.exchanges, self.other.signer, &snapshot, signed, self.side)?;
-        let accepted = self.progress.conversation().accept(authentic, now);
-        let verified = accepted.map_err(|error| order_fault(error, self.side))?;
-        check_shape(verified.manifest(), &verified.parts().content, self.side)?;
+        let verified = self.verify(signed, &snapshot).inspect_err(|_| self.progress.did_not_verify())?;
         let evidence =
             Evidence::of(self.other.signer, snapshot.configuration.digest(), self.other.tls.clone());
         let progress = Arc::clone(&self.progress);
@@ -105,6 +101,15 @@ impl Incoming<'_> {
             .recorder
             .received(verified, recording, self.side, move || progress.logged_received())
             .await
+    }
+
+    /// Authentic, in its place, and of its form.
+    fn verify<W: Way>(&self, signed: Signed<W>, snapshot: &Snapshot) -> Result<Verified<W>, Fault> {
+        let authentic = authenticate(self.exchanges, self.other.signer, snapshot, signed, self.side)?;
+        let accepted = self.progress.conversation().accept(authentic, self.exchanges.clock.now());
+        let verified = accepted.map_err(|error| order_fault(error, self.side))?;
+        check_shape(verified.manifest(), &verified.parts().content, self.side)?;
+        Ok(verified)
     }
 
     /// At the client: a message that names a newer configuration than this server has brings it here, before it is judged.

@@ -1,6 +1,6 @@
 //! How far an exchange came: the order of its messages, and how many of them this server's log holds.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ pub(crate) struct Progress {
     begun: Instant,
     /// When a message came or went last, in milliseconds after the beginning.
     moved: AtomicU64,
+    /// Whether something came from the other side that did not verify.
+    unverified: AtomicBool,
     /// Held by the message that is being signed. Signing is never undone by a caller who goes away: whoever tells the
     /// exchange's end waits for it, so that the log holds the message before it holds the end.
     signing: Arc<Semaphore>,
@@ -30,6 +32,7 @@ impl Progress {
             received: AtomicU64::new(0),
             begun: Instant::now(),
             moved: AtomicU64::new(0),
+            unverified: AtomicBool::new(false),
             signing: Arc::new(Semaphore::new(1)),
         })
     }
@@ -64,6 +67,16 @@ impl Progress {
     /// When a message came or went last; the beginning, before the first.
     pub(crate) fn moved(&self) -> Instant {
         self.begun + Duration::from_millis(self.moved.load(Ordering::Relaxed))
+    }
+
+    /// Something came from the other side that did not verify.
+    pub(crate) fn did_not_verify(&self) {
+        self.unverified.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether all that came from the other side verified.
+    pub(crate) fn has_verified(&self) -> bool {
+        !self.unverified.load(Ordering::Relaxed)
     }
 
     /// Whether the other side has said all, and this side nothing.

@@ -62,6 +62,11 @@ impl Candidates {
             // Whatever a caller's deadline leaves is for all of them: one that is silent does not take the others' time.
             let left = until.saturating_duration_since(Instant::now());
             let share = SHARE.min(left.div_f64((ranked.len() - at) as f64));
+            // What it answers would not be looked at: then its register is not called for it.
+            if let Err(suspected) = exchanges.suspicion.check(server.id(), SIDE) {
+                last.get_or_insert(suspected);
+                continue;
+            }
             match tokio::time::timeout(share, exchanges.peers.connection(server)).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) => last = Some(error.fault(SIDE)),
@@ -93,7 +98,7 @@ impl Candidates {
     }
 
     /// Those that were not asked yet; then those under whom the connection ended, once more: they may be back, or have
-    /// closed that connection alone.
+    /// closed that connection alone. Last whoever is under suspicion.
     fn ranked<'a>(
         &self,
         exchanges: &Exchanges,
@@ -104,7 +109,7 @@ impl Candidates {
             self.is_wanted(server) && !self.refused.contains(server.id()) && times(server) < 2
         });
         let mut ranked = exchanges.peers.ranked(left);
-        ranked.sort_by_key(|server| times(server));
+        ranked.sort_by_key(|server| (exchanges.suspicion.check(server.id(), SIDE).is_err(), times(server)));
         ranked
     }
 
@@ -123,11 +128,18 @@ impl Candidates {
     }
 }
 
-/// What the end of an exchange says of the security server that was asked.
-pub(super) fn judge(exchanges: &Exchanges, connection: &PeerConnection, ended: &Result<(), Fault>) {
+/// What the end of an exchange says of the security server that was asked; `verified` is whether all that came from it did.
+pub(super) fn judge(
+    exchanges: &Exchanges,
+    connection: &PeerConnection,
+    ended: &Result<(), Fault>,
+    verified: bool,
+) {
     let server = connection.peer.server();
     let failed = match ended {
         Ok(()) => return exchanges.peers.did_well(server),
+        // Whose answers are worth nothing does worse than who gives none: the register was called for them.
+        Err(_) if !verified => true,
         Err(fault) => match fault.reason {
             // One exchange that breaks alone is no failure of the server.
             Reason::NetworkError => connection.channel.is_closed(),
