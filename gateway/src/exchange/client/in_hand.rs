@@ -141,12 +141,10 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::framing::testing::Frames;
     use super::*;
     use crate::config::Limits;
     use hyper::body::Frame;
-    use std::convert::Infallible;
-    use std::pin::Pin;
-    use std::task::{Context, Poll};
 
     fn message(len: u32) -> Bytes {
         let mut message = vec![0];
@@ -155,24 +153,9 @@ mod tests {
         message.into()
     }
 
-    /// A body whose frames have all come.
-    struct Frames(std::vec::IntoIter<Frame<Bytes>>);
-
-    impl Body for Frames {
-        type Data = Bytes;
-        type Error = Infallible;
-
-        fn poll_frame(
-            mut self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-            Poll::Ready(self.0.next().map(Ok))
-        }
-    }
-
     fn request(lens: &[u32]) -> InHand<Frames> {
-        let frames: Vec<_> = lens.iter().map(|len| Frame::data(message(*len))).collect();
-        InHand::new(Frames(frames.into_iter()), Framing::Grpc, Bounds::of(&Limits::default()))
+        let frames = lens.iter().map(|len| Frame::data(message(*len))).collect();
+        InHand::new(Frames::of(frames), Framing::Grpc, Bounds::of(&Limits::default()))
     }
 
     async fn bytes(request: &mut InHand<Frames>, kept: &Kept) -> usize {
