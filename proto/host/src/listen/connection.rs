@@ -33,6 +33,9 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long a connection may take to leave that was told to, and on which nothing is asked.
 const LEAVING: Duration = Duration::from_millis(500);
 
+/// How many are told to leave for one who comes.
+const TOLD_TO_LEAVE: usize = 3;
+
 /// What all connections of one door share.
 pub(super) struct Door<F> {
     pub(super) tls: Option<tls::Server>,
@@ -126,12 +129,8 @@ impl<F> Door<F> {
             Unblocked::new(Replayed { first, at: 0, stream }, self.limits.untaken, Arc::clone(&self.counts));
         let one = http1_settings(&self.limits);
         if two {
-            let (io, gathered) = gather(Followed::new(
-                stream,
-                (peer, Arc::clone(&self.counts)),
-                PREFACE.len(),
-                self.limits.control_frames,
-            ));
+            let (io, gathered) =
+                gather(Followed::new(stream, (peer, Arc::clone(&self.counts)), PREFACE.len(), &self.limits));
             let settings = http2_settings(&self.limits, self.http, &self.counts);
             let connection = settings.serve_connection(TokioIo::new(io), service);
             gathered.drive(self.drive(driven, connection)).await;
@@ -159,9 +158,13 @@ impl<F> Door<F> {
             }
             () = standing.sent_away() => {
                 connection.as_mut().graceful_shutdown();
-                match tokio::time::timeout(LEAVING, connection).await {
-                    Ok(ended) => ended,
-                    Err(_) => return,
+                loop {
+                    match tokio::time::timeout(LEAVING, connection.as_mut()).await {
+                        Ok(ended) => break ended,
+                        // What was asked before the word to leave came is answered first.
+                        Err(_) if standing.is_asked() => {}
+                        Err(_) => return,
+                    }
                 }
             }
             () = self.aged() => {
@@ -186,10 +189,17 @@ impl<F> Door<F> {
             Ok(place) => return Some(place),
             Err(waiting) => waiting,
         };
-        if !self.idlers.send_one_away() {
-            return None;
+        let mut left = pin!(self.places.left(waiting));
+        for told in 0..TOLD_TO_LEAVE {
+            // Whoever is asked something before he has gone stays, and the next leaves instead, if there is one.
+            if !self.idlers.send_one_away() && told == 0 {
+                return None;
+            }
+            if let Ok(place) = tokio::time::timeout(2 * LEAVING, left.as_mut()).await {
+                return Some(place);
+            }
         }
-        tokio::time::timeout(4 * LEAVING, self.places.left(waiting)).await.ok()
+        None
     }
 
     /// Waits as long as a connection may stand, for ever if that is not limited.

@@ -5,15 +5,17 @@
 //! sender less than us (section 10.5). What the library limits by itself (requests reset before they were begun, header
 //! blocks without end, empty data) is not counted here once more.
 
+use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::{Counts, Peer};
+use super::{Counts, Limits, Peer};
 
 /// Bytes of a frame's head.
 const HEAD: usize = 9;
@@ -24,8 +26,11 @@ const PER_PIECE: f64 = 2.0;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const CONTINUATION: u8 = 9;
+/// The flag of DATA and HEADERS with which a side ends its part of a request.
+const END_STREAM: u8 = 1;
 
 /// A stream of HTTP/2, behind its preface, whose frames are followed.
 pub(super) struct Followed<T> {
@@ -35,16 +40,18 @@ pub(super) struct Followed<T> {
     heard: Frames,
     said: Frames,
     budget: Budget,
+    standing: Standing,
     begun: bool,
 }
 
 impl<T> Followed<T> {
-    /// `per_second` frames that carry nothing may come each second. The stream begins with `preface` bytes of something else.
+    /// As many frames that carry nothing may come each second as `limits` say. The stream begins with `preface` bytes of
+    /// something else.
     pub(super) fn new(
         stream: T,
         (peer, counts): (Peer, Arc<Counts>),
         preface: usize,
-        per_second: u32,
+        limits: &Limits,
     ) -> Self {
         let heard = Frames { left: preface, ..Frames::default() };
         Self {
@@ -53,21 +60,28 @@ impl<T> Followed<T> {
             counts,
             heard,
             said: Frames::default(),
-            budget: Budget::new(per_second),
+            budget: Budget::new(limits.control_frames),
+            standing: Standing::new(limits),
             begun: false,
         }
     }
 
-    fn hear(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Self { peer, counts, heard, budget, begun, .. } = self;
+    fn hear(&mut self, bytes: &[u8], now: Instant) -> io::Result<()> {
+        let Self { peer, counts, heard, budget, standing, begun, .. } = self;
         let mut wrong = None;
-        heard.follow(bytes, |kind, length| {
-            if !*begun && kind != SETTINGS {
+        heard.follow(bytes, |frame| {
+            if !*begun && frame.kind != SETTINGS {
                 wrong = Some("the connection does not begin with settings");
             }
             *begun = true;
-            let carries = matches!(kind, HEADERS | CONTINUATION) || (kind == DATA && length > 0);
-            if !carries && !budget.take(Instant::now()) {
+            let pays = match frame.kind {
+                HEADERS => standing.begins(frame.stream, now),
+                CONTINUATION => true,
+                DATA => frame.length > 0,
+                RST_STREAM => standing.is_given_up(frame.stream, now),
+                _ => false,
+            };
+            if !pays && !budget.take(now) {
                 wrong = Some("more frames that carry nothing than may come");
             }
         });
@@ -78,13 +92,66 @@ impl<T> Followed<T> {
     }
 
     fn say(&mut self, bytes: &[u8]) {
-        let Self { said, budget, .. } = self;
-        said.follow(bytes, |kind, _| {
-            if matches!(kind, DATA | HEADERS) {
+        let Self { said, budget, standing, .. } = self;
+        said.follow(bytes, |frame| {
+            let carries = matches!(frame.kind, DATA | HEADERS);
+            if carries {
                 budget.give(PER_PIECE);
+            }
+            if frame.kind == RST_STREAM || (carries && frame.flags & END_STREAM != 0) {
+                standing.ends(frame.stream);
             }
         });
     }
+}
+
+/// Since when the requests stand that are not answered to the end: each pays for its own reset, once, if it did not come at
+/// once. So whoever gives calls up is no attacker, and whoever opens and resets without end is (CVE-2023-44487).
+#[derive(Debug)]
+struct Standing {
+    since: HashMap<u32, Instant>,
+    /// The last that began: none begins twice.
+    last: u32,
+    /// Those beyond are reset by the library, and not remembered.
+    most: usize,
+    stood: Duration,
+}
+
+impl Standing {
+    fn new(limits: &Limits) -> Self {
+        let most = usize::try_from(limits.concurrent_streams).unwrap_or(usize::MAX);
+        Self { since: HashMap::new(), last: 0, most, stood: limits.stood }
+    }
+
+    /// A request begins, or its trailers come; both carry something.
+    fn begins(&mut self, stream: u32, now: Instant) -> bool {
+        if stream > self.last {
+            self.last = stream;
+            if self.since.len() < self.most {
+                self.since.insert(stream, now);
+            }
+        }
+        true
+    }
+
+    /// A request is reset; whether it has stood for long enough.
+    fn is_given_up(&mut self, stream: u32, now: Instant) -> bool {
+        self.since.remove(&stream).is_some_and(|since| now.saturating_duration_since(since) >= self.stood)
+    }
+
+    /// A request is answered to the end, or reset by this side.
+    fn ends(&mut self, stream: u32) {
+        self.since.remove(&stream);
+    }
+}
+
+/// What the head of a frame says.
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    kind: u8,
+    flags: u8,
+    stream: u32,
+    length: usize,
 }
 
 /// Where in a sequence of frames the next byte belongs.
@@ -97,8 +164,8 @@ struct Frames {
 }
 
 impl Frames {
-    /// Calls `each` with type and length of every frame whose head is complete with these bytes.
-    fn follow(&mut self, mut bytes: &[u8], mut each: impl FnMut(u8, usize)) {
+    /// Calls `each` with every frame whose head is complete with these bytes.
+    fn follow(&mut self, mut bytes: &[u8], mut each: impl FnMut(Head)) {
         while !bytes.is_empty() {
             if self.left > 0 {
                 let passed = self.left.min(bytes.len());
@@ -111,10 +178,12 @@ impl Frames {
             self.filled += taken;
             bytes = &bytes[taken..];
             if self.filled == HEAD {
-                let [a, b, c, kind, ..] = self.head;
-                self.left = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-                self.filled = 0;
-                each(kind, self.left);
+                let [a, b, c, kind, flags, stream @ ..] = self.head;
+                let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+                (self.left, self.filled) = (length, 0);
+                // Its highest bit means nothing (section 4.1).
+                let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
+                each(Head { kind, flags, stream, length });
             }
         }
     }
@@ -158,7 +227,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Followed<T> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        Poll::Ready(self.hear(&buffer.filled()[before..]))
+        Poll::Ready(self.hear(&buffer.filled()[before..], Instant::now()))
     }
 }
 
@@ -204,41 +273,93 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Followed<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
-    fn nobody() -> (Peer, Arc<Counts>) {
-        (Peer::Unix(0), Arc::default())
+    fn followed(per_second: u32) -> Followed<()> {
+        let limits = Limits { control_frames: per_second, stood: STOOD, ..Limits::default() };
+        Followed::new((), (Peer::Unix(0), Arc::default()), 0, &limits)
+    }
+
+    const STOOD: Duration = Duration::from_millis(20);
+
+    fn on(stream: u32, kind: u8, flags: u8, length: u8) -> Vec<u8> {
+        let head = [&[0, 0, length, kind, flags][..], &stream.to_be_bytes()].concat();
+        [head, vec![0; length.into()]].concat()
     }
 
     fn frame(kind: u8, length: u8) -> Vec<u8> {
-        [&[0, 0, length, kind, 0, 0, 0, 0, 0][..], &vec![0; length.into()]].concat()
+        on(0, kind, 0, length)
     }
 
     #[test]
     fn frames_are_found_wherever_they_are_cut() {
-        let bytes = [b"preface".to_vec(), frame(4, 0), frame(0, 200), frame(6, 8), frame(1, 30)].concat();
+        let bytes =
+            [b"preface".to_vec(), frame(4, 0), frame(0, 200), frame(6, 8), on(259, 1, 5, 30)].concat();
         for step in [1, 2, 8, 9, 10, 17, 1000] {
             let mut frames = Frames { left: 7, ..Frames::default() };
             let mut seen = Vec::new();
             for piece in bytes.chunks(step) {
-                frames.follow(piece, |kind, length| seen.push((kind, length)));
+                frames.follow(piece, |head| seen.push((head.kind, head.length, head.flags, head.stream)));
             }
-            assert_eq!(seen, [(4, 0), (0, 200), (6, 8), (1, 30)], "{step}");
+            assert_eq!(seen, [(4, 0, 0, 0), (0, 200, 0, 0), (6, 8, 0, 0), (1, 30, 5, 259)], "{step}");
         }
     }
 
     #[test]
     fn what_carries_something_is_not_counted_and_what_is_read_may_be_acknowledged() {
-        let mut followed = Followed::new((), nobody(), 0, 1);
-        followed.hear(&frame(SETTINGS, 0)).unwrap();
+        let (mut followed, now) = (followed(1), Instant::now());
+        followed.hear(&frame(SETTINGS, 0), now).unwrap();
         for _ in 0..100 {
-            followed.hear(&[frame(HEADERS, 3), frame(DATA, 3), frame(CONTINUATION, 0)].concat()).unwrap();
+            let carries = [frame(HEADERS, 3), frame(DATA, 3), frame(CONTINUATION, 0)].concat();
+            followed.hear(&carries, now).unwrap();
             followed.say(&frame(DATA, 3));
-            followed.hear(&[frame(8, 4), frame(8, 4)].concat()).unwrap();
+            followed.hear(&[frame(8, 4), frame(8, 4)].concat(), now).unwrap();
         }
-        let pings = (0..20).map_while(|_| followed.hear(&frame(6, 8)).ok()).count();
+        let pings = (0..20).map_while(|_| followed.hear(&frame(6, 8), now).ok()).count();
         assert!((8..20).contains(&pings), "{pings} where ten seconds' worth is ten");
-        assert!(Followed::new((), nobody(), 0, 1).hear(&frame(HEADERS, 3)).is_err(), "settings come first");
+        assert!(super::tests::followed(1).hear(&frame(HEADERS, 3), now).is_err(), "settings come first");
+    }
+
+    /// How many of 100 requests are reset before the connection is ended, each so long after it began; `then` comes again.
+    fn resets(after: Duration, said: Option<u8>, then: bool) -> usize {
+        let (mut followed, begun) = (followed(1), Instant::now());
+        followed.hear(&frame(SETTINGS, 0), begun).unwrap();
+        let reset = |number: u32| {
+            let stream = 2 * number + 1;
+            followed.hear(&on(stream, HEADERS, 4, 3), begun).ok()?;
+            if let Some(kind) = said {
+                followed.say(&on(stream, kind, END_STREAM, 4));
+            }
+            let reset = on(stream, RST_STREAM, 0, 4);
+            followed.hear(&reset, begun + after).ok()?;
+            if then {
+                followed.hear(&reset, begun + after).ok()?;
+            }
+            Some(())
+        };
+        (0..100).map_while(reset).count()
+    }
+
+    #[test]
+    fn a_request_pays_for_its_reset_once_unless_it_comes_at_once() {
+        assert_eq!(resets(STOOD, None, false), 100, "callers give up");
+        let few = |count: usize| (8..40).contains(&count);
+        assert!(few(resets(Duration::ZERO, None, false)), "whoever resets at once is counted");
+        assert!(few(resets(STOOD, None, true)), "nothing is reset twice");
+        assert!(few(resets(STOOD, Some(RST_STREAM), false)), "nor what was reset by this side");
+    }
+
+    #[test]
+    fn no_more_is_remembered_than_may_stand() {
+        let (mut followed, now) = (followed(1), Instant::now());
+        followed.hear(&frame(SETTINGS, 0), now).unwrap();
+        for number in 0..10_000 {
+            followed.hear(&on(2 * number + 1, HEADERS, 4, 3), now).unwrap();
+        }
+        assert_eq!(followed.standing.since.len(), 256);
+        for number in 0..256 {
+            followed.say(&on(2 * number + 1, HEADERS, END_STREAM, 3));
+        }
+        assert!(followed.standing.since.is_empty());
     }
 
     #[test]

@@ -64,6 +64,11 @@ impl Standing {
         Asked(Arc::clone(self))
     }
 
+    /// Whether something is asked on it now.
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed) > 0
+    }
+
     /// Ends when the connection is to make room.
     pub(super) async fn sent_away(&self) {
         self.leave.notified().await;

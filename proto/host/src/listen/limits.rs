@@ -41,8 +41,11 @@ pub struct Limits {
     pub faulty_requests: usize,
     /// Frames of one HTTP/2 connection in a second that carry nothing of a request (pings, settings, resets, priorities,
     /// windows, unknown ones), beside two for each piece of an answer. Ten seconds' worth may come at once; more is an
-    /// attack (RFC 9113, section 10.5) and ends the connection.
+    /// attack (RFC 9113, section 10.5) and ends the connection. The reset of a request that stood for a while is paid for
+    /// by the request itself: callers give up, and so many at a time as may stand.
     pub control_frames: u32,
+    /// For how long a request must have stood for that.
+    pub stood: Duration,
     /// Whether a date of ours stands in responses that have none; not where responses are passed on.
     pub date: bool,
     /// Whether heads of HTTP/1.1 that could be read in two ways are refused, as [`super::Refusal`] tells the service:
@@ -54,7 +57,8 @@ impl Limits {
     /// For a door at which many share one connection, and whoever comes is known by name: what goes wrong with some of
     /// the requests does not end all others.
     pub fn shared() -> Self {
-        Self { pending_resets: 4_096, faulty_requests: 65_536, ..Self::default() }
+        let stood = Duration::from_millis(2);
+        Self { pending_resets: 4_096, faulty_requests: 65_536, stood, ..Self::default() }
     }
 
     /// For a door that lets in strangers: no connection stays longer than twice `age`.
@@ -79,6 +83,7 @@ impl Default for Limits {
             pending_resets: 20,
             faulty_requests: 1_024,
             control_frames: 1_000,
+            stood: Duration::from_millis(20),
             date: true,
             guarded: false,
         }

@@ -2,7 +2,8 @@
 //! holds what waits for it for a while and not for ever (RFC 9113, section 10.5; "slow read").
 //!
 //! Answers leave in small pieces, so that at most one of each has left the answer's own task, where it is watched, for the
-//! library's queues.
+//! library's queues. The library takes a piece as soon as the window lets a single byte of it through, and an end without
+//! asking; so what comes last of a body goes by itself, and waits in the task until all before it was taken.
 
 use std::io;
 use std::pin::Pin;
@@ -21,6 +22,9 @@ use super::idle::Asked;
 
 /// The most that leaves at once: as much as a frame of HTTP/2 holds if nothing else was agreed on.
 const PIECE: usize = 16 << 10;
+
+/// What is smaller may be left to the library: a connection has no more of these than streams.
+const SMALL: usize = 2 << 10;
 
 tokio::task_local! {
     /// Of the request whose task this is.
@@ -133,8 +137,14 @@ impl<B: Body> Taken<B> {
     }
 
     fn piece(&mut self, mut data: B::Data) -> Frame<Bytes> {
-        let most = if self.offered.is_some() { PIECE } else { usize::MAX };
-        let piece = data.copy_to_bytes(data.remaining().min(most));
+        let left = data.remaining();
+        let most = match self.offered {
+            None => left,
+            // Its last byte waits until the others were taken.
+            Some(_) if left > SMALL => PIECE.min(left - 1),
+            Some(_) => left,
+        };
+        let piece = data.copy_to_bytes(most);
         self.rest = data.has_remaining().then_some(data);
         Frame::data(piece)
     }

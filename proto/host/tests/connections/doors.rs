@@ -186,6 +186,42 @@ async fn whoever_asks_nothing_makes_room_for_who_does() {
 }
 
 #[tokio::test]
+async fn what_was_asked_before_the_word_to_leave_came_is_answered() {
+    let drain = Drain::new();
+    let (listener, address) = plain(Http::Two, Limits { connections: 1, ..Limits::default() }).await;
+    let counts = listener.counts();
+    drain.spawn(listener.serve(drain.clone(), |_: &mut Connection| {
+        service_fn(|_: Request<Incoming>| async {
+            tokio::time::sleep(Duration::from_millis(1_200)).await;
+            Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+        })
+    }));
+    let mut first = Raw::connect(&address, &[]).await;
+    let newcomer = tokio::spawn(async move {
+        let mut second: Plain = Channel::plain(&address).await.unwrap();
+        let asked = second.send(Request::get("/").body(Empty::new()).unwrap()).await;
+        asked.is_ok()
+    });
+    // It is told to leave, and asks something before that has come to it.
+    while first.next().await.expect("it is told first").kind != Raw::GOAWAY {}
+    first.get(1).await;
+    let answered = async {
+        while let Some(came) = first.next().await {
+            match came.kind {
+                Raw::PING if came.flags == 0 => first.send(Raw::PING, 1, 0, &came.payload).await,
+                Raw::HEADERS => return came.stream == 1,
+                _ => {}
+            }
+        }
+        false
+    };
+    assert!(answered.await, "what was begun is answered");
+    drop(first);
+    assert!(newcomer.await.unwrap(), "and the newcomer has the place afterwards");
+    assert_eq!(counts.full(), 0);
+}
+
+#[tokio::test]
 async fn who_says_nothing_is_counted_apart() {
     let drain = Drain::new();
     let limits = Limits { handshakes: 2, ..Limits::default() };

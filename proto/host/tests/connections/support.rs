@@ -12,6 +12,8 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose};
 use rustls_pki_types::CertificateDer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, ToSocketAddrs};
 use trave_host::client::{Channel, ConnectError};
 use trave_host::clock::ManualClock;
 use trave_host::drain::Drain;
@@ -162,4 +164,55 @@ pub(crate) async fn ask(channel: &mut Plain) -> Result<String, hyper::Error> {
 /// An error with its causes.
 pub(crate) fn told(error: &dyn std::error::Error) -> String {
     trave_host::config::with_causes(error)
+}
+
+/// An HTTP/2 connection whose frames are written by hand (RFC 9113).
+pub(crate) struct Raw(TcpStream);
+
+/// A frame that came.
+#[derive(Debug)]
+pub(crate) struct Came {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Raw {
+    pub(crate) const HEADERS: u8 = 1;
+    pub(crate) const RST_STREAM: u8 = 3;
+    pub(crate) const SETTINGS: u8 = 4;
+    pub(crate) const PING: u8 = 6;
+    pub(crate) const GOAWAY: u8 = 7;
+
+    /// Connects with these settings, and waits until the other side has said its own and taken these.
+    pub(crate) async fn connect(address: impl ToSocketAddrs, settings: &[u8]) -> Self {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        let mut raw = Self(stream);
+        raw.send(Self::SETTINGS, 0, 0, settings).await;
+        while raw.next().await.is_some_and(|came| (came.kind, came.flags) != (Self::SETTINGS, 1)) {}
+        raw
+    }
+
+    pub(crate) async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
+        self.0.write_all(&[&head, payload].concat()).await.unwrap();
+    }
+
+    /// GET / on this stream (the fields stand in the table of RFC 7541, appendix A).
+    pub(crate) async fn get(&mut self, stream: u32) {
+        self.send(Self::HEADERS, 5, stream, &[0x82, 0x86, 0x84]).await;
+    }
+
+    /// The next frame; none when the connection has ended.
+    pub(crate) async fn next(&mut self) -> Option<Came> {
+        let mut head = [0; 9];
+        self.0.read_exact(&mut head).await.ok()?;
+        let [a, b, c, kind, flags, stream @ ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]).try_into().unwrap()];
+        self.0.read_exact(&mut payload).await.ok()?;
+        Some(Came { kind, flags, stream: u32::from_be_bytes(stream), payload })
+    }
 }
