@@ -190,9 +190,11 @@ impl Recorder {
     ) {
         let outcome = match (fault.reason, fault.register_reached) {
             (Reason::Aborted, _) => Outcome::Aborted,
-            (_, RegisterReached::Unknown) => Outcome::Unknown,
             // What was called before the log failed may have been done, and its answer is withheld.
             (Reason::LoggingFailed, RegisterReached::Yes) => Outcome::Unknown,
+            // An answer that began and has no end was broken off, whatever broke it off; the counts say where.
+            _ if counts.1 > 0 => Outcome::Aborted,
+            (_, RegisterReached::Unknown) => Outcome::Unknown,
             _ => Outcome::Failed,
         };
         let entry = LeafEntry::Ended(ExchangeEnded {

@@ -53,6 +53,8 @@ pub enum Script {
     Early(Vec<(&'static str, String)>),
     /// Answers with messages of so many bytes, without end, as fast as they are taken.
     Flood(usize),
+    /// Takes the call, says nothing until it is told to, not even a head, and then echoes.
+    MuteUntilTold,
     /// Takes the call, reads nothing until it is told to, and then echoes.
     DeafUntilTold,
 }
@@ -297,6 +299,10 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         }
         Script::Flood(size) => {
             tokio::spawn(flood(call, ending, size, sender));
+        }
+        Script::MuteUntilTold => {
+            shared.told.notified().await;
+            tokio::spawn(echo(call, ending, body, sender));
         }
         Script::DeafUntilTold => {
             tokio::spawn(async move {

@@ -63,13 +63,13 @@ pub(super) fn rows() -> Vec<Row> {
                 &[
                     "sent request end",
                     "received response continue",
-                    "ended failed service_failed by register, register yes",
+                    "ended aborted service_failed by register, register yes",
                 ],
                 1,
                 &[
                     "received request end",
                     "sent response continue",
-                    "ended failed service_failed by register, register yes",
+                    "ended aborted service_failed by register, register yes",
                 ],
             ),
         ),

@@ -22,6 +22,8 @@ enum Stage {
     UnaryResponse,
     /// To the first message of a stream.
     FirstRequest,
+    /// To the first message of a stream's answer.
+    FirstResponse,
     /// To a message of the request, when others were answered.
     NextRequest,
     /// To the end of the request.
@@ -53,11 +55,11 @@ const PATIENCE: &str = "1500m";
 const TIME: Duration = Duration::from_millis(1_500);
 
 const BROKE: &str = "ended unknown network_error by client_server, register unknown";
-const BROKE_LATER: &str = "ended failed network_error by client_server, register yes";
+const BROKE_LATER: &str = "ended aborted network_error by client_server, register yes";
 const LATE: &str = "ended unknown deadline_exceeded by client_server, register unknown";
-const LATER: &str = "ended failed deadline_exceeded by client_server, register yes";
+const LATER: &str = "ended aborted deadline_exceeded by client_server, register yes";
 const PEER_GONE: &str = "ended aborted aborted by client_server, register unknown";
-const REGISTER_LATE: &str = "ended unknown deadline_exceeded by register, register unknown";
+const REGISTER_LATE: &str = "ended aborted deadline_exceeded by register, register unknown";
 
 fn rows() -> Vec<Row> {
     use Stage::*;
@@ -93,6 +95,7 @@ fn rows() -> Vec<Row> {
             network,
             (&["refused network_error by client_server"], 0, &[]),
         ),
+        row(UnaryRequest, BROKEN, broke, (&["sent request end", BROKE], 0, &[])),
         row(UnaryRequest, LOST, late, (&["sent request end", LATE], 0, &[])),
         row(
             UnaryResponse,
@@ -106,7 +109,28 @@ fn rows() -> Vec<Row> {
             late,
             (&["sent request end", LATE], 1, &["received request end", "sent response end"]),
         ),
+        row(FirstRequest, BROKEN, broke, (&["sent request continue", BROKE], 0, &[])),
         row(FirstRequest, LOST, late, (&["sent request continue", LATE], 0, &[])),
+        row(
+            FirstResponse,
+            BROKEN,
+            broke,
+            (
+                &["sent request continue", BROKE],
+                1,
+                &["received request continue", "sent response continue", PEER_GONE],
+            ),
+        ),
+        row(
+            FirstResponse,
+            LOST,
+            late,
+            (
+                &["sent request continue", LATE],
+                1,
+                &["received request continue", "sent response continue", PEER_GONE],
+            ),
+        ),
         row(
             NextRequest,
             BROKEN,
@@ -218,6 +242,7 @@ impl Scene {
         let (register, saboteur) = (&self.instance.register, self.instance.saboteur());
         register.script(match stage {
             Stage::UnaryResponse => Script::TrailersOnly(vec![("grpc-status", "0".to_owned())]),
+            Stage::FirstResponse => Script::MuteUntilTold,
             _ => Script::Echo,
         });
         let calls = register.count();
@@ -241,6 +266,12 @@ impl Scene {
                 quiet().await;
                 saboteur.harm(Way::Answering, 0, harm);
                 open.end();
+            }
+            Stage::FirstResponse => {
+                register.called(calls + 1).await;
+                quiet().await;
+                saboteur.harm(Way::Answering, 0, harm);
+                register.tell();
             }
             _ => self.in_the_middle(stage, harm, &mut open).await,
         }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex as StdMutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use trave_host::client::Channel;
@@ -63,6 +63,19 @@ pub struct Target {
 pub struct Between {
     drain: Drain,
     target: Arc<StdMutex<Option<Target>>>,
+    passing: watch::Sender<Passing>,
+}
+
+/// How far the exchange is that passes: messages of its request and of its answer that have come by, and whether harm was
+/// done to one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Passing {
+    /// Messages of the request.
+    pub requests: u64,
+    /// Messages of the answer.
+    pub answers: u64,
+    /// Whether one of them was harmed.
+    pub harmed: bool,
 }
 
 impl Between {
@@ -80,22 +93,29 @@ impl Between {
         let clients = Clients::Known(Arc::new(Whoever));
         let server = tls::Server::new(credentials(REGISTER), clients, Http::Two, clock).unwrap();
         let listener = Listener::tls(here, server).await.unwrap();
-        let target = Arc::new(StdMutex::new(target));
+        let (target, passing) = (Arc::new(StdMutex::new(target)), watch::Sender::default());
         let door = Door {
             register: PeerServiceClient::new(channel),
             greeted: Mutex::default(),
             target: Arc::clone(&target),
+            passing: passing.clone(),
             earlier: Arc::default(),
         };
         let router = tonic::service::Routes::new(PeerServiceServer::new(door)).into_axum_router();
         let drain = Drain::new();
         drain.spawn(listener.serve(drain.clone(), move |_| TowerToHyperService::new(router.clone())));
-        Self { drain, target }
+        Self { drain, target, passing }
     }
 
     /// Does this to exchanges that begin from now on; nothing to them, if there is none.
     pub fn aim(&self, target: Option<Target>) {
         *self.target.lock().unwrap() = target;
+        self.passing.send_replace(Passing::default());
+    }
+
+    /// How far the exchange is that began after [`Self::aim`].
+    pub fn passing(&self) -> watch::Receiver<Passing> {
+        self.passing.subscribe()
     }
 
     /// Ends it.
@@ -109,6 +129,7 @@ struct Door {
     /// One connection to the register's server: its greeting cannot be had twice.
     greeted: Mutex<Option<GreetResponse>>,
     target: Arc<StdMutex<Option<Target>>>,
+    passing: watch::Sender<Passing>,
     /// What the exchange before said: its requests, its answers.
     earlier: Arc<[Earlier; 2]>,
 }
@@ -141,9 +162,9 @@ impl PeerService for Door {
         let (to_register, requests) = mpsc::channel(1);
         let mut asked = request.into_inner();
         let target = *self.target.lock().unwrap();
-        let earlier = Arc::clone(&self.earlier);
+        let (earlier, passing) = (Arc::clone(&self.earlier), self.passing.clone());
         tokio::spawn(async move {
-            let mut tamper = Tamper::new(target, true, &earlier[0]);
+            let mut tamper = Tamper::new(target, true, (&earlier[0], passing));
             while let Ok(Some(request)) = asked.message().await {
                 let envelope = request.envelope.unwrap();
                 earlier[0].lock().unwrap().push(envelope.clone());
@@ -157,9 +178,9 @@ impl PeerService for Door {
         });
         let mut answers = self.register.clone().exchange(ReceiverStream::new(requests)).await?.into_inner();
         let (to_client, relayed) = mpsc::channel(1);
-        let earlier = Arc::clone(&self.earlier);
+        let (earlier, passing) = (Arc::clone(&self.earlier), self.passing.clone());
         tokio::spawn(async move {
-            let mut tamper = Tamper::new(target, false, &earlier[1]);
+            let mut tamper = Tamper::new(target, false, (&earlier[1], passing));
             loop {
                 let next = tokio::select! {
                     next = answers.message() => next,
@@ -203,7 +224,9 @@ impl PeerService for Door {
 
 /// What passes in one direction.
 struct Tamper {
+    request: bool,
     target: Option<Target>,
+    passing: watch::Sender<Passing>,
     /// What the exchange before said in this direction, and what this one says.
     earlier: Vec<Envelope>,
     said: Vec<Envelope>,
@@ -211,17 +234,34 @@ struct Tamper {
 }
 
 impl Tamper {
-    fn new(target: Option<Target>, request: bool, earlier: &Earlier) -> Self {
+    fn new(
+        target: Option<Target>,
+        request: bool,
+        (earlier, passing): (&Earlier, watch::Sender<Passing>),
+    ) -> Self {
         let target = target.filter(|target| target.request == request);
         let earlier = std::mem::take(&mut *earlier.lock().unwrap());
-        Self { target, earlier, said: Vec::new(), held: None }
+        Self { request, target, passing, earlier, said: Vec::new(), held: None }
+    }
+
+    /// Tells that a message has come by.
+    fn comes_by(&self, harmed: bool) {
+        self.passing.send_modify(|passing| {
+            match self.request {
+                true => passing.requests += 1,
+                false => passing.answers += 1,
+            }
+            passing.harmed |= harmed;
+        });
     }
 
     /// What goes on instead of this message; none if the stream ends here.
     fn pass(&mut self, envelope: Envelope) -> Option<Vec<Envelope>> {
         let at = self.said.len();
         self.said.push(envelope.clone());
-        let Some(target) = self.target.filter(|target| target.index == at as u64) else {
+        let aimed_at = self.target.filter(|target| target.index == at as u64);
+        self.comes_by(aimed_at.is_some());
+        let Some(target) = aimed_at else {
             let held = self.held.take();
             return Some(std::iter::once(envelope).chain(held).collect());
         };

@@ -26,7 +26,7 @@ use super::keys::{Identities, Keys};
 use super::server::LONG;
 use super::trust_services::Authorities;
 
-pub use between::{Between, Tampering, Target};
+pub use between::{Between, Passing, Tampering, Target};
 pub use client::{HostileClient, Outcome, Spoken};
 pub use provider::{Alteration, HostileProvider};
 
