@@ -10,6 +10,9 @@
 //! — example.com/behind-the-sofa Az3grlgtzPICa5OS8npVmf1M…
 //! ```
 
+mod cosignature;
+mod witness;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -18,6 +21,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 
 use crate::digest::Digest;
+
+pub use cosignature::{Cosignature, WitnessSigner, WitnessVerifier};
+pub use witness::{AddCheckpoint, MAX_ADD_CHECKPOINT, MAX_PROOF_LINES, RequestError};
 
 /// Longest note that is read, in bytes.
 pub const MAX_NOTE: usize = 64 * 1024;
@@ -40,7 +46,7 @@ pub enum CheckpointError {
     #[error("not a checkpoint: {0}")]
     Body(&'static str),
     /// A key's text is not a verifier key.
-    #[error("not an Ed25519 verifier key (name+id+base64): {0}")]
+    #[error("not a verifier key of the kind that is meant (name+id+base64): {0}")]
     Key(&'static str),
     /// A signature in the name of a known key does not verify.
     #[error("the signature of {0} does not verify: the note was changed, or its signer is not who it says")]
@@ -173,15 +179,40 @@ impl Note {
         if signers.is_empty() { Err(CheckpointError::NoKnownSignature) } else { Ok(signers) }
     }
 
+    /// The same note with the signatures of these keys alone. This verifies nothing.
+    #[must_use]
+    pub fn signed_by(&self, keys: &[NoteVerifier]) -> Self {
+        let by = |signature: &&NoteSignature| {
+            keys.iter().any(|key| key.name == signature.name && key.id == signature.id)
+        };
+        let signatures = self.signatures.iter().filter(by).cloned().collect();
+        Self { text: self.text.clone(), signatures }
+    }
+
+    /// Adds signature lines, each with its newline, as a witness answers them. None twice. This verifies nothing.
+    pub fn add_lines(&mut self, lines: &[u8]) -> Result<(), CheckpointError> {
+        let lines = std::str::from_utf8(lines).map_err(|_| CheckpointError::Malformed("not UTF-8"))?;
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let mut note = format!("{}\n", self.text);
+        note.push_str(lines);
+        self.merge(Self::parse(note.as_bytes())?)
+    }
+
     /// Adds the signatures of `other`, which must be over the same text; none twice.
     pub fn merge(&mut self, other: Self) -> Result<(), CheckpointError> {
         if other.text != self.text {
             return Err(CheckpointError::Malformed("the signatures are over another text"));
         }
         for signature in other.signatures {
-            if !self.signatures.contains(&signature) {
-                self.signatures.push(signature);
+            if self.signatures.contains(&signature) {
+                continue;
             }
+            if self.signatures.len() == MAX_SIGNATURES {
+                return Err(CheckpointError::Malformed("too many signatures"));
+            }
+            self.signatures.push(signature);
         }
         Ok(())
     }
@@ -189,15 +220,17 @@ impl Note {
     /// The note as it is stored and sent.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut note = format!("{}\n", self.text);
-        for NoteSignature { name, id, value } in &self.signatures {
-            let base64 = BASE64.encode([&id[..], value].concat());
-            note.push_str(&format!("{LINE_START}{name} {base64}\n"));
-        }
+        self.signatures.iter().for_each(|signature| note.push_str(&signature.line()));
         note.into_bytes()
     }
 }
 
 impl NoteSignature {
+    fn line(&self) -> String {
+        let base64 = BASE64.encode([&self.id[..], &self.value].concat());
+        format!("{LINE_START}{} {base64}\n", self.name)
+    }
+
     fn parse(line: &str) -> Result<Self, CheckpointError> {
         let malformed = CheckpointError::Malformed;
         let rest =
@@ -221,10 +254,40 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && !name.chars().any(|c| c.is_whitespace() || c.is_control() || c == '+')
 }
 
-fn key_id(name: &str, key: &[u8]) -> [u8; 4] {
-    let digest = Digest::of_parts(&[name.as_bytes(), b"\n", &[ED25519_TYPE], key]);
+fn check_name(name: &str) -> Result<(), CheckpointError> {
+    let refused = CheckpointError::Key("the name is empty or has a space or a plus");
+    if is_name(name) { Ok(()) } else { Err(refused) }
+}
+
+fn key_id(name: &str, kind: u8, key: &[u8]) -> [u8; 4] {
+    let digest = Digest::of_parts(&[name.as_bytes(), b"\n", &[kind], key]);
     let [a, b, c, d, ..] = *digest.as_bytes();
     [a, b, c, d]
+}
+
+/// A verifier key in the C2SP form: `name+id in hexadecimal+base64 of type and key`.
+fn key_text(name: &str, kind: u8, key: &[u8; 32]) -> String {
+    let id = hex::encode(key_id(name, kind, key));
+    format!("{name}+{id}+{}", BASE64.encode([&[kind], &key[..]].concat()))
+}
+
+/// Name and key of a verifier key of this type.
+fn read_key(text: &str, kind: u8) -> Result<(&str, [u8; 32]), CheckpointError> {
+    let mut parts = text.splitn(3, '+');
+    let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(CheckpointError::Key("it has not three parts"));
+    };
+    check_name(name)?;
+    let key = BASE64.decode(key).map_err(|_| CheckpointError::Key("the key is not base64"))?;
+    let key = match key.split_first() {
+        Some((found, key)) if *found == kind => key,
+        _ => return Err(CheckpointError::Key("the key is of another type")),
+    };
+    let key: [u8; 32] = key.try_into().map_err(|_| CheckpointError::Key("the key has not 32 bytes"))?;
+    if hex::encode(key_id(name, kind, &key)) != id {
+        return Err(CheckpointError::Key("the id does not belong to the key"));
+    }
+    Ok((name, key))
 }
 
 /// A key that signs notes. Whoever holds it can make a log say two things at once.
@@ -238,10 +301,8 @@ pub struct NoteSigner {
 impl NoteSigner {
     /// A signer of this name; a log signs under its origin.
     pub fn new(name: &str, pair: Ed25519KeyPair) -> Result<Self, CheckpointError> {
-        if !is_name(name) {
-            return Err(CheckpointError::Key("the name is empty or has a space or a plus"));
-        }
-        let id = key_id(name, pair.public_key().as_ref());
+        check_name(name)?;
+        let id = key_id(name, ED25519_TYPE, pair.public_key().as_ref());
         Ok(Self { name: name.to_owned(), id, pair: Arc::new(pair) })
     }
 
@@ -275,10 +336,8 @@ pub struct NoteVerifier {
 impl NoteVerifier {
     /// From a name and a raw Ed25519 public key (RFC 8032).
     pub fn new(name: &str, key: [u8; 32]) -> Result<Self, CheckpointError> {
-        if !is_name(name) {
-            return Err(CheckpointError::Key("the name is empty or has a space or a plus"));
-        }
-        Ok(Self { name: name.to_owned(), id: key_id(name, &key), key })
+        check_name(name)?;
+        Ok(Self { name: name.to_owned(), id: key_id(name, ED25519_TYPE, &key), key })
     }
 
     /// The name of the key.
@@ -295,8 +354,7 @@ impl NoteVerifier {
 /// The C2SP form: `name+id in hexadecimal+base64 of type and key`.
 impl fmt::Display for NoteVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = BASE64.encode([&[ED25519_TYPE], &self.key[..]].concat());
-        write!(f, "{}+{}+{key}", self.name, hex::encode(self.id))
+        f.write_str(&key_text(&self.name, ED25519_TYPE, &self.key))
     }
 }
 
@@ -304,20 +362,8 @@ impl std::str::FromStr for NoteVerifier {
     type Err = CheckpointError;
 
     fn from_str(text: &str) -> Result<Self, CheckpointError> {
-        let mut parts = text.splitn(3, '+');
-        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(CheckpointError::Key("it has not three parts"));
-        };
-        let key = BASE64.decode(key).map_err(|_| CheckpointError::Key("the key is not base64"))?;
-        let Some((&ED25519_TYPE, key)) = key.split_first() else {
-            return Err(CheckpointError::Key("the key's type is not Ed25519"));
-        };
-        let key = key.try_into().map_err(|_| CheckpointError::Key("the key has not 32 bytes"))?;
-        let verifier = Self::new(name, key)?;
-        if hex::encode(verifier.id) != id {
-            return Err(CheckpointError::Key("the id does not belong to the key"));
-        }
-        Ok(verifier)
+        let (name, key) = read_key(text, ED25519_TYPE)?;
+        Self::new(name, key)
     }
 }
 

@@ -1,6 +1,10 @@
-//! The Merkle tree of RFC 6962 section 2.1: roots, and inclusion paths and how they are verified.
+//! The Merkle tree of RFC 6962 section 2.1: roots, inclusion paths and consistency proofs, and how they are verified.
+
+mod consistency;
 
 use crate::digest::Digest;
+
+pub use consistency::{Head, consistency, is_consistent};
 
 /// The hash of a leaf (RFC 6962 section 2.1: `SHA-256(0x00 || leaf)`).
 pub fn leaf_hash(leaf: &[u8]) -> Digest {

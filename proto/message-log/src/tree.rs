@@ -190,6 +190,35 @@ impl Tree {
         Ok(path)
     }
 
+    /// The proof that the tree over the first `size` leaves continues the one over the first `old` (RFC 6962 section 2.1.2).
+    /// Empty where there is nothing to prove.
+    pub(crate) fn consistency(&self, old: u64, size: u64) -> Result<Vec<Digest>, LogError> {
+        self.within(size)?;
+        if old > size {
+            return Err(LogError::OutOfRange { asked: old, size });
+        }
+        if old == 0 || old == size {
+            return Ok(Vec::new());
+        }
+        let (mut start, mut len, mut proof) = (0, size, Vec::new());
+        while old < start + len {
+            let left = split(len);
+            if old <= start + left {
+                proof.push(self.range(start + left, len - left)?);
+                len = left;
+            } else {
+                proof.push(self.range(start, left)?);
+                (start, len) = (start + left, len - left);
+            }
+        }
+        // The root of the whole old tree is what the verifier has; of a part of it, it is not.
+        if start > 0 {
+            proof.push(self.range(start, len)?);
+        }
+        proof.reverse();
+        Ok(proof)
+    }
+
     /// The root over `len` leaves from `start`, which is a multiple of the largest power of two up to `len`.
     fn range(&self, start: u64, len: u64) -> Result<Digest, LogError> {
         if len.is_power_of_two() {
@@ -310,6 +339,15 @@ mod tests {
                 assert_eq!(Some(&path), tree::path(&leaves[..size], index).as_ref());
             }
         }
+        for size in [1, 2, 255, 256, 257, 513, 701, 1_300, 1_500] {
+            for old in
+                (0..=size).filter(|old| old % 37 == 0 || [1, 2, 255, 256, 257, 512, size].contains(old))
+            {
+                let proof = grown.consistency(old as u64, size as u64).unwrap();
+                assert_eq!(Some(proof), tree::consistency(&leaves[..size], old), "{old} to {size}");
+            }
+        }
+        assert!(grown.consistency(4, 3).is_err() && grown.consistency(3, 1_501).is_err());
         assert!(grown.root(1_501).is_err() && grown.path(3, 3).is_err() && grown.leaf(1_500).is_err());
         assert_eq!(grown.leaf(3).unwrap(), leaves[3]);
     }

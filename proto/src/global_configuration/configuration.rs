@@ -13,6 +13,7 @@ use super::offerings::{
 use super::people::AdministratorEntry;
 use super::servers::{LogEntry, SecurityServerEntry};
 use super::text::FieldError;
+use super::witnesses::WitnessEntry;
 use crate::clock::Time;
 use crate::digest::{Digest, tag};
 use crate::encoding::{EncodingError, decode_canonical};
@@ -234,6 +235,11 @@ impl Configuration {
     /// The timestamping authorities.
     pub fn timestamping_authorities(&self) -> &[TimestampingAuthorityEntry] {
         &self.contents.timestamping_authorities
+    }
+
+    /// The witnesses of message logs, ascending by name.
+    pub fn witnesses(&self) -> &[WitnessEntry] {
+        &self.contents.witnesses
     }
 
     /// The rules of the instance.

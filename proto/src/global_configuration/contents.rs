@@ -11,11 +11,11 @@ use super::offerings::{
 use super::people::{AdministratorEntry, check_administrators};
 use super::servers::Servers;
 use super::text::{FieldError, digest, require};
+use super::witnesses::{WitnessEntry, check_enough, check_witnesses};
 use crate::digest::Digest;
 use crate::identifier::MemberId;
 use crate::schema::configuration::GlobalConfiguration;
 
-const VERSION: u32 = 1;
 const MAX_ACTS: usize = 1_000;
 
 /// The checked contents of a configuration. Who signed it is another question: see [`super::Configuration`].
@@ -29,6 +29,7 @@ pub(crate) struct Contents {
     pub(super) groups: HashMap<String, GroupEntry>,
     pub(super) certification_authorities: Vec<CertificationAuthorityEntry>,
     pub(super) timestamping_authorities: Vec<TimestampingAuthorityEntry>,
+    pub(super) witnesses: Vec<WitnessEntry>,
     pub(crate) administrators: HashMap<Digest, AdministratorEntry>,
     pub(crate) policy: PolicyEntry,
 }
@@ -48,6 +49,9 @@ impl Contents {
         let trust_services = trust_services.ok_or_else(|| FieldError::new("trust_services", "are absent"))?;
         let policy = configuration.policy.as_ref();
         let policy = policy.ok_or_else(|| FieldError::new("policy", "is absent"))?;
+        let policy = check_policy(policy)?;
+        let witnesses = check_witnesses(&configuration.witnesses, &servers)?;
+        check_enough(&policy.witnessing, &witnesses, &servers)?;
         Ok(Self {
             previous,
             acts,
@@ -62,13 +66,23 @@ impl Contents {
                 &trust_services.timestamping_authorities,
             )?,
             administrators: check_administrators(&configuration.administrators)?,
-            policy: check_policy(policy)?,
+            witnesses,
+            policy,
         })
     }
 }
 
+/// The version of the format that says what `configuration` says: always the lowest, so that what older releases can read
+/// they are given to read.
+pub(crate) fn version_of(configuration: &GlobalConfiguration) -> u32 {
+    let policy = configuration.policy.as_ref();
+    let speaks = policy.is_some_and(|policy| policy.witnessing.is_some() || policy.timestamping.is_some());
+    if configuration.witnesses.is_empty() && !speaks { 1 } else { 2 }
+}
+
 fn check_head(configuration: &GlobalConfiguration) -> Result<Option<Digest>, FieldError> {
-    require(configuration.version == VERSION, || "version".into(), "is not 1, the only one known here")?;
+    let version = version_of(configuration);
+    require(configuration.version == version, || "version".into(), "is not that of what it says, 1 or 2")?;
     let instance = format!("{}/x/x", configuration.instance).parse::<MemberId>().is_ok();
     require(instance, || "instance".into(), "is not the first part of an identifier")?;
     require(configuration.number > 0, || "number".into(), "counts from 1")?;

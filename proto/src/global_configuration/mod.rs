@@ -11,6 +11,7 @@ mod contents;
 mod people;
 mod offerings;
 mod groups;
+mod witnesses;
 mod servers;
 mod members;
 mod anchor;
@@ -28,8 +29,9 @@ pub use offerings::{
 pub use people::AdministratorEntry;
 pub use servers::{LogEntry, SecurityServerEntry};
 pub use text::{FieldError, is_code};
+pub use witnesses::{Deadlines, WitnessEntry, Witnessing};
 
-pub(crate) use contents::Contents;
+pub(crate) use contents::{Contents, version_of};
 
 #[cfg(test)]
 pub(crate) mod testing;

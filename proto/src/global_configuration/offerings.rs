@@ -8,6 +8,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::members::{MAX_NAME, Members};
 use super::text::{FieldError, identifier, is_code, require, require_ascending, require_text, require_urls};
+use super::witnesses::{Deadlines, Witnessing, check_timestamping, check_witnessing};
 use crate::clock::Time;
 use crate::identifier::{Method, ServiceId};
 use crate::schema::configuration as schema;
@@ -104,6 +105,10 @@ pub struct PolicyEntry {
     pub ocsp_max_age: Duration,
     /// Acts need an approver of another member class than the applicant's.
     pub approval_by_other_class: bool,
+    /// Who must have cosigned the checkpoints of a log.
+    pub witnessing: Witnessing,
+    /// What happens while a log that grows has no new timestamp.
+    pub timestamping: Deadlines,
     algorithms: Vec<(String, Option<Time>)>,
 }
 
@@ -269,6 +274,8 @@ pub(super) fn check_policy(policy: &schema::Policy) -> Result<PolicyEntry, Field
         merge_delay: Duration::from_millis(policy.merge_delay_ms),
         ocsp_max_age: Duration::from_millis(policy.ocsp_max_age_ms),
         approval_by_other_class: policy.approval_by_other_class,
+        witnessing: check_witnessing(policy.witnessing.as_ref())?,
+        timestamping: check_timestamping(policy.timestamping.as_ref())?,
         algorithms,
     })
 }

@@ -1,5 +1,6 @@
 //! What each kind of act does to a configuration.
 
+use crate::global_configuration::version_of;
 use crate::schema::configuration::{GlobalConfiguration, LogKey, SecurityServer, TrustServices};
 use crate::schema::management::{EnrolSecurityServer, RemoveKey, act::Change};
 
@@ -48,6 +49,8 @@ pub(super) fn make(configuration: &mut GlobalConfiguration, change: &Change) -> 
             put(&mut c.groups, group, |g| g.code.as_str());
         }
         Change::RemoveGroup(code) => remove(&mut c.groups, code, |g| g.code.as_str())?,
+        Change::PutWitness(witness) => put(&mut c.witnesses, witness.clone(), |w| w.name.as_str()),
+        Change::RemoveWitness(name) => remove(&mut c.witnesses, name, |w| w.name.as_str())?,
         Change::PutTrustServices(services) => c.trust_services = Some(sorted(services)),
         Change::PutAdministrator(person) => {
             put(&mut c.administrators, person.clone(), |p| p.name.as_str());
@@ -56,11 +59,13 @@ pub(super) fn make(configuration: &mut GlobalConfiguration, change: &Change) -> 
         Change::PutPolicy(policy) => {
             let mut policy = policy.clone();
             policy.algorithms.sort_by(|a, b| a.name.cmp(&b.name));
+            policy.witnessing.iter_mut().for_each(|witnessing| witnessing.required.sort_unstable());
             c.policy = Some(policy);
         }
         Change::EnrolSecurityServer(enrolment) => enrol(c, enrolment)?,
         Change::RemoveKey(key) => remove_key(c, key)?,
     }
+    c.version = version_of(c);
     Ok(())
 }
 

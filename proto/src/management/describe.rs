@@ -28,6 +28,8 @@ pub fn describe(change: &Change) -> String {
         Change::PutLegalBasis(entry) => catalogue_text("legal basis", entry),
         Change::PutGroup(group) => group_text(group),
         Change::RemoveGroup(code) => format!("remove group {}", name(code)),
+        Change::PutWitness(witness) => witness_text(witness),
+        Change::RemoveWitness(witness) => format!("remove witness {}", name(witness)),
         Change::PutTrustServices(services) => trust_services_text(services),
         Change::PutAdministrator(person) => administrator_text(person),
         Change::RemoveAdministrator(person) => format!("remove administrator {}", quoted(person)),
@@ -74,6 +76,9 @@ fn replaced(change: &Change, before: &GlobalConfiguration) -> Option<Change> {
         }
         Change::PutGroup(new) => {
             before.groups.iter().find(|old| old.code == new.code).cloned().map(Change::PutGroup)
+        }
+        Change::PutWitness(new) => {
+            before.witnesses.iter().find(|old| old.name == new.name).cloned().map(Change::PutWitness)
         }
         Change::PutTrustServices(_) => before.trust_services.clone().map(Change::PutTrustServices),
         Change::PutAdministrator(new) => {
@@ -127,6 +132,16 @@ fn group_text(group: &configuration::Group) -> String {
     format!("register group {} {} with the members {members}", name(&group.code), quoted(&group.name))
 }
 
+fn witness_text(witness: &configuration::Witness) -> String {
+    format!(
+        "register witness {} of {} with the key {}, at {}",
+        name(&witness.name),
+        name(&witness.class),
+        hex::encode(&witness.public_key),
+        name(&witness.url)
+    )
+}
+
 fn administrator_text(person: &configuration::Administrator) -> String {
     format!(
         "register administrator {} for {} with the key {}",
@@ -163,11 +178,30 @@ fn policy_text(policy: &configuration::Policy) -> String {
     };
     let approval = if policy.approval_by_other_class { "by another class" } else { "by any second person" };
     format!(
-        "replace the policy: approval {approval}, merge delay {} ms, OCSP responses up to {} ms old, algorithms {}",
+        "replace the policy: approval {approval}, merge delay {} ms, OCSP responses up to {} ms old, algorithms {}{}{}",
         policy.merge_delay_ms,
         policy.ocsp_max_age_ms,
-        list(policy.algorithms.iter().map(algorithm))
+        list(policy.algorithms.iter().map(algorithm)),
+        policy.witnessing.as_ref().map(witnessing_text).unwrap_or_default(),
+        policy.timestamping.map(|it| format!(", timestamps: {}", deadlines_text(it))).unwrap_or_default()
     )
+}
+
+fn witnessing_text(witnessing: &configuration::Witnessing) -> String {
+    format!(
+        ", checkpoints cosigned by the witnesses {} and {} of other classes: {}",
+        list(witnessing.required.iter().map(|required| name(required))),
+        witnessing.of_other_classes,
+        deadlines_text(witnessing.deadlines.unwrap_or_default())
+    )
+}
+
+fn deadlines_text(deadlines: configuration::Deadlines) -> String {
+    let refused = match deadlines.refuse_after_ms {
+        0 => "never".into(),
+        after => format!("after {after} ms without"),
+    };
+    format!("alarm after {} ms without, exchanges refused {refused}", deadlines.alarm_after_ms)
 }
 
 fn enrolment_text(keys: &EnrolmentKeys) -> String {
@@ -237,6 +271,28 @@ mod tests {
         policy.algorithms[0].not_after_ms = 1_795_288_440_000;
         let text = describe(&Change::PutPolicy(policy));
         assert!(text.contains(&format!("until {}", Time::from_millis(1_795_288_440_000))), "{text}");
+
+        let mut policy = example().policy.unwrap();
+        policy.witnessing = Some(Witnessing {
+            required: vec!["witness.example/mv".into()],
+            of_other_classes: 2,
+            deadlines: Some(Deadlines { alarm_after_ms: 3_600_001, refuse_after_ms: 3_600_002 }),
+        });
+        policy.timestamping = Some(Deadlines { alarm_after_ms: 3_600_003, refuse_after_ms: 0 });
+        let text = describe(&Change::PutPolicy(policy));
+        for part in ["witness.example/mv and 2 of other", "3600001", "3600002", "3600003", "refused never"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        let witness = Witness {
+            name: "witness.example/mv".into(),
+            public_key: Bytes::from_static(b"key"),
+            class: "MV".into(),
+            url: "http://127.0.0.1:1".into(),
+        };
+        let text = describe(&Change::PutWitness(witness));
+        for part in ["witness.example/mv", "of MV", &hex::encode(b"key"), "http://127.0.0.1:1"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
 
         let mut member = example().members[0].clone();
         let subsystem = member.subsystems[0].clone();

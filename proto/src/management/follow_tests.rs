@@ -267,3 +267,40 @@ fn an_act_that_cannot_be_carried_out_leaves_the_succession_as_it_was() {
     succession.add(&good[1]).unwrap();
     assert_eq!(succession.finish().unwrap(), after(&instance, &good).unwrap());
 }
+
+fn witness(name: &str, class: &str, key: u8) -> schema::Witness {
+    let url = "http://127.0.0.1:7490".into();
+    schema::Witness { name: name.into(), public_key: Bytes::from(vec![key; 32]), class: class.into(), url }
+}
+
+#[test]
+fn witnesses_come_and_go_by_two_administrators_and_the_version_follows() {
+    let instance = Instance::new();
+    assert_eq!(instance.configuration.version, 1);
+    let put = |id, key| instance.approved(id, Change::PutWitness(witness("witness.example/mv", "MV", key)));
+    let witnessed = after(&instance, &[put(1, 80)]).unwrap();
+    assert_eq!((witnessed.version, witnessed.witnesses.len()), (2, 1), "older releases cannot read it");
+    let replaced = after(&instance, &[put(1, 80), put(2, 81)]).unwrap();
+    assert_eq!(replaced.witnesses, [witness("witness.example/mv", "MV", 81)]);
+    let remove = instance.approved(3, Change::RemoveWitness("witness.example/mv".into()));
+    let gone = after(&instance, &[put(1, 80), remove.clone()]).unwrap();
+    assert_eq!((gone.version, gone.witnesses.len()), (1, 0), "what older releases can read, they get");
+    assert!(matches!(after(&instance, &[remove]), Err(FollowError::Change { position: 1, .. })));
+}
+
+#[test]
+fn no_act_asks_for_a_witness_that_does_not_exist() {
+    let instance = Instance::new();
+    let mut policy = instance.configuration.policy.clone().unwrap();
+    policy.witnessing = Some(schema::Witnessing {
+        required: vec!["witness.example/mv".into()],
+        of_other_classes: 0,
+        deadlines: Some(schema::Deadlines { alarm_after_ms: 1, refuse_after_ms: 0 }),
+    });
+    let policy = instance.approved(2, Change::PutPolicy(policy));
+    let put = instance.approved(1, Change::PutWitness(witness("witness.example/mv", "MV", 80)));
+    assert!(matches!(after(&instance, std::slice::from_ref(&policy)), Err(FollowError::Result { .. })));
+    assert_eq!(after(&instance, &[put.clone(), policy.clone()]).unwrap().version, 2);
+    let remove = instance.approved(3, Change::RemoveWitness("witness.example/mv".into()));
+    assert!(matches!(after(&instance, &[put, policy, remove]), Err(FollowError::Result { .. })));
+}

@@ -79,5 +79,6 @@ fn policy() -> Policy {
         ocsp_max_age_ms: millis(OCSP_MAX_AGE),
         approval_by_other_class: true,
         algorithms: vec![Algorithm { name: "ecdsa-p256-sha256".into(), not_after_ms: 0 }],
+        ..Default::default()
     }
 }

@@ -6,9 +6,10 @@ use clap::{Args, Subcommand};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use trave_proto::certificate::Certificate;
+use trave_proto::checkpoint::WitnessVerifier;
 use trave_proto::schema::configuration::{
-    Administrator, CatalogueEntry, GlobalConfiguration, Group, Member, SecurityServer, Service, ServiceKind,
-    Subsystem,
+    Administrator, CatalogueEntry, Deadlines, GlobalConfiguration, Group, Member, SecurityServer, Service,
+    ServiceKind, Subsystem, Witness, Witnessing,
 };
 use trave_proto::schema::management::{RemoveKey, SuspendSecurityServer, act::Change};
 
@@ -37,6 +38,12 @@ pub(super) enum ChangeCommand {
     /// Groups of members and subsystems, to which providers can grant something together
     #[command(subcommand)]
     Group(GroupCommand),
+    /// Witnesses, which cosign the checkpoints of message logs
+    #[command(subcommand)]
+    Witness(WitnessCommand),
+    /// Rules that all security servers share
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Administrators
     #[command(subcommand)]
     Administrator(AdministratorCommand),
@@ -181,6 +188,67 @@ pub(super) enum GroupCommand {
 }
 
 #[derive(Debug, Subcommand)]
+pub(super) enum WitnessCommand {
+    /// Register a witness, or change its entry. Security servers of a release
+    /// without witnesses cannot read a configuration that names one
+    Add {
+        /// Its verifier key, as `trave-registry witness` shows it at its start: NAME+ID+KEY
+        key: WitnessVerifier,
+        /// Member class of the state in which it stands
+        #[arg(long)]
+        class: String,
+        /// Where checkpoints are submitted, without /add-checkpoint
+        #[arg(long)]
+        url: String,
+    },
+    /// Remove a witness that the policy does not ask for by name
+    Remove {
+        /// Its name
+        name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PolicyCommand {
+    /// Who must have cosigned the checkpoints of message logs, and what happens while they have not
+    Witnessing {
+        /// Name of a witness that must cosign; may be repeated
+        #[arg(long = "required")]
+        required: Vec<String>,
+        /// How many witnesses of other member classes than the log's must cosign
+        #[arg(long, default_value_t = 1)]
+        of_other_classes: u32,
+        #[command(flatten)]
+        deadlines: DeadlineArguments,
+    },
+    /// What happens while a log that grows gets no timestamp
+    Timestamping {
+        #[command(flatten)]
+        deadlines: DeadlineArguments,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DeadlineArguments {
+    /// After how many minutes without people are told
+    #[arg(long, default_value_t = 60, value_name = "MINUTES")]
+    alarm_after: u32,
+    /// After how many minutes without the security server refuses exchanges; if absent, never
+    #[arg(long, value_name = "MINUTES")]
+    refuse_after: Option<u32>,
+}
+
+impl DeadlineArguments {
+    fn deadlines(&self) -> Deadlines {
+        let millis = |minutes: u32| u64::from(minutes) * 60_000;
+        Deadlines {
+            alarm_after_ms: millis(self.alarm_after),
+            refuse_after_ms: self.refuse_after.map_or(0, millis),
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
 pub(super) enum AdministratorCommand {
     /// Register an administrator by the key of a certificate
     Add {
@@ -222,6 +290,12 @@ pub(super) fn change_of(
             Change::PutGroup(Group { code, name, members })
         }
         ChangeCommand::Group(GroupCommand::Remove { code }) => Change::RemoveGroup(code),
+        ChangeCommand::Witness(WitnessCommand::Add { key, class, url }) => {
+            let public_key = bytes::Bytes::copy_from_slice(key.public_key());
+            Change::PutWitness(Witness { name: key.name().into(), public_key, class, url })
+        }
+        ChangeCommand::Witness(WitnessCommand::Remove { name }) => Change::RemoveWitness(name),
+        ChangeCommand::Policy(command) => policy(command, configuration),
         ChangeCommand::Administrator(AdministratorCommand::Add { name, class, certificate }) => {
             let certificate = Certificate::from_der(&CertificateDer::from_pem_file(&certificate)?)?;
             let key = certificate.spki_digest().to_bytes();
@@ -249,6 +323,19 @@ fn subsystem(command: SubsystemCommand, configuration: &GlobalConfiguration) -> 
         SubsystemCommand::Remove { .. } => {}
     }
     Ok(Change::PutMember(member))
+}
+
+/// The policy in force, with one rule changed.
+fn policy(command: PolicyCommand, configuration: &GlobalConfiguration) -> Change {
+    let mut policy = configuration.policy.clone().unwrap_or_default();
+    match command {
+        PolicyCommand::Witnessing { required, of_other_classes, deadlines } => {
+            let deadlines = Some(deadlines.deadlines());
+            policy.witnessing = Some(Witnessing { required, of_other_classes, deadlines });
+        }
+        PolicyCommand::Timestamping { deadlines } => policy.timestamping = Some(deadlines.deadlines()),
+    }
+    Change::PutPolicy(policy)
 }
 
 fn server(command: ServerCommand) -> Result<Change, Failure> {

@@ -42,6 +42,7 @@ impl Instance {
                 ocsp_max_age_ms: 1,
                 approval_by_other_class: true,
                 algorithms,
+                ..Default::default()
             }),
             ..Default::default()
         };

@@ -44,6 +44,7 @@ fn configuration(number: u64, previous: Option<&GlobalConfiguration>) -> GlobalC
             ocsp_max_age_ms: 1,
             approval_by_other_class: true,
             algorithms: vec![Algorithm { name: "ecdsa-p256-sha256".into(), not_after_ms: 0 }],
+            ..Default::default()
         }),
         ..Default::default()
     }

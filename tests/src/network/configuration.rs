@@ -102,6 +102,7 @@ pub(super) fn first(
             ocsp_max_age_ms: 2 * 3_600_000,
             approval_by_other_class: true,
             algorithms: vec![Algorithm { name: "ecdsa-p256-sha256".into(), not_after_ms: 0 }],
+            ..Default::default()
         }),
         ..Default::default()
     }

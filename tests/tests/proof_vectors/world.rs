@@ -264,6 +264,7 @@ fn global(
             ocsp_max_age_ms: 3_600_000,
             approval_by_other_class: true,
             algorithms: vec![schema::Algorithm { name: "ecdsa-p256-sha256".into(), not_after_ms: 0 }],
+            ..Default::default()
         }),
         ..Default::default()
     }

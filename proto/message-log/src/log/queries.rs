@@ -5,7 +5,7 @@ use trave_proto::clock::Time;
 use trave_proto::digest::Digest;
 use trave_proto::identifier::ExchangeId;
 use trave_proto::schema::log::Leaf;
-use trave_proto::tree::root_from_path;
+use trave_proto::tree::{Head, is_consistent, root_from_path};
 
 use super::Log;
 use crate::check::{self, Report};
@@ -87,17 +87,36 @@ impl Log {
         if index >= size || size > self.size() {
             return Err(LogError::OutOfRange { asked: index.max(size), size: self.size() });
         }
-        let path = || -> Result<Option<Vec<Digest>>, LogError> {
+        self.proved(|| {
             let root = shared.root(size)?;
             let path = shared.tree().path(index, size)?;
             Ok((root_from_path(&leaf, index, size, &path) == Some(root)).then_some(path))
-        };
-        if let Some(path) = path()? {
-            return Ok(path);
+        })
+    }
+
+    /// The proof that the log at `size` leaves continues what it was at `old` (RFC 6962 section 2.1.2). It is verified before
+    /// it is given out; if the kept tree is damaged, it is made again from the leaves.
+    pub fn consistency(&self, old: u64, size: u64) -> Result<Vec<Digest>, LogError> {
+        let shared = &self.0.shared;
+        if old > size || size > self.size() {
+            return Err(LogError::OutOfRange { asked: old.max(size), size: self.size() });
         }
-        tracing::warn!(index, size, "the kept tree is damaged and is made again from the leaves");
+        self.proved(|| {
+            let head = |size| Ok(Head { size, root: shared.root(size)? });
+            let proof = shared.tree().consistency(old, size)?;
+            Ok(is_consistent(&head(old)?, &head(size)?, &proof).then_some(proof))
+        })
+    }
+
+    /// What `make` makes of the kept tree; if that does not hold, of the tree made again from the leaves.
+    fn proved<T>(&self, make: impl Fn() -> Result<Option<T>, LogError>) -> Result<T, LogError> {
+        let shared = &self.0.shared;
+        if let Some(made) = make()? {
+            return Ok(made);
+        }
+        tracing::warn!("the kept tree is damaged and is made again from the leaves");
         shared.rebuild_tree()?;
-        path()?.ok_or_else(|| {
+        make()?.ok_or_else(|| {
             LogError::damaged(&shared.dir.join(TREE_DIR), 0, "the tree does not agree with the leaves")
         })
     }
