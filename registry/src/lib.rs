@@ -1,4 +1,4 @@
-//! The central registry and its cosigner.
+//! The central registry, its cosigner, and the witness of message logs.
 //!
 //! The registry keeps who takes part in an instance, and publishes the global configuration that every security server
 //! trusts. Nothing in it changes but by an act that one administrator applied for and another approved; no configuration
@@ -14,6 +14,7 @@ pub mod central_server;
 mod listener;
 mod publication;
 mod cosigners;
+pub mod witness;
 pub mod cosigner;
 mod registration;
 mod trust_services;
@@ -24,3 +25,4 @@ pub use central_server::{Registry, RegistryError};
 pub use cosigner::{Cosigner, CosignerError};
 pub use state::{JournalError, StateError, StoreError};
 pub use trust_services::TrustServicesError;
+pub use witness::{Witness, WitnessError};

@@ -12,6 +12,7 @@
 
 mod files;
 mod genesis;
+mod witness;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use trave_certs::service::{TrustServices, pem};
 use trave_host::config::Secret;
 use trave_host::files::{FileError, create};
 use trave_host::keys::{KeyError, NoteKey, Sign, SigningKey, certificate_request};
+use trave_proto::checkpoint::CheckpointError;
 use trave_proto::clock::Clock;
 use trave_proto::digest::Digest;
 use trave_proto::global_configuration::{Anchor, AnchorError, AnchorKey};
@@ -32,6 +34,9 @@ use trave_proto::management::FollowError;
 
 use crate::cosigner::{KeepingError, begin};
 use crate::trust_services::{self, TrustServicesError};
+use crate::witness::MemoryError;
+
+pub use witness::WitnessCeremony;
 
 /// What the instance is to be.
 #[derive(Debug, Clone)]
@@ -63,6 +68,20 @@ pub enum CeremonyError {
     #[error("cannot make the directory {}; it must not be there yet", path.display())]
     Directory {
         /// The directory.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A witness's name.
+    #[error("the witness cannot have this name")]
+    Name(#[source] CheckpointError),
+    /// A witness's memory.
+    #[error("the witness's memory cannot be written")]
+    WitnessMemory(#[source] MemoryError),
+    /// A file that was named.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
         path: PathBuf,
         /// What the system says.
         source: std::io::Error,

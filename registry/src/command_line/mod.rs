@@ -7,6 +7,7 @@ mod changes;
 mod init;
 mod serve;
 mod show;
+mod witness;
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -18,9 +19,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 use trave_host::clock::SystemClock;
 use trave_host::config::with_causes;
 
-use crate::config::{AdministratorSettings, CosignerSettings, RegistrySettings};
+use crate::config::{AdministratorSettings, CosignerSettings, RegistrySettings, WitnessSettings};
 
-/// The central registry of a Trave instance, its cosigner, and its administrators' program
+/// The central registry of a Trave instance, its cosigner, its witnesses, and its administrators' program
 #[derive(Debug, Parser)]
 #[command(name = "trave-registry", version, arg_required_else_help = true)]
 struct Arguments {
@@ -36,6 +37,10 @@ enum Command {
     Run(serve::ServeArguments),
     /// Run the cosigner
     Cosigner(serve::CosignerArguments),
+    /// Make a witness of message logs: its key, empty memory and configuration file
+    InitWitness(witness::InitWitnessArguments),
+    /// Run a witness of message logs
+    Witness(serve::ServeArguments),
     /// Administer the registry, with your own key
     Admin(admin::AdminArguments),
     /// Tell every mistake in a configuration file
@@ -51,6 +56,7 @@ enum Command {
 enum Kind {
     Registry,
     Cosigner,
+    Witness,
     Admin,
 }
 
@@ -83,11 +89,14 @@ async fn execute(command: Command) -> Result<(), Failure> {
         Command::Init(arguments) => init::run(&arguments, clock),
         Command::Run(arguments) => serve::registry(arguments, clock).await,
         Command::Cosigner(arguments) => serve::cosigner(arguments, clock).await,
+        Command::InitWitness(arguments) => witness::init(arguments),
+        Command::Witness(arguments) => serve::witness(arguments, clock).await,
         Command::Admin(arguments) => admin::run(arguments, clock).await,
         Command::CheckConfig { kind, config } => {
             match kind {
                 Kind::Registry => RegistrySettings::load(&config).map(drop)?,
                 Kind::Cosigner => CosignerSettings::load(&config).map(drop)?,
+                Kind::Witness => WitnessSettings::load(&config).map(drop)?,
                 Kind::Admin => AdministratorSettings::load(&config).map(drop)?,
             }
             eprintln!("{} holds", config.display());

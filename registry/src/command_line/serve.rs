@@ -1,4 +1,4 @@
-//! Running a registry or a cosigner until the process is told to stop.
+//! Running a registry, a cosigner or a witness until the process is told to stop.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use trave_host::logging::{Format, begin};
 use trave_proto::clock::Clock;
 
 use super::Failure;
-use crate::config::{CosignerSettings, RegistrySettings};
-use crate::{Cosigner, Registry};
+use crate::config::{CosignerSettings, RegistrySettings, WitnessSettings};
+use crate::{Cosigner, Registry, Witness};
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArguments {
@@ -60,5 +60,15 @@ pub(super) async fn cosigner(arguments: CosignerArguments, clock: Arc<dyn Clock>
     cosigner.drain().on_signals()?;
     cosigner.drain().begun().await;
     cosigner.stop().await;
+    Ok(())
+}
+
+pub(super) async fn witness(arguments: ServeArguments, clock: Arc<dyn Clock>) -> Result<(), Failure> {
+    arguments.begin_log()?;
+    let settings = WitnessSettings::load(&arguments.config)?;
+    let witness = Witness::start(settings, clock).await?;
+    witness.drain().on_signals()?;
+    witness.drain().begun().await;
+    witness.stop().await;
     Ok(())
 }

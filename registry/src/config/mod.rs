@@ -1,10 +1,11 @@
-//! What an operator writes down for a registry, a cosigner and an administrator, and the checks that tell every mistake
+//! What an operator writes down for a registry, a cosigner, a witness and an administrator, and the checks that tell every mistake
 //! in one run.
 
 mod administrator;
 mod cosigner;
 mod files;
 mod registry;
+mod witness;
 
 use std::path::Path;
 
@@ -18,6 +19,8 @@ pub use registry::{
     Cosigner, CosignerAddress, PublicationConfig, RegistryConfig, RegistrySettings, TrustServicesConfig,
     TrustServicesSettings,
 };
+
+pub use witness::{FollowedRegistry, FollowedSettings, ListedLog, WitnessConfig, WitnessSettings};
 
 /// Why a configuration file cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -133,23 +133,49 @@ impl Fetch {
         self.in_time(uri, request(Method::POST, uri, Some(content_type), body)).await
     }
 
+    /// Sends `body` to `uri` and downloads the answer, whatever its status: for protocols in which others say something too.
+    pub async fn ask(
+        &self,
+        uri: &Uri,
+        content_type: &'static str,
+        body: Bytes,
+    ) -> Result<(StatusCode, Fetched), FetchError> {
+        self.answered(uri, request(Method::POST, uri, Some(content_type), body), |_| true).await
+    }
+
     async fn in_time(
         &self,
         uri: &Uri,
         request: Result<Request<Full<Bytes>>, FetchError>,
     ) -> Result<Fetched, FetchError> {
+        let answered = self.answered(uri, request, |status| status == StatusCode::OK).await;
+        answered.map(|(_, fetched)| fetched)
+    }
+
+    /// The answer, if its status is one of those that are `taken`.
+    async fn answered(
+        &self,
+        uri: &Uri,
+        request: Result<Request<Full<Bytes>>, FetchError>,
+        taken: fn(StatusCode) -> bool,
+    ) -> Result<(StatusCode, Fetched), FetchError> {
         let request = request?;
-        tokio::time::timeout(self.time, self.exchange(uri, request))
+        tokio::time::timeout(self.time, self.exchange(uri, request, taken))
             .await
             .unwrap_or_else(|_| Err(FetchError::TimedOut { uri: uri.to_string(), limit: self.time }))
     }
 
-    async fn exchange(&self, uri: &Uri, request: Request<Full<Bytes>>) -> Result<Fetched, FetchError> {
+    async fn exchange(
+        &self,
+        uri: &Uri,
+        request: Request<Full<Bytes>>,
+        taken: fn(StatusCode) -> bool,
+    ) -> Result<(StatusCode, Fetched), FetchError> {
         let broken = |source: BoxError| FetchError::Broken { uri: uri.to_string(), source };
         let mut sender = self.connect(uri).await?;
         let response = sender.send_request(request).await.map_err(|error| broken(error.into()))?;
         let (head, body) = response.into_parts();
-        if head.status != StatusCode::OK {
+        if !taken(head.status) {
             return Err(FetchError::Status { uri: uri.to_string(), status: head.status });
         }
         let text = |name: HeaderName| head.headers.get(name)?.to_str().ok().map(str::to_owned);
@@ -160,7 +186,7 @@ impl Fetch {
             Some(_) => FetchError::TooLarge { uri: uri.to_string(), limit: self.limit },
             None => broken(source),
         })?;
-        Ok(Fetched { content_type, entity_tag, body: body.to_bytes() })
+        Ok((head.status, Fetched { content_type, entity_tag, body: body.to_bytes() }))
     }
 
     async fn connect(&self, uri: &Uri) -> Result<SendRequest<Full<Bytes>>, FetchError> {
