@@ -28,6 +28,8 @@ struct State {
     /// Until when it is left alone, or its trial lasts.
     until: Option<Instant>,
     trial: bool,
+    /// When it first failed since then.
+    since: Option<Instant>,
 }
 
 impl Health {
@@ -42,6 +44,11 @@ impl Health {
     /// How often it failed since it last did what it should.
     pub(crate) fn failures(&self) -> u32 {
         self.state().failures
+    }
+
+    /// For how long it has done nothing well; zero where nothing failed.
+    pub(crate) fn failing_for(&self, now: Instant) -> Duration {
+        self.state().since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
     /// It was chosen for a call. Where its time alone is over, this call tries it, and others wait for what becomes of it.
@@ -81,7 +88,8 @@ impl Health {
             return;
         }
         let failures = state.failures.saturating_add(1);
-        *state = State { failures, until: Some(now + pause(failures, random())), trial: false };
+        let since = state.since.or(Some(now));
+        *state = State { failures, until: Some(now + pause(failures, random())), trial: false, since };
         self.amiss.store(true, Ordering::Relaxed);
     }
 
@@ -126,7 +134,7 @@ mod tests {
         for _ in 0..200 {
             health.failed(now);
         }
-        assert_eq!(health.failures(), 1);
+        assert_eq!((health.failures(), health.failing_for(now + AFTER_ALL)), (1, AFTER_ALL));
         assert!(health.ejected_for(now) > Duration::ZERO);
         assert_eq!(health.ejected_for(now + AFTER_ALL), Duration::ZERO);
     }

@@ -17,13 +17,14 @@ use trave_proto::clock::Clock;
 use trave_proto::digest::Digest;
 use trave_proto::fault::{Fault, Reason, Side};
 use trave_proto::identifier::{ServiceId, SubsystemId};
+use trave_proto::schema::operator::BackendStanding;
 use trave_proto::schema::transport::{OfferedEndpoint, RegisterReached};
 
 use crate::config::{self, KeepContent};
 use crate::relayed::Relayed;
 
 use backend::{Backends, DESTINATION};
-pub(crate) use backend::{Held, ToRegister};
+pub(crate) use backend::{Held, Standing, ToRegister};
 pub(crate) use description::Description;
 
 /// One service and its register.
@@ -76,6 +77,22 @@ impl Services {
     /// The services of a subsystem.
     pub(crate) fn of(&self, subsystem: &SubsystemId) -> impl Iterator<Item = Arc<Service>> {
         self.0.values().filter(|service| service.id.subsystem() == *subsystem).cloned()
+    }
+
+    /// How the registers' servers stand, by service.
+    pub(crate) fn standings(&self) -> Vec<(ServiceId, Standing)> {
+        let mut services: Vec<_> = self.0.values().collect();
+        services.sort_by(|one, other| one.id.as_str().cmp(other.id.as_str()));
+        let of = |service: &&Arc<Service>| {
+            let id = service.id.clone();
+            service.backends.standings().into_iter().map(move |standing| (id.clone(), standing))
+        };
+        services.iter().flat_map(of).collect()
+    }
+
+    /// The same, as the operator is told.
+    pub(crate) fn backends(&self) -> Vec<BackendStanding> {
+        self.standings().into_iter().map(|(service, standing)| standing.told(&service)).collect()
     }
 
     /// The service, if it is offered here.

@@ -95,6 +95,9 @@ struct Explain {
     /// Of REST: method and path, 'GET /path'
     #[arg(long)]
     endpoint: Option<String>,
+    /// Of WebDAV's COPY and MOVE: the path where it goes
+    #[arg(long, value_name = "PATH", requires = "endpoint")]
+    destination: Option<String>,
     /// The purpose
     #[arg(long)]
     purpose: Code,
@@ -327,6 +330,7 @@ fn explain(door: &Door<'_>, question: Explain) -> anyhow::Result<bool> {
         service: question.service.to_string(),
         method: question.method.map(|method| method.to_string()).unwrap_or_default(),
         endpoint: question.endpoint.unwrap_or_default(),
+        destination: question.destination.unwrap_or_default(),
         purpose: question.purpose.to_string(),
         legal_basis: question.legal_basis.to_string(),
         at_ms: question.at.map(|moment| moment.0.as_millis()),

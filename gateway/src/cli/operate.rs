@@ -7,7 +7,7 @@ use tonic::Status;
 use trave_host::client::Channel;
 use trave_host::stubs::operator::operator_service_client::OperatorServiceClient;
 use trave_proto::clock::Time;
-use trave_proto::schema::operator::{PeerStanding, StatusRequest, StatusResponse};
+use trave_proto::schema::operator::{BackendStanding, PeerStanding, StatusRequest, StatusResponse};
 
 use crate::config::Config;
 
@@ -62,12 +62,25 @@ pub(super) fn status(door: &Door<'_>) -> anyhow::Result<()> {
 
 fn standing(peer: &PeerStanding) -> String {
     let PeerStanding { server, under_way, failures, ejected_for_ms } = peer;
-    let does = match (failures, ejected_for_ms.div_ceil(1000)) {
+    format!("{server}, {under_way} exchanges, {}", does(*failures, *ejected_for_ms))
+}
+
+fn backend(backend: &BackendStanding) -> String {
+    let BackendStanding { service, address, under_way, failures, failing_for_ms, ejected_for_ms, last_error } =
+        backend;
+    let mut told = format!("{address} of {service}, {under_way} calls, {}", does(*failures, *ejected_for_ms));
+    if *failures > 0 {
+        told.push_str(&format!("; failing for {} s, last: {last_error}", failing_for_ms.div_ceil(1000)));
+    }
+    told
+}
+
+fn does(failures: u32, ejected_for_ms: u64) -> String {
+    match (failures, ejected_for_ms.div_ceil(1000)) {
         (0, _) => "does well".to_owned(),
         (failures, 0) => format!("failed {failures} times, is tried again"),
         (failures, seconds) => format!("failed {failures} times, is left alone for {seconds} s"),
-    };
-    format!("{server}, {under_way} exchanges, {does}")
+    }
 }
 
 fn lines(status: &StatusResponse) -> Vec<(&'static str, String)> {
@@ -90,6 +103,7 @@ fn lines(status: &StatusResponse) -> Vec<(&'static str, String)> {
         ("exchanges in flight", status.exchanges_in_flight.to_string()),
     ];
     lines.extend(status.peers.iter().map(|peer| ("security server", standing(peer))));
+    lines.extend(status.backends.iter().map(|standing| ("register", backend(standing))));
     lines.extend(status.warnings.iter().map(|warning| ("warning", warning.clone())));
     lines
 }

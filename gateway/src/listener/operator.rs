@@ -232,6 +232,7 @@ impl OperatorService for Desk {
             warnings: self.upkeep.concerns(),
             log_origin: exchanges.own.log_origin.clone(),
             peers: exchanges.peers.standings().into_iter().map(Into::into).collect(),
+            backends: exchanges.offers.load().services.backends(),
         }))
     }
 

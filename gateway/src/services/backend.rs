@@ -1,7 +1,7 @@
 //! The servers of a register: connections to each, and how each has done of late.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::header::HeaderName;
@@ -11,6 +11,8 @@ use hyper::client::conn::TrySendError;
 use tokio::time::Instant;
 use trave_host::client::{CONNECT_TIME, Channel, ConnectError, Connection, Connections, was_reset};
 use trave_host::tls;
+use trave_proto::identifier::ServiceId;
+use trave_proto::schema::operator::BackendStanding;
 
 use crate::health::Health;
 use crate::pool::{Pool, Taken};
@@ -41,6 +43,40 @@ struct Backend {
     health: Health,
     /// Calls that it has not answered to the end.
     under_way: AtomicUsize,
+    /// What went wrong last.
+    last_error: Mutex<Option<&'static str>>,
+}
+
+/// How one of them stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) address: String,
+    /// Calls that it has not answered to the end.
+    pub(crate) under_way: usize,
+    /// How often it failed since it last answered.
+    pub(crate) failures: u32,
+    /// Since the first of these.
+    pub(crate) failing_for: Duration,
+    /// For how long it is still left alone.
+    pub(crate) ejected_for: Duration,
+    /// What went wrong last.
+    pub(crate) last_error: Option<&'static str>,
+}
+
+impl Standing {
+    /// As the operator is told.
+    pub(super) fn told(self, service: &ServiceId) -> BackendStanding {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        BackendStanding {
+            service: service.to_string(),
+            address: self.address,
+            under_way: self.under_way as u64,
+            failures: self.failures,
+            failing_for_ms: millis(self.failing_for),
+            ejected_for_ms: millis(self.ejected_for),
+            last_error: self.last_error.unwrap_or_default().into(),
+        }
+    }
 }
 
 /// How it is spoken to.
@@ -99,7 +135,8 @@ impl Backends {
                 false => Line::Two(tls.clone(), Pool::new(STREAMS)),
             };
             let address = (*address).to_owned();
-            Arc::new(Backend { address, line, health: Health::default(), under_way: AtomicUsize::new(0) })
+            let (health, under_way) = (Health::default(), AtomicUsize::new(0));
+            Arc::new(Backend { address, line, health, under_way, last_error: Mutex::default() })
         };
         Self { all: addresses.iter().map(backend).collect(), turns: AtomicUsize::new(0) }
     }
@@ -107,6 +144,20 @@ impl Backends {
     /// The address that requests name until it is known which one is called.
     pub(super) fn first_address(&self) -> &str {
         self.all.first().map_or("", |backend| &backend.address)
+    }
+
+    /// How each stands, in the order of the configuration.
+    pub(super) fn standings(&self) -> Vec<Standing> {
+        let now = Instant::now();
+        let standing = |backend: &Arc<Backend>| Standing {
+            address: backend.address.clone(),
+            under_way: backend.under_way.load(Ordering::Relaxed),
+            failures: backend.health.failures(),
+            failing_for: backend.health.failing_for(now),
+            ejected_for: backend.health.ejected_for(now),
+            last_error: *backend.last_error.lock().unwrap_or_else(PoisonError::into_inner),
+        };
+        self.all.iter().map(standing).collect()
     }
 
     /// A connection to one that can be reached: first to those that do well, and of these to the one with the fewest calls.
@@ -130,7 +181,7 @@ impl Backends {
                 Err(error) => {
                     // What a caller's short deadline leaves says nothing of the server.
                     if share >= TELLING || !matches!(error, ConnectError::TimedOut { .. }) {
-                        backend.health.failed(Instant::now());
+                        backend.failed(kind(&error));
                     }
                     if self.all.len() > 1 {
                         let error = trave_host::config::with_causes(&error);
@@ -162,6 +213,11 @@ impl Backends {
 }
 
 impl Backend {
+    fn failed(&self, why: &'static str) {
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+        self.health.failed(Instant::now());
+    }
+
     async fn connect(&self) -> Result<Either, ConnectError> {
         match &self.line {
             Line::One(connections) => connections.connection().await.map(Either::One),
@@ -173,6 +229,17 @@ impl Backend {
                 lines.take(|channel| !channel.is_closed(), make).await.map(Either::Two)
             }
         }
+    }
+}
+
+/// In one word, for figures and those who watch them.
+fn kind(error: &ConnectError) -> &'static str {
+    match error {
+        ConnectError::Address { .. } => "no_address",
+        ConnectError::Unreachable { .. } => "unreachable",
+        ConnectError::Tls { .. } => "tls",
+        ConnectError::Http { .. } => "http",
+        ConnectError::TimedOut { .. } => "timed_out",
     }
 }
 
@@ -201,7 +268,7 @@ impl ToRegister {
         let (response, place) = sent.inspect_err(|failed| {
             // A stream may be reset, and a kept connection may have ended; but one that breaks under a call is a failure.
             if failed.message().is_none() && !was_reset(failed.error()) {
-                under_way.0.health.failed(Instant::now());
+                under_way.0.failed("broken_off");
             }
         })?;
         under_way.0.health.did_well();

@@ -56,9 +56,13 @@ impl Collector for Figures {
             let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
             gauge.encode(metric)?;
         }
-        self.peers(&mut encoder)
+        self.peers(&mut encoder)?;
+        self.backends(&mut encoder)
     }
 }
+
+/// A figure of a register's server.
+type BackendFigure = fn(&crate::services::Standing) -> i64;
 
 /// A figure of a standing.
 type Figure = fn(&Standing) -> i64;
@@ -83,6 +87,32 @@ impl Figures {
             for standing in &standings {
                 let gauge = ConstGauge::new(value(standing));
                 gauge.encode(family.encode_family(&[("server", standing.server.as_str())])?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How the servers of the registers stand.
+    fn backends(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let standings = self.0.exchanges.offers.load().services.standings();
+        let figures: [(_, _, BackendFigure); 3] = [
+            (
+                "trave_backend_under_way",
+                "Calls that a register's server has not answered to the end",
+                |standing| i64::try_from(standing.under_way).unwrap_or(i64::MAX),
+            ),
+            ("trave_backend_failures", "How often it failed since it last answered", |standing| {
+                standing.failures.into()
+            }),
+            ("trave_backend_ejected", "1 where it is left alone, because it failed", |standing| {
+                i64::from(!standing.ejected_for.is_zero())
+            }),
+        ];
+        for (name, help, value) in figures {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (service, standing) in &standings {
+                let labels = [("service", service.as_str()), ("backend", standing.address.as_str())];
+                ConstGauge::new(value(standing)).encode(family.encode_family(&labels)?)?;
             }
         }
         Ok(())

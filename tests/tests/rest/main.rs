@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
+mod backends;
 mod metadata;
 mod refused;
 mod streamed;
@@ -20,9 +21,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tower::BoxError;
 use trave_host::client::{Channel, Connections};
 use trave_proto::identifier::ExchangeId;
+use trave_proto::schema::operator::ExplainGrantRequest;
 use trave_tests::network::{
     CLIENT, HttpBody, HttpRegister, Instance, LEGAL_BASIS, OTHER_PURPOSE, PURPOSE, Plan, REGISTER,
-    REST_SERVICE, grant, rest_grant,
+    REST_SERVICE, grant, operator, rest_grant,
 };
 
 /// An instance with a REST register behind it.
@@ -315,6 +317,20 @@ async fn grants_are_of_endpoints() {
         [format!("http://{}/base/akten/A", world.register.address)]
     );
     assert_eq!(moved(format!("{here}/archiv/1")).await.error()["reason"], "access_denied");
+    // The operator's explanation looks at both paths too.
+    for (destination, allowed_by) in [("/akten/%41", "r2"), ("/archiv/1", ""), ("", "r2")] {
+        let question = ExplainGrantRequest {
+            client: CLIENT.into(),
+            service: REST_SERVICE.into(),
+            endpoint: "MOVE /akten/1".into(),
+            destination: destination.into(),
+            purpose: PURPOSE.into(),
+            legal_basis: LEGAL_BASIS.into(),
+            ..ExplainGrantRequest::default()
+        };
+        let told = operator(&world.instance.mv).await.explain_grant(question).await.unwrap().into_inner();
+        assert_eq!(told.allowed_by, allowed_by, "{destination}: {:?}", told.grants);
+    }
     for elsewhere in
         ["http://other.example/akten/1".into(), format!("{here}/akten/../../1"), "/elsewhere/1".into()]
     {

@@ -112,7 +112,10 @@ fn question(request: &ExplainGrantRequest, now: Time) -> Result<Question, Status
     }
     let endpoint = match (request.method.is_empty(), request.endpoint.is_empty()) {
         (false, true) => None,
-        (true, false) => Some(endpoint(&request.endpoint).map_err(Status::invalid_argument)?),
+        (true, false) => {
+            let destination = (!request.destination.is_empty()).then_some(request.destination.as_str());
+            Some(endpoint(&request.endpoint, destination).map_err(Status::invalid_argument)?)
+        }
         _ => return Err(Status::invalid_argument("name either a gRPC method or an endpoint")),
     };
     let method = (!request.method.is_empty()).then(|| read("method", &request.method)).transpose()?;
@@ -128,10 +131,11 @@ fn question(request: &ExplainGrantRequest, now: Time) -> Result<Question, Status
 }
 
 /// `GET /path`, the path as it would be decided on.
-fn endpoint(text: &str) -> Result<Endpoint, String> {
+fn endpoint(text: &str, destination: Option<&str>) -> Result<Endpoint, String> {
     let (method, path) = text.split_once(' ').ok_or("an endpoint reads GET /path")?;
-    let path = Canonical::of(path)?;
-    Ok(Endpoint { method: method.into(), path: path.as_str().to_owned(), destination: None })
+    let canonical = |path| Canonical::of(path).map(|path| path.as_str().to_owned());
+    let (path, destination) = (canonical(path)?, destination.map(canonical).transpose()?);
+    Ok(Endpoint { method: method.into(), path, destination })
 }
 
 /// Where the changes stand that concern `id`, or all changes.
