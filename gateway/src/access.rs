@@ -138,12 +138,19 @@ impl Access {
         Err(exceeded.map_or_else(|| denied(topic), limited))
     }
 
-    /// Whether some grant allows it; that counts for no rate.
-    fn allows(&self, topic: &Topic, endpoint: Option<&Endpoint>, circumstances: Circumstances<'_>) -> bool {
+    /// Whether some grant allows it, and until when one does at the longest; that counts for no rate.
+    fn allows(
+        &self,
+        topic: &Topic,
+        endpoint: Option<&Endpoint>,
+        circumstances: Circumstances<'_>,
+    ) -> Option<Lasts> {
         let known = self.known.load();
         let groups = Groups { known: &known, configuration: circumstances.configuration };
-        let call = call(topic, endpoint, &groups, circumstances.now);
-        call.is_some_and(|call| known.of(&topic.service).iter().any(|grant| grant.terms.fit(&call)))
+        let call = call(topic, endpoint, &groups, circumstances.now)?;
+        let fitting = known.of(&topic.service).iter().filter(|grant| grant.terms.fit(&call));
+        let lasts = |grant: &Arc<Grant>| grant.terms.not_after.map_or(Lasts::Open, Lasts::Until);
+        fitting.map(lasts).max()
     }
 }
 
@@ -219,6 +226,15 @@ impl Membership for Groups<'_> {
     }
 }
 
+/// How long a permission lasts if nothing changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Lasts {
+    /// To the end of this moment.
+    Until(Time),
+    /// Without end.
+    Open,
+}
+
 /// The permission for one exchange. Only [`Access::permit`] makes it, and no register is called without it.
 #[derive(Debug)]
 pub(crate) struct Permitted {
@@ -244,17 +260,14 @@ impl Permitted {
         self.group.as_ref()
     }
 
-    /// Whether a grant still allows it, later.
+    /// Whether a grant still allows it, later: this one or another one.
     pub(crate) fn still(
         &self,
         access: &Access,
         topic: &Topic,
         circumstances: Circumstances<'_>,
-    ) -> Result<(), Fault> {
-        match access.allows(topic, self.endpoint.as_ref(), circumstances) {
-            true => Ok(()),
-            false => Err(denied(topic)),
-        }
+    ) -> Result<Lasts, Fault> {
+        access.allows(topic, self.endpoint.as_ref(), circumstances).ok_or_else(|| denied(topic))
     }
 }
 

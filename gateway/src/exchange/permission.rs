@@ -6,38 +6,41 @@ use trave_proto::conversation::Topic;
 use trave_proto::fault::{Fault, Side};
 
 use super::Exchanges;
-use crate::access::{Circumstances, Permitted};
+use crate::access::{Circumstances, Lasts, Permitted};
 
 const SIDE: Side = Side::ProviderServer;
 
 /// Before each further message: some grant still allows the exchange.
 pub(super) fn still(exchanges: &Exchanges, permitted: &Permitted, topic: &Topic) -> Result<(), Fault> {
+    lasts(exchanges, permitted, topic).map(|_| ())
+}
+
+fn lasts(exchanges: &Exchanges, permitted: &Permitted, topic: &Topic) -> Result<Lasts, Fault> {
     let snapshot = exchanges.trust.valid(SIDE)?;
     let circumstances = Circumstances { configuration: &snapshot.configuration, now: exchanges.clock.now() };
     permitted.still(&exchanges.access, topic, circumstances)
 }
 
-/// Ends when no grant allows the exchange any more: something was changed here, or its time is over. So a stream on which
-/// nothing is said ends too.
+/// Ends when no grant allows the exchange any more: something was changed here, or the time of the last that does is over.
+/// So a stream on which nothing is said ends too.
 pub(super) async fn withdrawn(exchanges: &Exchanges, permitted: &Permitted, topic: &Topic) -> Fault {
     let mut changes = exchanges.access.changes();
-    let end = permitted.grant().terms.not_after.map(|end| end.plus(Duration::from_millis(1)));
-    let mut over = end.map(|end| exchanges.clock.sleep_until(end));
     loop {
-        if let Err(fault) = still(exchanges, permitted, topic) {
-            return fault;
-        }
-        let over_now = async {
-            match over.as_mut() {
-                Some(over) => over.await,
-                None => std::future::pending().await,
+        let lasts = match lasts(exchanges, permitted, topic) {
+            Ok(lasts) => lasts,
+            Err(fault) => return fault,
+        };
+        let over = async {
+            match lasts {
+                Lasts::Until(end) => exchanges.clock.sleep_until(end.plus(Duration::from_millis(1))).await,
+                Lasts::Open => std::future::pending().await,
             }
         };
         tokio::select! {
             changed = changes.changed() => if changed.is_err() {
                 std::future::pending::<()>().await;
             },
-            () = over_now => over = None,
+            () = over => {}
         }
     }
 }

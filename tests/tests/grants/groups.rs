@@ -88,6 +88,16 @@ async fn a_local_group_opens_and_closes_the_door_for_whoever_belongs_to_it() {
     let explained = explain(&mut mv, question()).await;
     assert_eq!(explained.grants[0].misfits, ["the client does not belong to local-group:aemter"]);
     assert_eq!(explained.grants[0].notes, ["there is no local-group:aemter"]);
+
+    // Another group of this code does not inherit what was granted to the first.
+    let left = mv.change_group(change(&[CLIENT], &[])).await.unwrap_err();
+    let id = explained.grants[0].grant.as_ref().unwrap().id.clone();
+    assert_eq!(left.code(), Code::FailedPrecondition);
+    assert!(left.message().contains(&id) && left.message().contains("revoke"), "{left}");
+    assert_eq!(refused(&instance.ask(b"vorbei").await).as_deref(), Some("access_denied"));
+    revoke(&mut mv, &id).await;
+    mv.change_group(change(&[CLIENT], &[])).await.unwrap();
+    assert_eq!(refused(&instance.ask(b"vorbei").await).as_deref(), Some("access_denied"));
     instance.stop().await;
 }
 

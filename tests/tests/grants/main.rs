@@ -124,6 +124,27 @@ async fn a_grant_holds_between_its_dates_and_ends_what_is_under_way() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_another_grant_carries_on_ends_with_that_one() {
+    let mut instance = closed().await;
+    let mut mv = operator(&instance.mv).await;
+    let until =
+        |seconds: i64| GrantRequest { not_after_ms: Some(START.as_millis() + seconds * 1_000), ..usual() };
+    grant(&mut mv, until(60)).await;
+    let mut open = open(&instance).await;
+    open.head().await;
+    open.next().await.unwrap();
+    grant(&mut mv, until(120)).await;
+    instance.advance(Duration::from_secs(61));
+    open.send(b"weiter").await;
+    open.next().await.unwrap();
+    // From here on nobody says anything.
+    instance.advance(Duration::from_secs(60));
+    let ended = tokio::time::timeout(PATIENCE, open.finish()).await.expect("the caller hears of it");
+    assert_eq!(refused(&ended).as_deref(), Some("access_denied"));
+    instance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rate_refuses_what_is_too_often_before_the_register() {
     let mut instance = closed().await;
     let mut mv = operator(&instance.mv).await;

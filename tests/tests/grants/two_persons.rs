@@ -142,6 +142,27 @@ async fn one_applies_another_approves_and_the_proof_names_both() {
     world.instance.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_somebody_applied_for_who_counts_no_more_is_not_approved() {
+    if own_user() != 0 {
+        println!("NOT RUN: only root can be two other users");
+        return;
+    }
+    let mut world = World::start([FRAUKE, UWE]).await;
+    let id = world.done(FRAUKE, &applying(CLIENT)).await;
+    let (before, after) = (format!("users = {:?}", [FRAUKE, UWE]), format!("users = {:?}", [STRANGER, UWE]));
+    world.instance.mv.reconfigure(|text| text.replace(&before, &after)).await;
+    let gone = world.refused(UWE, &["grant", "approve", &id]).await;
+    assert!(gone.contains("is none of operator.users any more") && gone.contains("hint: `revoke"), "{gone}");
+    assert_eq!(refused(&world.instance.ask(b"noch nicht").await).as_deref(), Some("access_denied"));
+    // Somebody else applies anew.
+    world.done(UWE, &["revoke", &id]).await;
+    let id = world.done(STRANGER, &applying(CLIENT)).await;
+    world.done(UWE, &["grant", "approve", &id]).await;
+    assert_eq!(refused(&world.instance.ask(b"jetzt").await), None);
+    world.instance.stop().await;
+}
+
 /// The proof, exported by root, who may read everything.
 async fn export_from(world: &World, exchange: trave_proto::identifier::ExchangeId) -> bytes::Bytes {
     export(&world.instance.mv, exchange, false).await

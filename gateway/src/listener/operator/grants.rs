@@ -96,6 +96,11 @@ impl Desk {
             let why = format!("{applicant} applied for it and cannot approve it: another person must");
             return Err(Status::permission_denied(why));
         }
+        if applicant_user.is_some_and(|user| !self.policy.counts(user)) {
+            let why = format!("{applicant} applied for it, and is none of operator.users any more");
+            let hint = format!("hint: `revoke {id}` drops it; somebody else can apply anew");
+            return Err(Status::failed_precondition(format!("{why}\n{hint}")));
+        }
         let (approver, approver_user) = (person.name, Some(person.user));
         let entry = match &waits {
             Waiting::Grant(grant) => {
@@ -111,6 +116,7 @@ impl Desk {
             }
             Waiting::Group(group) => {
                 self.check_members(&group.members)?;
+                self.check_new(&group.code)?;
                 LeafEntry::Group(GroupChange {
                     applied: false,
                     approver,

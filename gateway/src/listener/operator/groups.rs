@@ -1,6 +1,7 @@
 //! Local groups: who belongs together for the grants of this security server.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use tonic::Status;
 use trave_proto::access::{Members, Subject};
@@ -14,7 +15,7 @@ use trave_proto::schema::operator::{
 use super::Desk;
 use super::grants::{check_principal, fresh_id};
 use super::persons::Person;
-use crate::access::Waiting;
+use crate::access::{Grant, Waiting};
 
 /// Most that belong to one group: its record goes into proofs.
 const MOST: usize = 400;
@@ -39,6 +40,7 @@ impl Desk {
         let widened = !request.add.is_empty();
         if widened {
             self.check_members(&checked)?;
+            self.check_new(&code)?;
         }
         let (id, waiting) = (fresh_id("c")?, widened && self.policy.two_persons());
         let change = GroupChange {
@@ -53,6 +55,29 @@ impl Desk {
         self.change(LeafEntry::Group(change)).await?;
         tracing::info!(group = %code, change = id, waiting, "group changed");
         Ok(ChangeGroupResponse { id, waiting })
+    }
+
+    /// A group that is made begins without grants: what was granted to one of this code that was dissolved would else come
+    /// into force again, for others.
+    pub(super) fn check_new(&self, code: &Code) -> Result<(), Status> {
+        let access = &self.exchanges.access;
+        if access.group(code).is_some() {
+            return Ok(());
+        }
+        let (in_force, waiting) = (access.list(), access.waiting());
+        let waits = waiting.iter().filter_map(|waits| match waits {
+            Waiting::Grant(grant) => Some(grant),
+            Waiting::Group(_) => None,
+        });
+        let of_it =
+            |grant: &&Arc<Grant>| matches!(&grant.terms.subject, Subject::LocalGroup(of) if of == code);
+        let left: Vec<_> = in_force.iter().chain(waits).filter(of_it).map(|grant| grant.id()).collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        let why = format!("there was a group {code} before, and {} was granted to it", left.join(", "));
+        let hint = "hint: `revoke` each of them first, or choose another code";
+        Err(Status::failed_precondition(format!("{why}\n{hint}")))
     }
 
     /// Whoever is not registered could never call.

@@ -57,6 +57,13 @@ impl Policy {
     }
 }
 
+impl Policy {
+    /// Whether `user` may apply and approve now.
+    pub(super) fn counts(&self, user: u32) -> bool {
+        !self.two_persons() || self.users.contains(&user)
+    }
+}
+
 /// Who is at the other end: the number that the system tells, and the name that the program gives, if it gives one.
 pub(super) fn person<T>(request: &Request<T>, declared: &str) -> Result<Person, Status> {
     let connection = request.extensions().get::<Connection>();
