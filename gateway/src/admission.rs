@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
 use trave_proto::fault::{Fault, Reason, Side};
 
 use crate::config::Limits;
@@ -15,10 +16,27 @@ const SHARE: usize = 2;
 #[derive(Debug)]
 pub(crate) struct Admission {
     taken: Arc<Mutex<Taken>>,
+    most: ArcSwap<Most>,
+    side: Side,
+}
+
+/// How many there may be.
+#[derive(Debug, Clone, Copy)]
+struct Most {
     places: usize,
     per_client: usize,
     per_peer: usize,
-    side: Side,
+}
+
+impl Most {
+    fn of(limits: &Limits) -> Self {
+        let share = limits.exchanges.div_ceil(SHARE);
+        Self {
+            places: limits.exchanges,
+            per_client: limits.exchanges_per_client.unwrap_or(share),
+            per_peer: limits.exchanges_per_peer.unwrap_or(share),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -47,35 +65,33 @@ pub(crate) struct Place {
 
 impl Admission {
     pub(crate) fn new(limits: &Limits, side: Side) -> Self {
-        let share = limits.exchanges.div_ceil(SHARE);
-        Self {
-            taken: Arc::default(),
-            places: limits.exchanges,
-            per_client: limits.exchanges_per_client.unwrap_or(share),
-            per_peer: limits.exchanges_per_peer.unwrap_or(share),
-            side,
-        }
+        Self { taken: Arc::default(), most: ArcSwap::from_pointee(Most::of(limits)), side }
+    }
+
+    /// From now on as many as `limits` say. Who is inside already stays.
+    pub(crate) fn limit(&self, limits: &Limits) {
+        self.most.store(Arc::new(Most::of(limits)));
     }
 
     /// An exchange of this client subsystem's.
     pub(crate) fn client<'a>(&self, name: &'a str) -> Counted<'a> {
-        Counted { what: "client", name, most: self.per_client }
+        Counted { what: "client", name, most: self.most.load().per_client }
     }
 
     /// An exchange that this security server asks for.
     pub(crate) fn peer<'a>(&self, name: &'a str) -> Counted<'a> {
-        Counted { what: "security server", name, most: self.per_peer }
+        Counted { what: "security server", name, most: self.most.load().per_peer }
     }
 
     /// An exchange with this service.
     pub(crate) fn service<'a>(&self, name: &'a str) -> Counted<'a> {
-        Counted { what: "service", name, most: self.places.div_ceil(SHARE) }
+        Counted { what: "service", name, most: self.most.load().places.div_ceil(SHARE) }
     }
 
     /// A place for an exchange that counts for each of `counted`.
     pub(crate) fn enter(&self, counted: &[Counted<'_>]) -> Result<Place, Fault> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.all >= self.places {
+        if taken.all >= self.most.load().places {
             return Err(self.full("as many exchanges as this security server admits are under way"));
         }
         let names: Vec<_> =
@@ -132,6 +148,21 @@ mod tests {
         drop(first);
         assert!(admission.enter(&[peer("greedy"), admission.service("service")]).is_ok());
         assert!(!admission.taken.lock().unwrap().by_name.contains_key("service service"));
+    }
+
+    #[test]
+    fn other_limits_hold_for_who_comes_after_them() {
+        let limits = |exchanges| Limits { exchanges, ..Limits::default() };
+        let admission = Admission::new(&limits(2), Side::ProviderServer);
+        let [first, second] = [admission.enter(&[]).unwrap(), admission.enter(&[]).unwrap()];
+        assert!(admission.enter(&[]).is_err());
+        admission.limit(&limits(3));
+        let third = admission.enter(&[]).unwrap();
+        admission.limit(&limits(1));
+        drop((first, second));
+        assert!(admission.enter(&[]).is_err(), "who is inside stays, and counts");
+        drop(third);
+        assert!(admission.enter(&[]).is_ok());
     }
 
     #[test]

@@ -276,13 +276,12 @@ impl Config {
                 ("operations", format!("{:?}", config.operations)),
                 ("operator", format!("{:?}", config.operator)),
                 ("access", format!("{:?}", config.access)),
-                ("limits", format!("{:?}", config.limits)),
                 ("log", format!("{:?}", config.log)),
             ]
         };
         let differ =
             sections(self).into_iter().zip(sections(other)).filter(|(ours, theirs)| ours.1 != theirs.1);
-        differ.map(|((name, _), _)| name).collect()
+        differ.map(|((name, _), _)| name).chain(self.limits.differs(&other.limits)).collect()
     }
 
     /// The data directory.

@@ -34,6 +34,7 @@ use trave_proto::verification::VerifiedBatches;
 
 use crate::access::Access;
 use crate::admission::Admission;
+use crate::config::Limits;
 use crate::metrics::Metrics;
 use crate::recorder::Recorder;
 use crate::services::{Service, Services};
@@ -69,9 +70,7 @@ pub(crate) struct Exchanges {
     pub(crate) gauge: Gauge,
     pub(crate) asking: Admission,
     pub(crate) answering: Admission,
-    pub(crate) longest: Duration,
-    pub(crate) idle: Duration,
-    pub(crate) bounds: Bounds,
+    pub(crate) times: ArcSwap<Times>,
     pub(crate) suspicion: Suspicion,
     pub(crate) metrics: Metrics,
     /// Room for requests that may have to be said again, in KiB: what finds none is said once.
@@ -85,7 +84,43 @@ pub(crate) struct Offers {
     pub(crate) routes: Routes,
 }
 
+/// How long an exchange may take and how large it may be, exchanged as a whole when the configuration is read again. An
+/// exchange keeps what it began with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    pub(crate) longest: Duration,
+    pub(crate) idle: Duration,
+    pub(crate) bounds: Bounds,
+    /// For exchanges under way when the server stops.
+    pub(crate) drain: Duration,
+}
+
+impl Times {
+    /// As configured.
+    pub(crate) fn of(limits: &Limits) -> Self {
+        Self {
+            longest: Duration::from_secs(limits.exchange_seconds),
+            idle: Duration::from_secs(limits.idle_seconds),
+            bounds: Bounds::of(limits),
+            drain: limits.drain(),
+        }
+    }
+}
+
 impl Exchanges {
+    /// What holds for an exchange that begins now.
+    pub(crate) fn times(&self) -> Times {
+        **self.times.load()
+    }
+
+    /// Takes other limits into use, for whatever begins from now on.
+    pub(crate) fn limit(&self, limits: &Limits) {
+        self.times.store(Arc::new(Times::of(limits)));
+        self.asking.limit(limits);
+        self.answering.limit(limits);
+        self.suspicion.limit(limits.bad_signatures);
+    }
+
     /// The service, if it is offered here now.
     pub(crate) fn service(&self, id: &ServiceId) -> Option<Arc<Service>> {
         self.offers.load().services.get(id)

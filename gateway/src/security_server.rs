@@ -4,7 +4,6 @@ mod offers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry as Figures;
@@ -25,7 +24,7 @@ use crate::access::{Access, AccessError, Known};
 use crate::admission::Admission;
 use crate::config::Config;
 use crate::custody::{BatchSigner, Custody, CustodyError, Layout};
-use crate::exchange::{Bounds, Exchanges, KEPT, ReplayGuard, Suspicion, VerifiedRecently};
+use crate::exchange::{Exchanges, KEPT, ReplayGuard, Suspicion, Times, VerifiedRecently};
 use crate::listener::agency::{AgencyDoor, AgencyDoorError};
 use crate::listener::{operations, operator, peer};
 use crate::metrics::{self, Metrics};
@@ -91,9 +90,6 @@ pub struct SecurityServer {
     config: Config,
 }
 
-/// How long exchanges under way may take to end when the server stops.
-const DRAIN: Duration = Duration::from_secs(30);
-
 impl SecurityServer {
     /// Opens everything and begins to serve: first what others rely on, last the doors.
     pub async fn start(config: Config, clock: Arc<dyn Clock>, drain: Drain) -> Result<Self, StartError> {
@@ -137,14 +133,15 @@ impl SecurityServer {
         Ok(Self { peer, agency, operations, exchanges, drain, config })
     }
 
-    /// Takes into use what `config` offers now, services and routes; exchanges under way go on with what they began with. What
-    /// else differs from the start waits for the next one: these sections are named.
+    /// Takes into use what `config` says now of services, routes and limits; exchanges under way go on with what they began
+    /// with. What else differs from the start waits for the next one: these sections are named.
     ///
     /// # Errors
     /// If anything that is offered is not usable: then all stays as it was.
     pub fn reload(&self, config: &Config) -> Result<Vec<&'static str>, StartError> {
         let offers = offers::read(config, &self.exchanges.clock)?;
         self.exchanges.offers.store(Arc::new(offers));
+        self.exchanges.limit(&config.limits);
         Ok(self.config.differs(config))
     }
 
@@ -157,7 +154,7 @@ impl SecurityServer {
     /// Waits until the server is told to stop, lets exchanges under way end, and closes the log.
     pub async fn finish(self) {
         self.drain.begun().await;
-        let dropped = self.drain.finish(DRAIN).await;
+        let dropped = self.drain.finish(self.exchanges.times().drain).await;
         if dropped > 0 {
             tracing::warn!(dropped, "exchanges were still under way when the server stopped");
         }
@@ -264,9 +261,7 @@ async fn assemble(
         gauge,
         asking: Admission::new(&config.limits, Side::ClientServer),
         answering: Admission::new(&config.limits, Side::ProviderServer),
-        longest: Duration::from_secs(config.limits.exchange_seconds),
-        idle: Duration::from_secs(config.limits.idle_seconds),
-        bounds: Bounds::of(&config.limits),
+        times: ArcSwap::from_pointee(Times::of(&config.limits)),
         suspicion: Suspicion::new(config.limits.bad_signatures),
         metrics,
         kept: Arc::new(Semaphore::new(KEPT)),

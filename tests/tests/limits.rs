@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at what it did not expect")]
 
+use std::time::{Duration, Instant};
+
+use trave_gateway::config::Config;
 use trave_proto::fault::{Fault, Reason, Side};
 use trave_tests::network::hostile::{Credentials, HostileClient, Outcome};
 use trave_tests::network::{Answer, Instance, KIEL, LUEBECK, Plan, Question, Script};
@@ -43,10 +46,10 @@ async fn one_too_many(plan: Plan, side: &str, names: &str) {
     // When the places are free again, nothing tells.
     let served = async {
         while caller.ask(Question::new()).await.status() != 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(60), served).await.expect("there is room again");
+    tokio::time::timeout(Duration::from_secs(60), served).await.expect("there is room again");
     instance.stop().await;
 }
 
@@ -151,4 +154,48 @@ fn fault(outcome: Outcome) -> Fault {
         Outcome::Fault(fault) => fault,
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_are_read_again_and_what_waits_for_a_start_is_named() {
+    let mut instance = Instance::planned(limited("message_mib = 2", "")).await;
+    let caller = instance.caller().await;
+    let long = vec![0x5a; (1 << 20) + 1];
+    let ask = async || caller.ask(Question::new().message(&long)).await;
+    assert_eq!(ask().await.status(), 0);
+    let file = instance.sh.configuration_file();
+    let text = std::fs::read_to_string(&file).unwrap();
+    let other = text.replace("message_mib = 2", "message_mib = 1\nstreams = 7\nslow_seconds = 61");
+    std::fs::write(&file, other).unwrap();
+    let waits = instance.sh.running().reload(&Config::read(&file).unwrap()).unwrap();
+    assert_eq!(waits, ["limits.streams", "limits.slow_seconds"]);
+    assert_eq!(told(&ask().await), refused("too_large", "client"));
+
+    let nobody = text.replace("message_mib = 2", "message_mib = 2\nexchanges = 1");
+    std::fs::write(&file, nobody).unwrap();
+    assert!(instance.sh.running().reload(&Config::read(&file).unwrap()).unwrap().is_empty());
+    instance.register.script(Script::DeafUntilTold);
+    let calls = instance.register.count();
+    let open = caller.open(Question::new()).await;
+    open.send(b"offen").await;
+    instance.register.called(calls + 1).await;
+    assert_eq!(told(&caller.ask(Question::new()).await), refused("overloaded", "client_server"));
+    open.cancel();
+    instance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_stops_waits_as_long_as_is_configured() {
+    let mut instance = Instance::planned(limited("", "drain_seconds = 1")).await;
+    instance.register.script(Script::Hold);
+    let caller = instance.caller().await;
+    let held = tokio::spawn(async move { caller.ask(Question::new()).await });
+    instance.register.called(1).await;
+    let begun = Instant::now();
+    instance.mv.stop().await;
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(20), "{took:?}");
+    let (reason, _, reached) = held.await.unwrap().told().unwrap();
+    assert_eq!((reason.as_str(), reached.as_str()), ("network_error", "unknown"));
+    instance.stop().await;
 }

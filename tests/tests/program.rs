@@ -188,9 +188,9 @@ async fn read_again(instance: &Instance, register: &Running) {
         text.replace(&format!("id = \"{SERVICE}\""), "id = \"NORD/MV/gewerberegister/register/anderes\"");
     let wrong = elsewhere.replace("keep_content", "keep_contents");
     for (text, answered, told) in [
-        (&elsewhere, "status 5 ", "its services and routes are in use"),
+        (&elsewhere, "status 5 ", "its services, routes and limits are in use"),
         (&wrong, "status 5 ", "the configuration is refused"),
-        (&text, "status 0", "its services and routes are in use"),
+        (&text, "status 0", "its services, routes and limits are in use"),
     ] {
         let before = std::fs::read_to_string(&said).unwrap().len();
         std::fs::write(&file, text).unwrap();

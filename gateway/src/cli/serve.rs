@@ -40,7 +40,9 @@ fn reload(server: &SecurityServer, path: &Path) {
     let read = Config::read(path).map_err(anyhow::Error::from);
     match read.and_then(|config| Ok(server.reload(&config)?)) {
         Ok(waiting) => {
-            tracing::info!("the configuration was read again (SIGHUP): its services and routes are in use");
+            tracing::info!(
+                "the configuration was read again (SIGHUP): its services, routes and limits are in use"
+            );
             if !waiting.is_empty() {
                 let sections = waiting.join(", ");
                 tracing::warn!(sections, "what else has changed comes into use with a restart");

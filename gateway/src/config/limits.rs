@@ -47,6 +47,8 @@ pub struct Limits {
     /// Seconds in which whoever is slow must come on: take the next 16 KiB of an answer, bring the next 4 KiB of a message
     /// that has begun.
     pub slow_seconds: u64,
+    /// Seconds in which exchanges under way may end when the server is told to stop.
+    pub drain_seconds: u64,
 }
 
 impl Default for Limits {
@@ -68,6 +70,7 @@ impl Default for Limits {
             idle_seconds: 300,
             head_seconds: 10,
             slow_seconds: 60,
+            drain_seconds: 30,
         }
     }
 }
@@ -90,6 +93,29 @@ impl Limits {
             untaken: self.slow(),
             ..door
         }
+    }
+
+    /// What of `other` differs and holds from the next start on: what doors and memory were laid out with.
+    pub(super) fn differs(&self, other: &Self) -> Vec<&'static str> {
+        let at_start = |limits: &Self| {
+            [
+                ("limits.connections", limits.connections as u64),
+                ("limits.connections_per_address", limits.connections_per_address as u64),
+                ("limits.streams", limits.streams.into()),
+                ("limits.control_frames", limits.control_frames.into()),
+                ("limits.head_kib", limits.head_kib.into()),
+                ("limits.head_seconds", limits.head_seconds),
+                ("limits.slow_seconds", limits.slow_seconds),
+                ("limits.replay_ids", limits.replay_ids as u64),
+            ]
+        };
+        let pairs = at_start(self).into_iter().zip(at_start(other));
+        pairs.filter(|(ours, theirs)| ours.1 != theirs.1).map(|((key, _), _)| key).collect()
+    }
+
+    /// The time in which exchanges under way may end.
+    pub(crate) fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_seconds)
     }
 
     /// The time in which whoever is slow must come on.
@@ -115,6 +141,7 @@ impl Limits {
             ("idle_seconds", self.idle_seconds, MOST),
             ("head_seconds", self.head_seconds, MOST),
             ("slow_seconds", self.slow_seconds, MOST),
+            ("drain_seconds", self.drain_seconds, MOST),
         ] {
             if value == 0 || value > most {
                 let what = format!("is not between 1 and {most}");

@@ -151,7 +151,8 @@ async fn exchange_with(exchanges: &Exchanges, call: &mut Call, stage: &mut Stage
     let mut context = declared.context.clone();
     let Asked { topic, head, security_server } =
         Asked::of(&exchanges.offers.load().routes, id, call, declared)?;
-    let deadline = deadline(exchanges.longest, call)?;
+    let times = exchanges.times();
+    let deadline = deadline(times.longest, call)?;
     in_catalogue(&exchanges.trust.valid(SIDE)?.configuration, &topic, SIDE)?;
     stage.topic = Some(topic.clone());
     if context.message_id.is_empty() && call.kind == Kind::Rest {
@@ -172,10 +173,11 @@ async fn exchange_with(exchanges: &Exchanges, call: &mut Call, stage: &mut Stage
         head,
         context,
         deadline,
-        until: deadline.unwrap_or_else(|| Instant::now() + exchanges.longest),
+        until: deadline.unwrap_or_else(|| Instant::now() + times.longest),
+        idle: times.idle,
         kept: Kept::new(Arc::clone(&exchanges.kept)),
     };
-    let request = InHand::new(&mut call.body, Framing::of(&call.parts.headers), exchanges.bounds);
+    let request = InHand::new(&mut call.body, Framing::of(&call.parts.headers), times.bounds);
     question.ask(Candidates::new(security_server), request, &mut call.reply, stage).await
 }
 
@@ -198,6 +200,8 @@ struct Question<'a> {
     /// The caller's.
     deadline: Option<Instant>,
     until: Instant,
+    /// From one message to the next.
+    idle: Duration,
     kept: Kept,
 }
 
@@ -298,7 +302,7 @@ impl Question<'_> {
             bodiless: self.bodiless,
         };
         let receiving = pin!(answer.receive(incoming, connection, requests));
-        let patience = Patience { answer: None, idle: exchanges.idle, until: self.until };
+        let patience = Patience { answer: None, idle: self.idle, until: self.until };
         let over = pin!(patience.over(&progress));
         let ended = both(sending, receiving, over).await;
         ended.map_err(|fault| with_what_is_known(fault, &progress))

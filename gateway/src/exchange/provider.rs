@@ -277,7 +277,7 @@ fn admit(
 
 /// The client's security server may let through longer heads than this one does.
 fn check_head(exchanges: &Exchanges, content: &Content) -> Result<(), Fault> {
-    let most = exchanges.bounds.head;
+    let most = exchanges.times().bounds.head;
     if content.head.as_ref().is_some_and(|head| head.len() > most) {
         let why = format!("the head of the request is longer than the {most} bytes that one may have here");
         return Err(refuse(Reason::TooLarge, why));

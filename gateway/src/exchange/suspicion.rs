@@ -3,6 +3,7 @@
 //! To verify costs more than to send rubbish. What verifies is bounded by what may be under way.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use tokio::time::Instant;
@@ -12,7 +13,7 @@ use trave_proto::identifier::ServerId;
 /// What each security server may still get wrong. One that has got nothing wrong for a minute is not remembered.
 #[derive(Debug)]
 pub(crate) struct Suspicion {
-    per_minute: u32,
+    per_minute: AtomicU32,
     left: Mutex<HashMap<ServerId, Left>>,
 }
 
@@ -24,7 +25,12 @@ struct Left {
 
 impl Suspicion {
     pub(crate) fn new(per_minute: u32) -> Self {
-        Self { per_minute, left: Mutex::default() }
+        Self { per_minute: AtomicU32::new(per_minute), left: Mutex::default() }
+    }
+
+    /// From now on so many in a minute.
+    pub(crate) fn limit(&self, per_minute: u32) {
+        self.per_minute.store(per_minute, Ordering::Relaxed);
     }
 
     /// Whether something that `server` signed is looked at now.
@@ -34,7 +40,7 @@ impl Suspicion {
         }
         let why = format!(
             "more of what the security server {server} signed did not verify than may in a minute ({}): nothing of it is looked at for a while",
-            self.per_minute
+            self.per_minute.load(Ordering::Relaxed)
         );
         Err(Fault::before_call(Reason::Overloaded, side, why))
     }
@@ -47,7 +53,7 @@ impl Suspicion {
     }
 
     fn left(&self, server: &ServerId, now: Instant) -> f64 {
-        let most = f64::from(self.per_minute);
+        let most = f64::from(self.per_minute.load(Ordering::Relaxed));
         let mut all = self.lock();
         let Some(left) = all.get(server) else { return most };
         let count = left.count + now.saturating_duration_since(left.at).as_secs_f64() * most / 60.0;

@@ -36,7 +36,7 @@ pub(crate) async fn serve(listener: Listener, exchanges: Arc<Exchanges>, drain: 
     // A configuration larger than this is not taken from peers: the registry has it.
     let service = PeerServiceServer::new(door).max_decoding_message_size(MAX_WIRE);
     let router = tonic::service::Routes::new(service).into_axum_router();
-    let router = with_body_deadline(router, exchanges.bounds.slow, EXCHANGES);
+    let router = with_body_deadline(router, exchanges.times().bounds.slow, EXCHANGES);
     listener
         .serve(drain, move |connection: &mut Connection| {
             let now = exchanges.clock.now();

@@ -15,6 +15,7 @@ use trave_proto::message::{Content, Ending};
 use trave_proto::schema::transport::{ExchangeRequest, RegisterReached, exchange_response::Answer};
 use trave_proto::signature::{Request, Response};
 
+use super::super::Times;
 use super::super::framing::{Cut, Framing, Pieces};
 use super::super::head::{self, Kind, Length};
 use super::super::incoming::Incoming;
@@ -49,9 +50,9 @@ pub(super) async fn converse(
         length()?.take(body, true).map_err(malformed)?;
     }
     let length = length()?;
-    let (now, longest) = (Instant::now(), outgoing.exchanges.longest);
+    let (now, Times { longest, idle, .. }) = (Instant::now(), outgoing.exchanges.times());
     let until = now + timeout.unwrap_or(longest).min(longest);
-    let patience = Patience { answer: Some(first.service.time_out), idle: outgoing.exchanges.idle, until };
+    let patience = Patience { answer: Some(first.service.time_out), idle, until };
     let progress = Arc::clone(&outgoing.progress);
     let over = pin!(patience.over(&progress));
     let connected = until.min(now + first.service.time_out);
@@ -193,7 +194,7 @@ async fn answer(
 ) -> Result<(), Fault> {
     let (parts, mut body) = response.into_parts();
     head::check_fields(&parts.headers, Side::Register).map_err(after_call)?;
-    let mut pieces = Pieces::new(&mut body, Framing::of(&parts.headers), outgoing.exchanges.bounds);
+    let mut pieces = Pieces::new(&mut body, Framing::of(&parts.headers), outgoing.exchanges.times().bounds);
     let mut head: Option<Bytes> = Some(head::response_head(kind, &parts).encode_to_vec().into());
     loop {
         let piece = match &head {
