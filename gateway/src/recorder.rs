@@ -253,7 +253,7 @@ impl Recorder {
         entry: LeafEntry,
         artefacts: Vec<Artefact>,
     ) -> Result<Logged<Leaf>, LogError> {
-        let leaf = Leaf { version: 1, logged_ms: self.clock.now().as_millis(), entry: Some(entry) };
+        let leaf = Leaf::of(self.clock.now().as_millis(), entry);
         let entry = Entry { leaf: leaf.clone(), signature: None, artefacts, content: None };
         self.log.append(entry, leaf)?.await
     }
@@ -314,7 +314,7 @@ fn message_entry<W: Way>(
         _ => None,
     };
     Entry {
-        leaf: Leaf { version: 1, logged_ms: clock.now().as_millis(), entry: Some(LeafEntry::Message(entry)) },
+        leaf: Leaf::of(clock.now().as_millis(), LeafEntry::Message(entry)),
         signature: Some(signature),
         artefacts: evidence.artefacts(),
         content: kept,

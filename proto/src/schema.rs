@@ -71,3 +71,14 @@ pub mod management {
         include!(concat!(env!("OUT_DIR"), "/trave.management.v1.rs"));
     }
 }
+
+impl log::Leaf {
+    /// The version that is written, the highest that is known. Every earlier one is read too: version 2 says more of grants,
+    /// knows groups, and names what an exchange became.
+    pub const VERSION: u32 = 2;
+
+    /// What is logged at this time, in milliseconds since 1970.
+    pub fn of(logged_ms: i64, entry: log::leaf::Entry) -> Self {
+        Self { version: Self::VERSION, logged_ms, entry: Some(entry) }
+    }
+}

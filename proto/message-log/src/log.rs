@@ -173,8 +173,7 @@ impl Log {
             operator: operator.to_owned(),
             reason: reason.to_owned(),
         });
-        let logged_ms = self.0.clock.now().as_millis();
-        let leaf = Leaf { version: 1, logged_ms, entry: Some(entry) };
+        let leaf = Leaf::of(self.0.clock.now().as_millis(), entry);
         let logged = self.append(Entry::new(leaf), ())?.await?;
         let (done, answer) = oneshot::channel();
         self.push(Command::Erase(*exchange.as_bytes(), logged.index(), done), 64)?;

@@ -53,7 +53,7 @@ pub(crate) fn prepare(shared: &Shared, entry: Entry) -> Result<Prepared, LogErro
 pub(crate) fn started(origin: &str, release: &str, size: u64, now: Time) -> Prepared {
     let (origin, release) = (origin.to_owned(), release.to_owned());
     let entry = leaf::Entry::Started(LogStarted { origin, release, size });
-    let leaf = Leaf { version: 1, logged_ms: now.as_millis(), entry: Some(entry) };
+    let leaf = Leaf::of(now.as_millis(), entry);
     let (bytes, kind) = (leaf.encode_to_vec(), kind::STARTED);
     Prepared {
         hash: leaf_hash(&bytes),

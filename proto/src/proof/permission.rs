@@ -29,7 +29,10 @@ pub(super) fn grant(reading: &Reading<'_>, trust: &Trust) -> Found<Option<GrantS
                 let configuration = trust.get(&message.configuration)?;
                 let leaf = reading.artefact(&digest)?;
                 let checked = check_grant(leaf, message, reading, configuration);
-                story = Some(checked.map_err(|why| refused(&why))?);
+                story = Some(checked.map_err(|why| match why {
+                    Failure::Fails(why) => refused(&why),
+                    newer @ Failure::CannotTell(_) => newer,
+                })?);
             }
         }
     }
@@ -42,10 +45,10 @@ fn check_grant(
     message: &Logged<'_>,
     reading: &Reading<'_>,
     configuration: &Configuration,
-) -> Result<GrantStory, String> {
-    let (entry, at) = leaf_of(leaf)?;
-    let Entry::Grant(grant) = entry else { return Err("what it names is no grant".into()) };
-    let refused = |why: String| format!("the grant {:?} does not allow it: {why}", grant.id);
+) -> Result<GrantStory, Failure> {
+    let (entry, at) = read_leaf(leaf)?;
+    let Entry::Grant(grant) = entry else { return Err(Failure::fails("what it names is no grant")) };
+    let refused = |why: String| Failure::fails(format!("the grant {:?} does not allow it: {why}", grant.id));
     if !grant.in_force || grant.applied {
         return Err(refused("its record does not put it into force".into()));
     }
@@ -54,7 +57,7 @@ fn check_grant(
     }
     let terms = Terms::parse(&grant).map_err(|error| refused(error.to_string()))?;
     let groups = Groups { configuration, local: local_group(&terms, message, reading)? };
-    let endpoint = endpoint(message, reading)?;
+    let endpoint = endpoint(message, reading).map_err(Failure::fails)?;
     let call = call(message, endpoint.as_ref(), &groups);
     // It was decided before it was recorded, by the same clock: a grant may have ended in between.
     let misfit = terms.misfits(&call).find(|misfit| match misfit {
@@ -66,7 +69,8 @@ fn check_grant(
         return Err(refused(misfit.to_string()));
     }
     if at > message.logged.plus(TOLERANCE) {
-        return Err(format!("the grant {:?} is of {at}, after the message", grant.id));
+        let why = format!("the grant {:?} is of {at}, after the message", grant.id);
+        return Err(Failure::fails(why));
     }
     Ok(GrantStory {
         subject: terms.subject.to_string(),
@@ -76,12 +80,6 @@ fn check_grant(
         operator: grant.operator,
         approver: (!grant.approver.is_empty()).then_some(grant.approver),
         at,
-    })
-}
-
-fn leaf_of(leaf: &[u8]) -> Result<(Entry, Time), String> {
-    read_leaf(leaf).map_err(|failure| match failure {
-        Failure::Fails(why) | Failure::CannotTell(why) => why,
     })
 }
 
@@ -170,24 +168,26 @@ fn local_group(
     terms: &Terms,
     message: &Logged<'_>,
     reading: &Reading<'_>,
-) -> Result<Option<LocalGroup>, String> {
+) -> Result<Option<LocalGroup>, Failure> {
     let (code, digest) = match (&terms.subject, message.group) {
         (Subject::LocalGroup(code), Some(digest)) => (code.clone(), digest),
-        (Subject::LocalGroup(_), None) => return Err("it names no record of the group".into()),
-        (_, Some(_)) => return Err("it names a group that its grant is not for".into()),
+        (Subject::LocalGroup(_), None) => return Err(Failure::fails("it names no record of the group")),
+        (_, Some(_)) => return Err(Failure::fails("it names a group that its grant is not for")),
         (_, None) => return Ok(None),
     };
-    let leaf = reading.artefact(&digest).map_err(|_| "the record of the group is missing")?;
-    let (entry, at) = leaf_of(leaf)?;
-    let Entry::Group(group) = entry else { return Err("what it names is no record of a group".into()) };
+    let leaf = reading.artefact(&digest).map_err(|_| Failure::fails("the record of the group is missing"))?;
+    let (entry, at) = read_leaf(leaf)?;
+    let Entry::Group(group) = entry else {
+        return Err(Failure::fails("what it names is no record of a group"));
+    };
     let persons = made_properly(&group.approver, (group.operator_user, group.approver_user));
     if group.group != code.as_str() || group.applied || group.dropped || !persons {
-        return Err("the record of the group does not put this group into force".into());
+        return Err(Failure::fails("the record of the group does not put this group into force"));
     }
     if at > message.logged.plus(TOLERANCE) {
-        return Err(format!("the record of the group is of {at}, after the message"));
+        return Err(Failure::fails(format!("the record of the group is of {at}, after the message")));
     }
-    let members = Members::parse(&group.members).map_err(|error| error.to_string())?;
+    let members = Members::parse(&group.members).map_err(|error| Failure::fails(error.to_string()))?;
     Ok(Some(LocalGroup { code, members, at }))
 }
 

@@ -17,9 +17,6 @@ use crate::schema::log::{Erasure, ExchangeEnded, Leaf, MessageEntry, leaf::Entry
 use crate::schema::proof::Record;
 use crate::signature::BatchSignature;
 
-/// The version of leaves known here.
-const LEAF_VERSION: u32 = 1;
-
 /// A message's record.
 #[derive(Debug)]
 pub(super) struct Logged<'p> {
@@ -189,14 +186,14 @@ impl<'p> Collected<'p> {
 pub(super) fn read_leaf(leaf: &[u8]) -> Result<(Entry, Time), Failure> {
     let refused = |error: &dyn std::error::Error| Failure::because("a record cannot be read", error);
     let decoded: Leaf = decode_canonical("leaf", leaf).map_err(|error| match version_of(leaf) {
-        Some(version) if version > LEAF_VERSION => newer("records", version),
+        Some(version) if version > Leaf::VERSION => newer("records", version),
         _ => refused(&error),
     })?;
-    if decoded.version > LEAF_VERSION {
+    if decoded.version > Leaf::VERSION {
         return Err(newer("records", decoded.version));
     }
     match decoded.entry {
-        Some(entry) if decoded.version == LEAF_VERSION => Ok((entry, Time::from_millis(decoded.logged_ms))),
+        Some(entry) if decoded.version > 0 => Ok((entry, Time::from_millis(decoded.logged_ms))),
         _ => Err(Failure::fails("a record says nothing, or has no version")),
     }
 }

@@ -64,6 +64,8 @@ pub(crate) struct Plan<'w> {
     /// Before a record is logged.
     pub(crate) entry: fn(&mut log::MessageEntry),
     pub(crate) grant: fn(&mut log::GrantChange),
+    /// The version of the grant's record.
+    pub(crate) grant_version: u32,
     /// The record of the local group that the message names beside the grant.
     pub(crate) group: Option<log::GroupChange>,
     pub(crate) ended: Option<log::ExchangeEnded>,
@@ -118,6 +120,7 @@ impl<'w> Plan<'w> {
             signer: honest,
             entry: |_| {},
             grant: |_| {},
+            grant_version: log::Leaf::VERSION,
             group: None,
             ended: None,
             stamped_after: 5,
@@ -258,12 +261,11 @@ struct Logged {
 
 impl Logged {
     fn new(plan: &Plan<'_>) -> Self {
-        let leaf = |entry| {
-            Bytes::from(
-                log::Leaf { version: 1, logged_ms: NOW.as_millis() - 1000, entry: Some(entry) }
-                    .encode_to_vec(),
-            )
+        let versioned = |version, entry| {
+            let logged_ms = NOW.as_millis() - 1000;
+            Bytes::from(log::Leaf { version, logged_ms, entry: Some(entry) }.encode_to_vec())
         };
+        let leaf = |entry| versioned(log::Leaf::VERSION, entry);
         let started =
             log::LogStarted { origin: plan.recorder().origin.clone(), release: "0".into(), size: 0 };
         let mut grant = log::GrantChange {
@@ -278,7 +280,7 @@ impl Logged {
             ..log::GrantChange::default()
         };
         (plan.grant)(&mut grant);
-        let grant = leaf(Entry::Grant(grant));
+        let grant = versioned(plan.grant_version, Entry::Grant(grant));
         let other = leaf(Entry::Degradation(log::Degradation { kind: "clock_skew".into(), begins: true }));
         let leaves = vec![leaf(Entry::Started(started)), grant.clone(), other];
         assert_eq!(leaves.len() as u64, BEFORE);
@@ -292,7 +294,7 @@ impl Logged {
     }
 
     fn push(&mut self, entry: Entry, logged: Time, message: Option<ExportedMessage>) {
-        let leaf = log::Leaf { version: 1, logged_ms: logged.as_millis(), entry: Some(entry) };
+        let leaf = log::Leaf::of(logged.as_millis(), entry);
         let leaf = Bytes::from(leaf.encode_to_vec());
         let index = self.leaves.len() as u64;
         self.leaves.push(leaf.clone());
@@ -320,8 +322,7 @@ impl Logged {
             entry.grant_digest = self.artefact(self.grant.clone());
             if let Some(group) = &plan.group {
                 let entry_of_group = Entry::Group(group.clone());
-                let leaf =
-                    log::Leaf { version: 1, logged_ms: NOW.as_millis() - 500, entry: Some(entry_of_group) };
+                let leaf = log::Leaf::of(NOW.as_millis() - 500, entry_of_group);
                 entry.group_digest = self.artefact(leaf.encode_to_vec().into());
             }
         }
@@ -342,7 +343,7 @@ impl Logged {
     fn prove(mut self, plan: &Plan<'_>) -> proof_schema::Proof {
         for _ in 0..2 {
             let other = Entry::Degradation(log::Degradation { kind: "clock_skew".into(), begins: false });
-            let leaf = log::Leaf { version: 1, logged_ms: at(11).as_millis(), entry: Some(other) };
+            let leaf = log::Leaf::of(at(11).as_millis(), other);
             self.leaves.push(leaf.encode_to_vec().into());
         }
         let hashes: Vec<_> = self.leaves.iter().map(|leaf| tree::leaf_hash(leaf)).collect();

@@ -3,7 +3,7 @@
 use prost::Message;
 use trave_proto::global_configuration::Configuration;
 use trave_proto::schema::configuration::{Group, ServiceKind};
-use trave_proto::schema::log::GroupChange;
+use trave_proto::schema::log::{GroupChange, Leaf};
 use trave_proto::schema::message::{Header, RequestHead};
 
 use super::{Cases, Expected};
@@ -27,6 +27,11 @@ fn subjects(cases: &mut Cases<'_>) {
     let plan = || Plan::unary(world, true);
     let to_member = Plan { grant: |g| g.client = MEMBER.into(), ..plan() };
     cases.add("grant-of-member", "the grant is the whole member's", to_member.file(), Expected::Holds);
+    let old = Plan { grant_version: 1, ..plan() };
+    cases.add("grant-of-before", "the grant's record is of version 1", old.file(), Expected::Holds);
+    let newer = Plan { grant_version: Leaf::VERSION + 1, ..plan() };
+    let expected = Expected::CannotTell("permission", "use a newer trave-verify");
+    cases.add("grant-newer", "the grant's record is of a later version", newer.file(), expected);
     let to_local = |group| Plan { grant: |g| g.client = "local-group:aemter".into(), group, ..plan() };
     let group = |members: &[&str]| GroupChange {
         id: "c1".into(),

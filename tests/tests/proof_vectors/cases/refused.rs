@@ -71,7 +71,7 @@ fn structure(cases: &mut Cases<'_>) {
     add("no-records", "no records at all", f, "holds no message");
     let f = altered(world, |p| {
         let mut leaf = log::Leaf::decode(p.records[0].leaf.clone()).unwrap();
-        leaf.version = 2;
+        leaf.version = log::Leaf::VERSION + 1;
         p.records[0].leaf = leaf.encode_to_vec().into();
     });
     let expected = Expected::CannotTell("structure", "use a newer trave-verify");
