@@ -32,6 +32,15 @@ fn start(server: &Server) -> Process {
     Process::start(command, server)
 }
 
+#[tokio::test]
+async fn a_server_that_a_test_started_ends_with_it() {
+    let mut instance = Instance::prepared(Plan::default(), Arc::new(SystemClock)).await;
+    let mut process = start(&instance.mv);
+    process.serving().await;
+    process.abandon().await;
+    instance.stop().await;
+}
+
 /// What callers were answered.
 #[derive(Clone, Default)]
 struct Answered(Arc<Mutex<Vec<ExchangeId>>>, Arc<watch::Sender<usize>>);

@@ -1,7 +1,7 @@
 //! A security server as a process of its own: started, killed without warning, measured.
 
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -14,7 +14,8 @@ const TICKS: u64 = 100;
 /// How long a server may take until it serves.
 const START: Duration = Duration::from_secs(60);
 
-/// A running process.
+/// A running process. It ends with this one: killed when this is dropped, and by itself when this process has gone without
+/// a word, as its standard input tells it.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -27,7 +28,7 @@ impl Process {
     pub fn start(mut command: Command, server: &Server) -> Self {
         let file = server.configuration_file();
         let told = std::fs::File::create(file.with_extension("told")).unwrap();
-        command.env("TRAVE_SERVE", &file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(told);
+        command.env("TRAVE_SERVE", &file).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(told);
         Self { child: command.spawn().unwrap(), address: server.peer, begun: Instant::now() }
     }
 
@@ -49,19 +50,29 @@ impl Process {
         self.child.wait().unwrap();
     }
 
-    /// Tells it to stop (SIGTERM), as a service manager does, and waits until it has ended as it should.
-    pub async fn terminate(mut self) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).unwrap();
-        kill_process(pid, Signal::TERM).unwrap();
+    /// Lets it see what it would see if this process were gone, and waits until it has ended.
+    pub async fn abandon(mut self) {
+        drop(self.child.stdin.take());
+        self.ended().await;
+    }
+
+    async fn ended(&mut self) -> ExitStatus {
         let told = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
-                assert!(status.success(), "{status}");
-                return;
+                return status;
             }
             assert!(told.elapsed() < START, "the server does not end");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// Tells it to stop (SIGTERM), as a service manager does, and waits until it has ended as it should.
+    pub async fn terminate(mut self) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+        let status = self.ended().await;
+        assert!(status.success(), "{status}");
     }
 
     /// Processor time that it has used.
@@ -82,9 +93,22 @@ impl Process {
     }
 }
 
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended before.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// What a program does that may have been started as a security server: it serves, or goes on with what it is for.
 pub fn serve_if_told() {
     let Some(file) = std::env::var_os("TRAVE_SERVE") else { return };
+    std::thread::spawn(|| {
+        // Nothing is ever said: it ends when whoever started this process has gone.
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        std::process::exit(1);
+    });
     let arguments = ["trave-gateway".into(), "--config".into(), file, "run".into()];
     let code = trave_gateway::cli::run(arguments);
     std::process::exit(i32::from(code != std::process::ExitCode::SUCCESS));
