@@ -156,6 +156,7 @@ async fn what_was_not_taken_up_is_made_again_elsewhere_as_an_exchange_of_its_own
         // So does a proof of the first.
         let ended = story(&instance, &export(&instance.sh, *first, false).await).ended.unwrap();
         assert_eq!((ended.reason.as_str(), ended.continued_as), (reason, Some(*second)));
+        assert!(ended.by_hearsay, "that no register was called is nobody's signed word");
         let called: Vec<_> = instance.register.calls()[calls..].iter().map(|call| call.exchange()).collect();
         assert!(called.contains(second) && !called.contains(first));
     }
@@ -190,6 +191,8 @@ async fn whose_answers_do_not_verify_is_left_alone_and_then_not_asked() {
     let answer = tokio::time::timeout(Duration::from_secs(60), asked).await.expect("it is asked once");
     let (reason, side, _) = answer.told().unwrap();
     assert_eq!((reason.as_str(), side.as_str()), ("invalid_signature_value", "client_server"));
+    let ended = story(&instance, &export(&instance.sh, answer.exchange(), false).await).ended.unwrap();
+    assert!(!ended.by_hearsay, "what this side saw is no hearsay");
     let standings = operator(&instance.sh).await.status(StatusRequest {}).await.unwrap().into_inner().peers;
     let standing = standings.iter().find(|peer| peer.server == REGISTER).unwrap();
     assert_eq!(standing.failures, 1, "{standing:?}");

@@ -230,6 +230,9 @@ pub struct Ended {
     pub side: String,
     /// Whether the register's call had begun.
     pub register_reached: RegisterReached,
+    /// Whether that is the word of the provider's side alone, which nobody signed: so it is at the client, where that side
+    /// failed and no answer was received.
+    pub by_hearsay: bool,
     /// The exchange that the call became, where it was made again elsewhere.
     pub continued_as: Option<ExchangeId>,
 }

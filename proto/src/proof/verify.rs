@@ -157,6 +157,9 @@ fn ended(reading: &Reading<'_>) -> Option<Ended> {
         reason: noted.entry.reason.clone(),
         side: noted.entry.side.clone(),
         register_reached: noted.entry.register_reached(),
+        by_hearsay: reading.side == Side::Client
+            && noted.entry.responses == 0
+            && ["provider_server", "register"].contains(&noted.entry.side.as_str()),
         continued_as: ExchangeId::from_slice(&noted.entry.continued_as).ok(),
     })
 }

@@ -65,6 +65,7 @@ fn story(story: &Story) -> Value {
             "reason": ended.reason,
             "side": ended.side,
             "register_reached": ended.register_reached.as_str_name(),
+            "by_hearsay": ended.by_hearsay,
             "continued_as": ended.continued_as.map(|exchange| exchange.to_string()),
         })),
         "erased": story.erased.as_ref().map(|erased| json!({

@@ -157,7 +157,11 @@ impl Page {
             let reached =
                 ended.register_reached.as_str_name().trim_start_matches("REGISTER_REACHED_").to_lowercase();
             let label = lang.of("register reached", "Register erreicht");
-            self.row("", &format!("{label}: {}", words::plain(lang, &reached)));
+            let mut text = format!("{label}: {}", words::plain(lang, &reached));
+            if ended.by_hearsay {
+                text.push_str(words::hearsay(lang));
+            }
+            self.row("", &text);
             if let Some(again) = ended.continued_as {
                 let label = lang.of("the call was made again as", "der Aufruf wurde wiederholt als");
                 self.row("", &format!("{label} {again}"));

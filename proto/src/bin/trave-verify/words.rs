@@ -260,6 +260,14 @@ pub(crate) fn reason(lang: Language, why: &str) -> String {
     }
 }
 
+/// That something was only said.
+pub(crate) fn hearsay(lang: Language) -> &'static str {
+    lang.of(
+        ", said the provider's side; nobody signed that",
+        ", sagte die Seite des Anbieters; signiert hat das niemand",
+    )
+}
+
 /// How an exchange ended, and whether the register was reached, in words.
 pub(crate) fn plain(lang: Language, word: &str) -> &str {
     match (lang, word) {
