@@ -3,6 +3,7 @@
 mod access;
 mod register;
 mod limits;
+mod x_road;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use access::Operator;
 pub use access::{Access, Approval};
 pub use limits::Limits;
 pub use register::{OneOrMore, RegisterAddress};
+pub use x_road::ToXRoad;
 
 /// Why a configuration is not usable.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +33,7 @@ pub enum GatewayConfigError {
 }
 
 /// A value that is written as text and checked when it is read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Parsed<T>(pub T);
 
 impl<'de, T: FromStr<Err: std::fmt::Display>> Deserialize<'de> for Parsed<T> {
@@ -174,6 +176,8 @@ pub struct Service {
     /// Of REST: the register speaks HTTP/2, not HTTP/1.1.
     #[serde(default)]
     http2: bool,
+    /// Of REST: the register is a service of an existing X-Road instance, and this one bridges to it.
+    x_road: Option<ToXRoad>,
     /// Of REST: its OpenAPI description (JSON), which callers may read.
     openapi: Option<FilePath>,
     /// The register's certificate (PEM) that is pinned; several in a list.
@@ -397,12 +401,19 @@ impl Route {
 impl Service {
     /// Where the register is; an error in words if it is not clear or not safe.
     pub fn register(&self) -> Result<RegisterAddress<'_>, String> {
-        match (&self.backend, &self.url) {
-            (Some(_), None) if self.http2 => Err("http2 is for REST: gRPC is HTTP/2 always".into()),
-            (Some(backend), None) => RegisterAddress::grpc(backend),
-            (None, Some(url)) => RegisterAddress::rest(url, self.http2),
-            _ => Err("a service has either backend (gRPC) or url (REST)".into()),
+        match (&self.backend, &self.url, &self.x_road) {
+            (Some(_), None, None) if self.http2 => Err("http2 is for REST: gRPC is HTTP/2 always".into()),
+            (None, None, Some(_)) if self.http2 => Err("X-Road speaks HTTP/1.1".into()),
+            (Some(backend), None, None) => RegisterAddress::grpc(backend),
+            (None, Some(url), None) => RegisterAddress::rest(url, self.http2),
+            (None, None, Some(x_road)) => x_road.register(),
+            _ => Err("a service has one of backend (gRPC), url (REST) and x_road (a bridge)".into()),
         }
+    }
+
+    /// The bridge that stands in the register's place.
+    pub fn x_road(&self) -> Option<&ToXRoad> {
+        self.x_road.as_ref()
     }
 
     /// The file with its OpenAPI description.
@@ -423,14 +434,21 @@ impl Service {
     fn check(&self, key: &str, problems: &mut Problems) {
         match self.register() {
             Err(what) => {
-                let field = if self.url.is_some() { "url" } else { "backend" };
-                problems.add(format!("{key}.{field}"), what).hint("write http://127.0.0.1:50051");
+                let (field, hint) = match (&self.url, &self.x_road) {
+                    (None, Some(_)) => ("x_road.url", "write http://127.0.0.1:8080"),
+                    (Some(_), _) => ("url", "write http://127.0.0.1:50051"),
+                    _ => ("backend", "write http://127.0.0.1:50051"),
+                };
+                problems.add(format!("{key}.{field}"), what).hint(hint);
             }
             Ok(register) if register.tls && self.register_certificate.is_none() => {
                 let what = "a register over TLS needs the certificate that is pinned";
                 problems.add(format!("{key}.register_certificate"), what);
             }
             Ok(_) => {}
+        }
+        if let Some(x_road) = &self.x_road {
+            x_road.check(&format!("{key}.x_road"), problems);
         }
         if self.time_out_seconds == 0 || self.time_out_seconds > MOST {
             problems.add(format!("{key}.time_out_seconds"), format!("is not between 1 and {MOST}"));

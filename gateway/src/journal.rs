@@ -159,6 +159,9 @@ fn of_exchange(
                 let response = manifest.direction == Direction::Response;
                 let side = if message.sent == response { "provider" } else { "client" };
                 let entry = entry.get_or_insert_with(|| about(&manifest, leaf.logged_ms, side));
+                if let Some(service) = &manifest.bridged_to {
+                    entry.bridged_to = service.to_string();
+                }
                 *(if response { &mut entry.responses } else { &mut entry.requests }) += 1;
                 match manifest.ending {
                     Ending::End if response => answered = Some("answered"),
@@ -200,6 +203,7 @@ fn about(manifest: &Manifest, time_ms: i64, side: &str) -> ListLogResponse {
         method: manifest.method.as_ref().map(ToString::to_string).unwrap_or_default(),
         purpose: manifest.purpose.to_string(),
         legal_basis: manifest.legal_basis.to_string(),
+        bridged_from: manifest.bridged_from.as_ref().map(ToString::to_string).unwrap_or_default(),
         side: side.into(),
         ..ListLogResponse::default()
     }
@@ -218,7 +222,6 @@ fn of_refusal(refusal: &Refusal, time_ms: i64) -> ListLogResponse {
         outcome: "refused".into(),
         reason: refusal.reason.clone(),
         side: if provider { "provider" } else { "client" }.into(),
-        requests: 0,
-        responses: 0,
+        ..ListLogResponse::default()
     }
 }

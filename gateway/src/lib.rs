@@ -13,6 +13,7 @@ mod journal;
 pub mod upkeep;
 mod exchange;
 mod services;
+mod bridge;
 mod relayed;
 mod admission;
 pub mod access;

@@ -10,6 +10,7 @@ use prometheus_client::registry::Registry as Figures;
 use tokio::sync::Semaphore;
 use trave_host::config::Secret;
 use trave_host::drain::Drain;
+use trave_host::keys::KeyError;
 use trave_host::listen::{Limits, ListenError, Listener};
 use trave_host::tls::{self, Clients, Http, TlsError};
 use trave_message_log::batching::Gauge;
@@ -70,6 +71,9 @@ pub enum StartError {
     /// A door for agency systems cannot be opened.
     #[error("a door for agency systems cannot be opened")]
     Agency(#[source] AgencyDoorError),
+    /// The key that a bridge shows is not usable.
+    #[error("the key of a bridge to X-Road is not usable")]
+    BridgeKey(#[source] KeyError),
     /// A thread cannot be started.
     #[error("the system gives no thread")]
     Thread(#[source] std::io::Error),

@@ -12,7 +12,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use trave_host::client::{ConnectError, was_refused};
-use trave_host::tls::{self, Http, Pinned, TlsError};
+use trave_host::tls::{self, Http, Identity, Pinned, TlsError};
 use trave_proto::clock::Clock;
 use trave_proto::digest::Digest;
 use trave_proto::fault::{Fault, Reason, Side};
@@ -20,6 +20,7 @@ use trave_proto::identifier::{ServiceId, SubsystemId};
 use trave_proto::schema::operator::BackendStanding;
 use trave_proto::schema::transport::{OfferedEndpoint, RegisterReached};
 
+use crate::bridge::ToXRoad;
 use crate::config::{self, KeepContent};
 use crate::relayed::Relayed;
 
@@ -36,8 +37,20 @@ pub(crate) struct Service {
     base: Option<String>,
     backends: Backends,
     description: Option<Description>,
+    /// Where the register is a service of an X-Road instance.
+    bridge: Option<ToXRoad>,
     pub(crate) keep: KeepContent,
     pub(crate) time_out: Duration,
+}
+
+/// What the files say that the configuration names, by service.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    /// Digests of the registers' public keys.
+    pub(crate) pins: HashMap<ServiceId, Vec<Digest>>,
+    /// What is shown to them.
+    pub(crate) identities: HashMap<ServiceId, Identity>,
+    pub(crate) descriptions: HashMap<ServiceId, Description>,
 }
 
 /// The services that are offered here.
@@ -45,11 +58,10 @@ pub(crate) struct Service {
 pub(crate) struct Services(HashMap<ServiceId, Arc<Service>>);
 
 impl Services {
-    /// From the configuration; `pins` are the digests of the registers' public keys, by service.
+    /// From the configuration, and what was read from the files that it names.
     pub(crate) fn new(
         configured: &[config::Service],
-        pins: &HashMap<ServiceId, Vec<Digest>>,
-        descriptions: &mut HashMap<ServiceId, Description>,
+        mut files: Files,
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, TlsError> {
         let mut services = HashMap::new();
@@ -57,15 +69,21 @@ impl Services {
             let Ok(register) = service.register() else { continue };
             let http1 = matches!(register.rest, Some((_, false)));
             let http = if http1 { Http::One } else { Http::Two };
-            let pinned = pins.get(&service.id.0).map(|pin| Arc::new(Pinned::new(pin.iter().copied())));
-            let tls = pinned.map(|pin| tls::Client::new(None, pin, http, Arc::clone(clock))).transpose()?;
+            let pinned = files.pins.get(&service.id.0).map(|pin| Arc::new(Pinned::new(pin.iter().copied())));
+            let shown = files.identities.remove(&service.id.0).map(Arc::new);
+            let tls = pinned.map(|pin| tls::Client::new(shown, pin, http, Arc::clone(clock))).transpose()?;
+            let bridge = service.x_road().map(ToXRoad::new);
             let (id, over_tls) = (service.id.0.clone(), tls.is_some());
             let entry = Service {
                 id: id.clone(),
                 over_tls,
-                base: register.rest.map(|(base, _)| base.to_owned()),
+                base: match &bridge {
+                    Some(bridge) => Some(bridge.base()),
+                    None => register.rest.map(|(base, _)| base.to_owned()),
+                },
                 backends: Backends::new(&register.addresses, tls, http1),
-                description: descriptions.remove(&service.id.0),
+                description: files.descriptions.remove(&service.id.0),
+                bridge,
                 keep: service.keep_content,
                 time_out: service.time_out(),
             };
@@ -105,6 +123,11 @@ impl Service {
     /// Its identifier.
     pub(crate) fn id(&self) -> &ServiceId {
         &self.id
+    }
+
+    /// The bridge that stands in the register's place.
+    pub(crate) fn bridge(&self) -> Option<&ToXRoad> {
+        self.bridge.as_ref()
     }
 
     /// Its OpenAPI description, if its provider publishes one.

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use crate::clock::Time;
 use crate::digest::Digest;
-use crate::identifier::{ExchangeId, Method, ServerId, ServiceId, SubsystemId};
+use crate::identifier::{
+    ExchangeId, Method, ServerId, ServiceId, SubsystemId, XRoadClientId, XRoadServiceId,
+};
 use crate::message::{Code, Direction, Ending, Manifest, ManifestFields};
 use crate::signature::{Parts, Request, Signed, Way};
 use crate::verification::Authentic;
@@ -30,6 +32,7 @@ pub struct Topic {
     pub purpose: Code,
     pub legal_basis: Code,
     pub route: Option<String>,
+    pub bridged_from: Option<XRoadClientId>,
 }
 
 impl Topic {
@@ -43,6 +46,7 @@ impl Topic {
             purpose: manifest.purpose.clone(),
             legal_basis: manifest.legal_basis.clone(),
             route: manifest.route.clone(),
+            bridged_from: manifest.bridged_from.clone(),
         }
     }
 }
@@ -148,6 +152,10 @@ pub struct Conversation {
     last_received: Option<Digest>,
     own_ended: bool,
     peer_ended: bool,
+    /// At the provider: the foreign service that answers.
+    bridged_to: Option<XRoadServiceId>,
+    /// At the client: what the first message of the answer said of that.
+    answered_by: Option<Option<XRoadServiceId>>,
 }
 
 impl Conversation {
@@ -185,7 +193,16 @@ impl Conversation {
             last_received: None,
             own_ended: false,
             peer_ended: false,
+            bridged_to: None,
+            answered_by: None,
         }
+    }
+
+    /// At the provider: what answers is a service of an existing X-Road instance, behind this bridge. Every message of the
+    /// answer says so.
+    #[must_use]
+    pub fn bridged_to(self, service: Option<XRoadServiceId>) -> Self {
+        Self { bridged_to: service, ..self }
     }
 
     /// Whether this side must wait: the other has left too many messages unacknowledged, and says nothing.
@@ -240,6 +257,8 @@ impl Conversation {
             content_length: 0,
             ending,
             route: topic.route,
+            bridged_from: topic.bridged_from,
+            bridged_to: self.bridged_to.clone(),
         }
     }
 
@@ -264,6 +283,9 @@ impl Conversation {
         if Topic::of(manifest) != self.topic || manifest.direction == self.own_direction {
             return Err(OrderError::Topic);
         }
+        if self.answered_by.as_ref().is_some_and(|first| *first != manifest.bridged_to) {
+            return Err(OrderError::Topic);
+        }
         if !within_tolerance(manifest.created, now) {
             return Err(OrderError::Time);
         }
@@ -278,6 +300,7 @@ impl Conversation {
         }
         self.acknowledge(manifest.last_received)?;
         self.received += 1;
+        self.answered_by.get_or_insert_with(|| manifest.bridged_to.clone());
         self.last_received = Some(manifest.digest());
         self.peer_ended = manifest.ending != Ending::Continue;
         if self.peer_ended {
@@ -411,6 +434,33 @@ mod tests {
             assert_eq!(answering.check(&altered(change), NOW), Err(error));
         }
         answering.check(&messages[2], NOW).unwrap();
+    }
+
+    #[test]
+    fn a_bridge_is_named_in_every_message() {
+        let mut asking = ask();
+        asking.topic.bridged_from = Some("EE/GOV/70000310/amet".parse().unwrap());
+        let first = say(&mut asking, Ending::Continue);
+        assert_eq!(first.bridged_from, asking.topic.bridged_from);
+        let there: XRoadServiceId = "EE/GOV/1/sub/rr".parse().unwrap();
+        let mut answering = answer(&first, NOW).unwrap().bridged_to(Some(there.clone()));
+        let answered = say(&mut answering, Ending::Continue);
+        assert_eq!((&answered.bridged_from, &answered.bridged_to), (&first.bridged_from, &Some(there)));
+        asking.check(&answered, NOW).unwrap();
+        let next = say(&mut answering, Ending::End);
+        let altered = |change: fn(&mut ManifestFields)| {
+            let mut fields = ManifestFields::clone(&next);
+            change(&mut fields);
+            Manifest::new(fields)
+        };
+        for change in [
+            (|f| f.bridged_to = None) as fn(&mut ManifestFields),
+            |f| f.bridged_to = Some("EE/GOV/1/sub/other".parse().unwrap()),
+            |f| f.bridged_from = None,
+        ] {
+            assert_eq!(asking.check(&altered(change), NOW), Err(OrderError::Topic));
+        }
+        asking.check(&next, NOW).unwrap();
     }
 
     #[test]

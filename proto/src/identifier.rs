@@ -4,10 +4,14 @@
 //! `INSTANCE/CLASS/MEMBER/SERVER`. A part has 1 to 64 characters of `A–Z a–z 0–9 . _ -`, begins with a letter or digit,
 //! and upper and lower case differ.
 
+mod x_road;
+
 use std::fmt;
 use std::str::FromStr;
 
 use crate::clock::Time;
+
+pub use x_road::{XRoadClientId, XRoadServerId, XRoadServiceId};
 
 /// Longest part of an identifier, in characters.
 pub const MAX_PART: usize = 64;
@@ -34,6 +38,22 @@ pub enum IdentifierError {
         what: &'static str,
         /// Which part, from 1.
         position: usize,
+    },
+    /// A part is not one that X-Road could have.
+    #[error(
+        "part {position} of this {what} is not 1 to 255 bytes of characters that an X-Road identifier may have, percent-encoded where a URL asks for it"
+    )]
+    XRoadPart {
+        /// Which identifier was expected.
+        what: &'static str,
+        /// Which part, from 1.
+        position: usize,
+    },
+    /// Not the one spelling that it has here, or too long.
+    #[error("this {what} is too long, or not percent-encoded as it must be and no more than that")]
+    Spelling {
+        /// Which identifier was expected.
+        what: &'static str,
     },
     /// Not a UUIDv7.
     #[error("an exchange id is a UUID of version 7 (RFC 9562)")]

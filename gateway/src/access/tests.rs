@@ -56,6 +56,7 @@ fn topic() -> Topic {
         purpose: "gewerbeummeldung".parse().unwrap(),
         legal_basis: "GewO-14".parse().unwrap(),
         route: None,
+        bridged_from: None,
     }
 }
 

@@ -50,6 +50,8 @@ fn line(entry: &ListLogResponse) -> String {
         ExchangeId::from_slice(&entry.exchange_id).map_or_else(|_| "-".into(), |id| id.to_string());
     let time = Time::from_millis(entry.time_ms).to_string();
     let messages = format!("{}/{}", entry.requests, entry.responses);
+    let from = bridged("bridged from X-Road", &entry.bridged_from);
+    let to = bridged("bridged to X-Road", &entry.bridged_to);
     let columns = [
         &time,
         &exchange,
@@ -63,7 +65,13 @@ fn line(entry: &ListLogResponse) -> String {
         &messages,
         &entry.reason,
     ];
-    columns.map(|column| if column.is_empty() { "-" } else { column.as_str() }).join("\t")
+    let line = columns.map(|column| if column.is_empty() { "-" } else { column.as_str() }).join("\t");
+    // At the end: whoever counts columns finds all others where they are.
+    format!("{line}{from}{to}")
+}
+
+fn bridged(what: &str, id: &str) -> String {
+    if id.is_empty() { String::new() } else { format!("\t{what}: {id}") }
 }
 
 pub(super) fn proof(door: &Door<'_>, proof: &Proof) -> anyhow::Result<()> {

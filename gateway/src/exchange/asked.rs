@@ -123,7 +123,7 @@ fn topic(
         return refuse(Reason::UnknownLegalBasis, why.into());
     };
     let route = route.map(|route| route.name.clone());
-    Ok(Topic { exchange, client, service, method: None, purpose, legal_basis, route })
+    Ok(Topic { exchange, client, service, method: None, purpose, legal_basis, route, bridged_from: None })
 }
 
 /// The gRPC method that a path names.

@@ -13,7 +13,7 @@ use tonic::Streaming;
 use trave_message_log::Logged;
 use trave_proto::conversation::{Conversation, Topic, Verified};
 use trave_proto::fault::{Fault, Reason, Side, plain};
-use trave_proto::identifier::ExchangeId;
+use trave_proto::identifier::{ExchangeId, XRoadClientId};
 use trave_proto::message::{CallerContext, Content, Ending};
 use trave_proto::schema::message::Envelope;
 use trave_proto::schema::transport::{ExchangeRequest, RegisterReached, exchange_response::Answer};
@@ -30,6 +30,7 @@ use super::register::{self, RegisterHead, malformed};
 use super::replay::ReplayError;
 use crate::access::{Circumstances, GrantedPlace, Permitted};
 use crate::admission::Place;
+use crate::bridge::Crossing;
 use crate::recorder::{Evidence, Refused};
 use crate::relayed::{Leaving, Left, Relayed};
 use crate::services::Service;
@@ -154,7 +155,7 @@ async fn exchange_with(
         .ok_or_else(|| refuse(Reason::InvalidMessage, "an exchange came before the greeting"))?;
     let envelope = first_envelope(requests).await?;
     let _in_flight = exchanges.gauge.enter();
-    let Admitted { conversation, verified, permitted, service, snapshot } =
+    let Admitted { conversation, verified, permitted, service, crossing, snapshot } =
         admit(exchanges, session, &greeted, envelope, stage)?;
     let progress = Progress::new(conversation);
     let evidence = Evidence {
@@ -165,7 +166,7 @@ async fn exchange_with(
     stage.progress = Some(Arc::clone(&progress));
     let enqueued = || progress.logged_received();
     let logged = exchanges.recorder.received(verified, (&evidence, service.keep), SIDE, enqueued).await?;
-    let first = Cleared { logged, permitted, service: Arc::clone(&service) };
+    let first = Cleared { logged, permitted, service: Arc::clone(&service), crossing };
     let other = || Other::asking(session, &greeted.signer);
     let outgoing = Outgoing {
         exchanges,
@@ -214,6 +215,8 @@ struct Admitted {
     verified: Verified<Request>,
     permitted: Permitted,
     service: Arc<Service>,
+    /// Where the register is beyond a bridge.
+    crossing: Option<Crossing>,
     /// Under which all this was decided.
     snapshot: Arc<Snapshot>,
 }
@@ -223,6 +226,7 @@ struct Cleared {
     logged: Logged<Verified<Request>>,
     permitted: Permitted,
     service: Arc<Service>,
+    crossing: Option<Crossing>,
 }
 
 /// Verify, then authorise.
@@ -261,9 +265,13 @@ fn admit(
         return Err(refuse(Reason::UnknownMethod, why));
     }
     let endpoint = register::endpoint(topic.method.as_ref(), verified.parts().content.head.as_deref())?;
+    let asked = endpoint.as_ref().map(|endpoint| endpoint.method.clone()).unwrap_or_default();
     let circumstances = Circumstances { configuration: &snapshot.configuration, now };
     let mut permitted = exchanges.access.permit(&topic, endpoint, circumstances)?;
     stage.granted = permitted.take_place();
+    let bridge = service.bridge();
+    let crossing = bridge.map(|bridge| bridge.crossing(&topic.client, &asked)).transpose()?;
+    let conversation = conversation.bridged_to(bridge.map(|bridge| bridge.service().clone()));
     let answering = &exchanges.answering;
     let counted = [
         answering.peer(session.server().as_str()),
@@ -272,7 +280,7 @@ fn admit(
     ];
     stage.place = Some(answering.enter(&counted)?);
     exchanges.replay.admit(exchange, session.server(), now).map_err(replay_fault)?;
-    Ok(Admitted { conversation, verified, permitted, service, snapshot })
+    Ok(Admitted { conversation, verified, permitted, service, crossing, snapshot })
 }
 
 /// The client's security server may let through longer heads than this one does.
@@ -326,7 +334,12 @@ impl Cleared {
         *request.method_mut() = head.method;
         *request.uri_mut() = uri.map_err(|_| malformed("its path"))?;
         *request.headers_mut() = head.headers;
+        if let Some(crossing) = &self.crossing {
+            request.headers_mut().extend(crossing.headers(&context, manifest.exchange)?);
+            return Ok((request, head.timeout));
+        }
         let exchange = manifest.exchange.to_string();
+        let bridged_from = manifest.bridged_from.as_ref().map(XRoadClientId::as_str).unwrap_or_default();
         for (name, value) in [
             ("te", "trailers"),
             ("x-road-client", manifest.client.as_str()),
@@ -338,6 +351,7 @@ impl Cleared {
             ("trave-purpose", manifest.purpose.as_str()),
             ("trave-legal-basis", manifest.legal_basis.as_str()),
             ("trave-exchange-id", exchange.as_str()),
+            ("trave-bridged-from", bridged_from),
         ] {
             if value.is_empty() {
                 continue;

@@ -4,15 +4,19 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use trave_host::config::Secret;
+use trave_host::keys::SigningKey;
+use trave_host::tls::{self, Identity};
 use trave_proto::clock::Clock;
 use trave_proto::digest::Digest;
 use trave_proto::identifier::ServiceId;
 
 use super::StartError;
-use crate::config::Config;
+use crate::config::{Config, ToXRoad};
+use crate::custody::CustodyError;
 use crate::exchange::{Offers, Route, Routes};
 use crate::listener::agency::pin;
-use crate::services::{Description, Services};
+use crate::services::{Description, Files, Services};
 
 /// All that is offered, or why it cannot be: nothing is half in use.
 pub(super) fn read(config: &Config, clock: &Arc<dyn Clock>) -> Result<Offers, StartError> {
@@ -27,7 +31,23 @@ fn services(config: &Config, clock: &Arc<dyn Clock>) -> Result<Services, StartEr
             pins.entry(service.id.0.clone()).or_default().push(pinned);
         }
     }
-    Services::new(&config.service, &pins, &mut descriptions(config)?, clock).map_err(StartError::Tls)
+    let files = Files { pins, identities: identities(config)?, descriptions: descriptions(config)? };
+    Services::new(&config.service, files, clock).map_err(StartError::Tls)
+}
+
+/// What bridges show to the security servers of other instances.
+fn identities(config: &Config) -> Result<HashMap<ServiceId, Identity>, StartError> {
+    let mut identities = HashMap::new();
+    for service in &config.service {
+        let Some((chain, key)) = service.x_road().and_then(ToXRoad::identity) else { continue };
+        let passphrase = Secret::from_file(&config.passphrase_file())
+            .map_err(|error| StartError::Custody(CustodyError::Passphrase(error)))?;
+        let key = SigningKey::open(&config.path(key), &passphrase).map_err(StartError::BridgeKey)?;
+        let chain = tls::chain_from_pem(&config.path(chain)).map_err(StartError::Tls)?;
+        let identity = Identity::new(chain, Arc::new(key)).map_err(StartError::Tls)?;
+        identities.insert(service.id.0.clone(), identity);
+    }
+    Ok(identities)
 }
 
 fn descriptions(config: &Config) -> Result<HashMap<ServiceId, Description>, StartError> {

@@ -10,7 +10,8 @@ use crate::clock::Time;
 use crate::digest::Digest;
 use crate::encoding::{EncodingError, decode_canonical};
 use crate::identifier::{
-    ExchangeId, IdentifierError, MAX_PART, MemberId, Method, ServerId, ServiceId, SubsystemId,
+    ExchangeId, IdentifierError, MAX_PART, MemberId, Method, ServerId, ServiceId, SubsystemId, XRoadClientId,
+    XRoadServiceId,
 };
 use crate::schema::message as schema;
 pub use crate::schema::message::{Direction, Ending};
@@ -103,6 +104,8 @@ pub struct ManifestFields {
     pub content_length: u64,
     pub ending: Ending,
     pub route: Option<String>,
+    pub bridged_from: Option<XRoadClientId>,
+    pub bridged_to: Option<XRoadServiceId>,
 }
 
 impl ManifestFields {
@@ -196,6 +199,8 @@ fn to_schema(fields: &ManifestFields) -> schema::Manifest {
         content_length: fields.content_length,
         ending: fields.ending.into(),
         route: fields.route.clone().unwrap_or_default(),
+        bridged_from: fields.bridged_from.as_ref().map(XRoadClientId::to_string).unwrap_or_default(),
+        bridged_to: fields.bridged_to.as_ref().map(XRoadServiceId::to_string).unwrap_or_default(),
     }
 }
 
@@ -220,6 +225,10 @@ fn from_schema(raw: schema::Manifest) -> Result<ManifestFields, ManifestError> {
     if caller_context_commitment.is_some() && (raw.index > 0 || direction == Direction::Response) {
         return Err(ManifestError::Field("caller_context_commitment"));
     }
+    if direction == Direction::Request && !raw.bridged_to.is_empty() {
+        // Whoever asks cannot know it.
+        return Err(ManifestError::Field("bridged_to"));
+    }
     if direction == Direction::Response && raw.last_received.is_empty() {
         // An answer names what it answers, always: else it could be paired with another question later.
         return Err(ManifestError::Field("last_received"));
@@ -232,10 +241,7 @@ fn from_schema(raw: schema::Manifest) -> Result<ManifestFields, ManifestError> {
         last_received: optional_digest("last_received", &raw.last_received)?,
         client: identifier("client", raw.client.parse())?,
         service: identifier("service", raw.service.parse())?,
-        method: match raw.method.as_str() {
-            "" => None,
-            method => Some(identifier("method", method.parse())?),
-        },
+        method: optional_identifier("method", &raw.method)?,
         sender: identifier("sender", raw.sender.parse())?,
         receiver: identifier("receiver", raw.receiver.parse())?,
         log_origin: name("log_origin", raw.log_origin)?.ok_or(ManifestError::Field("log_origin"))?,
@@ -254,11 +260,21 @@ fn from_schema(raw: schema::Manifest) -> Result<ManifestFields, ManifestError> {
         },
         ending,
         route: name("route", raw.route)?,
+        bridged_from: optional_identifier("bridged_from", &raw.bridged_from)?,
+        bridged_to: optional_identifier("bridged_to", &raw.bridged_to)?,
     })
 }
 
 fn identifier<T>(field: &'static str, parsed: Result<T, IdentifierError>) -> Result<T, ManifestError> {
     parsed.map_err(|source| ManifestError::Identifier { field, source })
+}
+
+/// None if empty.
+fn optional_identifier<T: FromStr<Err = IdentifierError>>(
+    field: &'static str,
+    text: &str,
+) -> Result<Option<T>, ManifestError> {
+    if text.is_empty() { Ok(None) } else { identifier(field, text.parse()).map(Some) }
 }
 
 fn digest(field: &'static str, bytes: &[u8]) -> Result<Digest, ManifestError> {
@@ -307,6 +323,8 @@ pub(crate) mod tests {
             content_length: 42,
             ending: Ending::End,
             route: None,
+            bridged_from: None,
+            bridged_to: None,
         }
     }
 
@@ -323,7 +341,7 @@ pub(crate) mod tests {
 
     #[test]
     fn every_field_out_of_bounds_is_refused() {
-        let changes: [(&str, Change); 16] = [
+        let changes: [(&str, Change); 20] = [
             ("version", |m| m.version = 2),
             ("exchange id", |m| m.exchange_id = Bytes::from_static(&[0; 16])),
             ("direction", |m| m.direction = 0),
@@ -340,6 +358,10 @@ pub(crate) mod tests {
             ("legal basis", |m| m.legal_basis.clear()),
             ("content length", |m| m.content_length = MAX_BODY as u64 + 1),
             ("ending", |m| m.ending = 0),
+            ("bridged from", |m| m.bridged_from = "EE/GOV".into()),
+            ("bridged from in another spelling", |m| m.bridged_from = "EE/GOV/%61".into()),
+            ("bridged from with a line", |m| m.bridged_from = "EE/GOV/a\nb".into()),
+            ("a request that knows where it goes", |m| m.bridged_to = "EE/GOV/1/sub/rr".into()),
         ];
         for (what, change) in changes {
             let mut raw = to_schema(&sample());
@@ -347,6 +369,29 @@ pub(crate) mod tests {
             assert!(Manifest::parse(raw.encode_to_vec().into()).is_err(), "{what}");
         }
         assert!(matches!(Manifest::parse(vec![0; MAX_MANIFEST + 1].into()), Err(ManifestError::TooLong(_))));
+    }
+
+    #[test]
+    fn a_bridge_marks_what_passes_it() {
+        let from = ManifestFields { bridged_from: Some("EE/GOV/70000310".parse().unwrap()), ..sample() };
+        let parsed = |fields| Manifest::parse(Manifest::new(fields).encoded().clone());
+        assert_eq!(parsed(from.clone()).unwrap().bridged_from, from.bridged_from);
+        let last_received = Some(Digest::of(b"request"));
+        let to = ManifestFields {
+            direction: Direction::Response,
+            last_received,
+            caller_context_commitment: None,
+            bridged_to: Some("EE/GOV/1/sub/rr".parse().unwrap()),
+            ..from
+        };
+        assert_eq!(parsed(to.clone()).unwrap().bridged_to, to.bridged_to);
+        let part = "x".repeat(127);
+        let most = ManifestFields {
+            bridged_from: Some(format!("{part}/{part}/{part}/{part}").parse().unwrap()),
+            bridged_to: Some(format!("{part}/{part}/{part}/{part}/{part}").parse().unwrap()),
+            ..to
+        };
+        assert!(Manifest::new(most).encoded().len() < MAX_MANIFEST, "the longest names fit");
     }
 
     #[test]

@@ -76,6 +76,9 @@ fn follow<'r>(course: &mut Course<'r>, manifest: &'r Manifest) -> Result<(), &'s
         if !same {
             return Err("it names another connection, signing certificate or log than the one before it");
         }
+        if last.bridged_to != manifest.bridged_to {
+            return Err("it was answered from elsewhere beyond the bridge than the one before it");
+        }
     }
     course.count += 1;
     course.last = Some(manifest);

@@ -135,6 +135,8 @@ pub enum NotProved {
     CallerContextDeclared,
     /// Client, service, purpose or legal basis were fixed by a route, not named by the caller.
     DeclaredByRoute,
+    /// What lies beyond a bridge to an existing X-Road instance: who asked there, or what the service there answered.
+    BeyondBridge,
     /// What was said: at least one content is not in the file.
     ContentNotIncluded,
     /// At the client: whether and how the provider had permitted the exchange.
@@ -157,6 +159,7 @@ impl NotProved {
             Self::Delivery => "delivery",
             Self::CallerContextDeclared => "caller_context_declared",
             Self::DeclaredByRoute => "declared_by_route",
+            Self::BeyondBridge => "beyond_bridge",
             Self::ContentNotIncluded => "content_not_included",
             Self::ProviderPermission => "provider_permission",
             Self::GrantInclusion => "grant_inclusion",

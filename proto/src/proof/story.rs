@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::clock::Time;
 use crate::digest::Digest;
 use crate::global_configuration::CatalogueEntry;
-use crate::identifier::{ExchangeId, Method, ServerId};
+use crate::identifier::{ExchangeId, Method, ServerId, XRoadClientId, XRoadServiceId};
 use crate::message::{CallerContext, Direction, Ending};
 use crate::schema::transport::RegisterReached;
 
@@ -46,6 +46,10 @@ pub struct Story {
     pub legal_basis: Term,
     /// The route that declared client, service, purpose or legal basis in the caller's place.
     pub route: Option<String>,
+    /// The client of an existing X-Road instance for which the client, a bridge, asked; as the bridge declared.
+    pub bridged_from: Option<XRoadClientId>,
+    /// The service of an existing X-Road instance that answered through the provider, a bridge; as the bridge declared.
+    pub bridged_to: Option<XRoadServiceId>,
     /// Who acted, for which case, as declared.
     pub caller_context: CallerContextStory,
     /// The client's security server.

@@ -92,6 +92,8 @@ fn tell(reading: &Reading<'_>, trust: &Trust, facts: Facts) -> Option<Story> {
             configuration.legal_basis(manifest.legal_basis.as_str()),
         ),
         route: manifest.route.clone(),
+        bridged_from: manifest.bridged_from.clone(),
+        bridged_to: reading.messages.iter().find_map(|message| message.manifest.bridged_to.clone()),
         caller_context: facts.caller_context.unwrap_or(CallerContextStory::NotIncluded),
         client_server: client_server.clone(),
         provider_server: provider_server.clone(),
@@ -180,6 +182,9 @@ fn not_proved(story: Option<&Story>) -> Vec<NotProved> {
     }
     if story.route.is_some() {
         open.push(NotProved::DeclaredByRoute);
+    }
+    if story.bridged_from.is_some() || story.bridged_to.is_some() {
+        open.push(NotProved::BeyondBridge);
     }
     let all = || story.requests.iter().chain(&story.responses);
     if all().any(|message| !matches!(message.content, ContentStory::Included(_))) {

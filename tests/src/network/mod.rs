@@ -19,6 +19,7 @@ mod caller;
 mod register;
 mod http_register;
 mod told;
+mod x_road;
 
 pub use caller::{Answer, Caller, Open, Question, Sender, binary, frame};
 pub use configuration::{ConfigurationKeys, grant, rest_grant};
@@ -32,6 +33,7 @@ pub use saboteur::{Harm, Saboteur, Way};
 pub use server::{Record, Server, reserve};
 pub use told::{ended_after, exchange_of, happened, manifest_of, manifests, summary, told};
 pub use trust_services::Authorities;
+pub use x_road::{Release, XRoad};
 
 /// The time at which every instance begins: 2026-11-21, 10:00 UTC.
 pub const START: trave_proto::clock::Time = trave_proto::clock::Time::from_millis(1_795_255_200_000);

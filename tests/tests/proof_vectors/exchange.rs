@@ -200,6 +200,8 @@ impl<'w> Plan<'w> {
             content_length: say.content.body.len() as u64,
             ending: say.ending,
             route: self.route.clone(),
+            bridged_from: None,
+            bridged_to: None,
         };
         (self.fields)(&mut fields);
         Manifest::new(fields)

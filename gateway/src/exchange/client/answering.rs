@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::task::{Context, Waker};
 
+use http::{HeaderName, HeaderValue};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
@@ -25,6 +26,8 @@ use crate::relayed::{Leaving, Left, Relay, Relayed};
 use crate::transport::PeerConnection;
 
 const SIDE: Side = Side::ClientServer;
+/// Says to the caller that the answer is from beyond a bridge: of which service there.
+const BRIDGED_TO: HeaderName = HeaderName::from_static("trave-bridged-to");
 
 /// The answer's direction.
 pub(super) struct Answering<'a> {
@@ -107,7 +110,11 @@ impl Answering<'_> {
         let trailers = trailers.map(|trailers| head::read_trailers(self.kind, trailers));
         let trailers = trailers.transpose().map_err(malformed)?;
         let only = (ends && trailers.is_none()).then_some(content.body.len());
-        let begun = content.head.as_deref().map(|head| self.head(head, only)).transpose()?;
+        let mut begun = content.head.as_deref().map(|head| self.head(head, only)).transpose()?;
+        if let (Some(head), Some(service)) = (&mut begun, &verified.manifest().bridged_to) {
+            let service = HeaderValue::from_str(service.as_str());
+            head.headers_mut().extend(service.ok().map(|service| (BRIDGED_TO, service)));
+        }
         let pieces = self.length.take(content.body, ends).map_err(malformed)?;
         match begun {
             // All of it at once: head, body and trailers are one write.

@@ -73,7 +73,14 @@ pub(super) async fn converse(
     let asking = pin!(forward(first, incoming, requests, Forwarding { kind, relay, length }));
     let answering = pin!(async {
         // Its place on the connection is held to the end of the answer.
+        let asked = first.crossing.as_ref().map(|_| request.headers().clone());
         let (response, _held) = first.service.call(channel, request, until).await?;
+        let response = match first.crossing.as_ref().zip(asked) {
+            Some((crossing, asked)) => {
+                crossing.answered(&asked, first.logged.get().manifest().exchange, response).await?
+            }
+            None => response,
+        };
         answer(kind, response, outgoing, wired).await
     });
     let ended = pin!(async {

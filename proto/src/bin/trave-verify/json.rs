@@ -43,6 +43,8 @@ fn story(story: &Story) -> Value {
         "purpose": term(&story.purpose),
         "legal_basis": term(&story.legal_basis),
         "route": story.route,
+        "bridged_from": story.bridged_from.as_ref().map(ToString::to_string),
+        "bridged_to": story.bridged_to.as_ref().map(ToString::to_string),
         "caller_context": caller_context(&story.caller_context),
         "client_server": story.client_server.to_string(),
         "provider_server": story.provider_server.to_string(),

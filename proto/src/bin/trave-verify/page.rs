@@ -83,6 +83,7 @@ impl Page {
         if let Some(route) = &story.route {
             self.row(lang.of("Declared by", "Erklärt durch"), &format!("Route {route}"));
         }
+        self.bridged(story);
         self.caller_context(&story.caller_context);
         if let Some(answer) = &story.answer {
             self.answer(answer);
@@ -96,6 +97,25 @@ impl Page {
         self.messages(lang.of("Request", "Anfrage"), &story.requests);
         self.messages(lang.of("Response", "Antwort"), &story.responses);
         self.seal(story);
+    }
+
+    fn bridged(&mut self, story: &Story) {
+        let lang = self.lang;
+        let from = story.bridged_from.as_ref().map(|client| client.as_str());
+        let to = story.bridged_to.as_ref().map(|service| service.as_str());
+        if let Some(client) = from {
+            self.row(lang.of("Bridged from X-Road", "Brücke von X-Road"), client);
+        }
+        if let Some(service) = to {
+            self.row(lang.of("Bridged to X-Road", "Brücke zu X-Road"), service);
+        }
+        if from.or(to).is_some() {
+            let beyond = lang.of(
+                "(what lies beyond the bridge is not proved by this file)",
+                "(was jenseits der Brücke liegt, beweist diese Datei nicht)",
+            );
+            self.row("", beyond);
+        }
     }
 
     fn named(&mut self, label: &str, named: &Named) {

@@ -233,6 +233,10 @@ pub(crate) fn not_proved(lang: Language, open: NotProved) -> &'static str {
             "That the caller itself named client, service, purpose and legal basis: a route in the security server's settings declared at least one of them.",
             "Dass der Aufrufer selbst Teilsystem, Dienst, Zweck und Rechtsgrundlage nannte: Mindestens eines davon hat eine Route in den Einstellungen des Sicherheitsservers erklärt.",
         ),
+        NotProved::BeyondBridge => lang.of(
+            "What lies beyond the bridge to X-Road: that the client named there asked, or that the service named there answered this. The bridge signed as itself and declares it; that instance's own logs tell the rest.",
+            "Was jenseits der Brücke zu X-Road liegt: dass der dort genannte Aufrufer fragte oder der dort genannte Dienst dies antwortete. Die Brücke signierte in eigenem Namen und erklärt es; das Übrige steht in den Protokollen jener Instanz.",
+        ),
         NotProved::ContentNotIncluded => lang.of(
             "What was said where the content is not in this file: proved is that a content of that length was signed, not which.",
             "Was gesagt wurde, wo der Inhalt nicht in der Datei ist: Bewiesen ist, dass ein Inhalt dieser Länge signiert wurde, nicht welcher.",

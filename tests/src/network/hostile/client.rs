@@ -89,6 +89,7 @@ impl HostileClient {
             purpose: PURPOSE.parse().unwrap(),
             legal_basis: LEGAL_BASIS.parse().unwrap(),
             route: None,
+            bridged_from: None,
         };
         let (number, digest) = self.credentials.in_use();
         let conversation = Conversation::ask(topic, self.own.clone(), self.peer.clone());
