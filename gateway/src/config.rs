@@ -1,6 +1,7 @@
 //! The configuration of a security server: one TOML file, every key documented here, unknown keys refused.
 
 mod access;
+mod agency;
 mod register;
 mod limits;
 mod x_road;
@@ -17,9 +18,10 @@ use trave_proto::message::Code;
 
 use access::Operator;
 pub use access::{Access, Approval};
+pub use agency::{Agency, AgencyClient, AgencyTransport};
 pub use limits::Limits;
 pub use register::{OneOrMore, RegisterAddress};
-pub use x_road::ToXRoad;
+pub use x_road::{FromXRoad, ToXRoad};
 
 /// Why a configuration is not usable.
 #[derive(Debug, thiserror::Error)]
@@ -101,35 +103,6 @@ pub struct Registry {
 pub struct Peer {
     /// Address to listen on.
     pub listen: SocketAddr,
-}
-
-/// A door for agency systems.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Agency {
-    /// `host:port`, or `unix:PATH`. Without TLS on loopback or a Unix socket only.
-    pub listen: String,
-    /// Without TLS: the one subsystem that this door speaks for.
-    pub subsystem: Option<Parsed<SubsystemId>>,
-    /// With TLS: this door's certificate chain (PEM).
-    certificate: Option<FilePath>,
-    /// With TLS: its key (encrypted PKCS #8, under the same passphrase).
-    key: Option<FilePath>,
-    /// With TLS: who may come in, each by the certificate that is pinned.
-    #[serde(default)]
-    pub clients: Vec<AgencyClient>,
-    /// What is kept of the contents of calls made here.
-    pub keep_content: KeepContent,
-}
-
-/// An agency system that signs in with a certificate.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AgencyClient {
-    /// Its certificate (PEM); its key is what is pinned.
-    certificate: FilePath,
-    /// The subsystems that it may speak for.
-    pub subsystems: Vec<Parsed<SubsystemId>>,
 }
 
 /// Which contents the message log keeps. What is not kept is proved by its commitment alone.
@@ -314,71 +287,6 @@ impl Config {
     /// A path of this configuration, from where the file stands.
     pub fn path(&self, path: &FilePath) -> PathBuf {
         path.within(&self.directory)
-    }
-}
-
-/// How an agency door is spoken to.
-#[derive(Debug)]
-pub enum AgencyTransport<'a> {
-    /// Cleartext on loopback.
-    Loopback(SocketAddr),
-    /// A Unix socket.
-    Unix(&'a Path),
-    /// TLS with pinned client certificates: address, certificate chain, key.
-    Tls(SocketAddr, &'a FilePath, &'a FilePath),
-}
-
-impl Agency {
-    /// How this door is spoken to; an error in words if it is not clear or not safe.
-    pub fn transport(&self) -> Result<AgencyTransport<'_>, String> {
-        if let Some(path) = self.listen.strip_prefix("unix:") {
-            return Ok(AgencyTransport::Unix(Path::new(path)));
-        }
-        let address: SocketAddr = self
-            .listen
-            .parse()
-            .map_err(|_| format!("{:?} is neither host:port nor unix:PATH", self.listen))?;
-        match (&self.certificate, &self.key) {
-            (Some(certificate), Some(key)) => Ok(AgencyTransport::Tls(address, certificate, key)),
-            (None, None) if address.ip().is_loopback() => Ok(AgencyTransport::Loopback(address)),
-            (None, None) => {
-                Err("without TLS a door for agency systems listens on loopback or a Unix socket only".into())
-            }
-            _ => Err("certificate and key come together".into()),
-        }
-    }
-
-    fn check(&self, key: &str, problems: &mut Problems) {
-        let tls = match self.transport() {
-            Ok(transport) => matches!(transport, AgencyTransport::Tls(..)),
-            Err(what) => {
-                let hint = "give certificate, key and clients, or listen on 127.0.0.1";
-                problems.add(format!("{key}.listen"), what).hint(hint);
-                return;
-            }
-        };
-        match (tls, &self.subsystem, self.clients.is_empty()) {
-            (false, Some(_), true) | (true, None, false) => {}
-            (false, ..) => problems
-                .add(
-                    format!("{key}.subsystem"),
-                    "a door without TLS speaks for exactly one subsystem, and has no clients",
-                )
-                .hint("name the subsystem"),
-            (true, ..) => problems
-                .add(
-                    format!("{key}.clients"),
-                    "a door with TLS has clients, each with its certificate and subsystems",
-                )
-                .hint("move the subsystem into clients"),
-        }
-    }
-}
-
-impl AgencyClient {
-    /// Path of the certificate, as written.
-    pub fn certificate(&self) -> &FilePath {
-        &self.certificate
     }
 }
 

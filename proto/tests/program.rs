@@ -78,6 +78,42 @@ fn the_story_is_told_in_both_languages() {
 }
 
 #[test]
+fn a_bridge_is_told_and_what_lies_beyond_is_not_claimed() {
+    let told = |lang: &str, words: &[&str]| {
+        let (status, page, _) = verify("proof/bridged-both.trave", &["--lang", lang]);
+        assert_eq!(status, 0);
+        for words in words {
+            assert!(page.contains(words), "{words}\n{page}");
+        }
+    };
+    told(
+        "en",
+        &[
+            "Bridged from X-Road   EE/GOV/70000310/amet",
+            "Bridged to X-Road     EE/GOV/70000562/rahvastik/isikud",
+            "(what lies beyond the bridge is not proved by this file)",
+            "What lies beyond the bridge to X-Road: that the client named there asked",
+        ],
+    );
+    told(
+        "de",
+        &[
+            "Brücke von X-Road     EE/GOV/70000310/amet",
+            "Brücke zu X-Road      EE/GOV/70000562/rahvastik/isikud",
+            "(was jenseits der Brücke liegt, beweist diese Datei nicht)",
+            "Was jenseits der Brücke zu X-Road liegt",
+        ],
+    );
+    let (_, json, _) = verify("proof/bridged-to.trave", &["--json"]);
+    let report: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(report["story"]["bridged_to"], "EE/GOV/70000562/rahvastik/isikud");
+    assert_eq!(report["story"]["bridged_from"], Value::Null);
+    assert!(report["not_proved"].to_string().contains("beyond_bridge"));
+    let (_, page, _) = verify("proof/unary-provider.trave", &[]);
+    assert!(!page.to_lowercase().contains("bridge"), "{page}");
+}
+
+#[test]
 fn an_incomplete_exchange_is_called_so() {
     let (status, page, _) = verify("proof/broken-off.trave", &["--lang", "de"]);
     assert_eq!(status, 0);

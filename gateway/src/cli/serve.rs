@@ -61,10 +61,34 @@ pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     runtime.context("the system gives no threads")
 }
 
+/// Who may pass which bridge, a line each: what an operator compares with what the other instance was told.
+fn bridges(config: &Config) -> Vec<String> {
+    let mut lines = Vec::new();
+    for service in &config.service {
+        let Some(bridge) = service.x_road() else { continue };
+        let pairs = bridge.clients.iter();
+        lines.extend(pairs.map(|(ours, theirs)| {
+            format!("{} asks {} as {} at {}", ours.0, service.id.0, theirs.0, bridge.service.0)
+        }));
+    }
+    for agency in &config.agency {
+        for one in agency.x_road.iter().flatten() {
+            let subsystem = one.subsystem.as_ref().or(agency.subsystem.as_ref());
+            let subsystem = subsystem.map_or("the door's subsystem", |subsystem| subsystem.0.as_str());
+            lines.extend(one.services.iter().map(|service| {
+                let (purpose, basis) = (&one.purpose.0, &one.legal_basis.0);
+                format!("{} asks {} as {subsystem} for {purpose}, {basis}", one.client.0, service.0)
+            }));
+        }
+    }
+    lines
+}
+
 /// Tells what is wrong with the configuration, and whether the server has enrolled.
 pub(super) fn check_config(path: &Path) -> anyhow::Result<()> {
     let config = Config::read(path)?;
     eprintln!("{}: the configuration of {} is valid", path.display(), config.server.0);
+    bridges(&config).iter().for_each(|line| eprintln!("bridge: {line}"));
     let layout = Layout::new(config.data());
     if !layout.signing_certificate().exists() || !layout.registry_pin().exists() {
         eprintln!("hint: {} has not enrolled yet: `trave-gateway enrol --token-file FILE`", config.server.0);

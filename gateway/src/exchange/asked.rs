@@ -16,6 +16,7 @@ use trave_proto::schema::message::RequestHead;
 
 use super::client::Call;
 use super::head::{self, Declared, Kind};
+use crate::bridge::FromXRoad;
 use crate::config::KeepContent;
 use rest::Target;
 
@@ -26,6 +27,8 @@ pub(crate) struct Caller {
     pub(crate) subsystems: Arc<[SubsystemId]>,
     /// What is kept of its calls.
     pub(crate) keep: KeepContent,
+    /// Where it is the security server of an X-Road instance: who may come over the bridge.
+    pub(crate) bridge: Option<Arc<FromXRoad>>,
 }
 
 /// What callers on a route need not say themselves.
@@ -78,6 +81,10 @@ impl Asked {
         head::check_fields(&parts.headers, Side::Client)?;
         let security_server = declared.security_server.clone();
         match call.kind {
+            Kind::Grpc if caller.bridge.is_some() => {
+                let why = "this door is a bridge from X-Road, which speaks REST alone";
+                Err(Fault::before_call(Reason::InvalidMessage, Side::Client, why))
+            }
             Kind::Grpc => {
                 let route = routes.of(parts.uri.path());
                 let topic = topic(exchange, caller, declared, route)?;
@@ -91,11 +98,33 @@ impl Asked {
                     Fault::before_call(Reason::UnknownService, Side::Client, why)
                 })?;
                 let declared = Declared { service: Some(service), ..declared };
+                let declared = over_bridge(caller, declared, &target.service)?;
                 let topic = topic(exchange, caller, declared, target.route)?;
                 Ok(Self { topic, head: target.head(routes, parts)?, security_server })
             }
         }
     }
+}
+
+/// At a bridge: what X-Road does not say, the bridge declares for those that it lists.
+fn over_bridge(caller: &Caller, declared: Declared, service: &ServiceId) -> Result<Declared, Fault> {
+    let Some(bridge) = &caller.bridge else { return Ok(declared) };
+    let admitted = bridge.admit(declared.bridged_from.clone(), service)?;
+    let contradicts = |reason, what: &str| {
+        let why = format!("the {what} is not the one for which the bridge asks in this client's place");
+        Fault::before_call(reason, Side::Client, why)
+    };
+    let purpose = settle(declared.purpose, Some(&admitted.purpose))
+        .ok_or_else(|| contradicts(Reason::UnknownPurpose, "purpose"))?;
+    let legal_basis = settle(declared.legal_basis, Some(&admitted.legal_basis))
+        .ok_or_else(|| contradicts(Reason::UnknownLegalBasis, "legal basis"))?;
+    Ok(Declared {
+        client: admitted.subsystem,
+        bridged_from: Some(admitted.client),
+        purpose: Some(purpose),
+        legal_basis: Some(legal_basis),
+        ..declared
+    })
 }
 
 fn topic(
@@ -123,7 +152,8 @@ fn topic(
         return refuse(Reason::UnknownLegalBasis, why.into());
     };
     let route = route.map(|route| route.name.clone());
-    Ok(Topic { exchange, client, service, method: None, purpose, legal_basis, route, bridged_from: None })
+    let bridged_from = declared.bridged_from;
+    Ok(Topic { exchange, client, service, method: None, purpose, legal_basis, route, bridged_from })
 }
 
 /// The gRPC method that a path names.

@@ -81,6 +81,9 @@ pub(crate) async fn run(exchanges: Arc<Exchanges>, mut call: Call) {
         Some(relay) => drop(relay),
         None => {
             let mut refusal = reply::refusal(call.kind, &call.parts.headers, &fault, Some(exchange));
+            if call.caller.bridge.is_some() {
+                reply::as_of_a_service(&mut refusal);
+            }
             refusal.headers_mut().extend(stage.labels);
             drop(call.reply.send(refusal));
         }
@@ -147,7 +150,10 @@ async fn exchange_with(exchanges: &Exchanges, call: &mut Call, stage: &mut Stage
     let id = call.id;
     stage.labels = reply::labels(call.kind, None, "", id);
     check_head(call.refused)?;
-    let declared = Declared::read(&call.parts.headers)?;
+    let declared = match call.caller.bridge {
+        None => Declared::read(&call.parts.headers)?,
+        Some(_) => Declared::read_at_bridge(&call.parts.headers)?,
+    };
     let mut context = declared.context.clone();
     let Asked { topic, head, security_server } =
         Asked::of(&exchanges.offers.load().routes, id, call, declared)?;

@@ -3,19 +3,20 @@
 //! Header identities are never believed: what a caller declares is taken out here and checked against how it came in;
 //! the register gets these headers from us alone.
 
+mod declared;
 mod rest;
 
-use std::str::FromStr;
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use prost::Message;
 use trave_proto::encoding::decode_canonical;
 use trave_proto::fault::{Fault, Reason, Side};
-use trave_proto::identifier::{Method, ServerId, ServiceId, SubsystemId};
-use trave_proto::message::{CallerContext, Code, MAX_HEAD};
+use trave_proto::identifier::Method;
+use trave_proto::message::MAX_HEAD;
 use trave_proto::schema::message as schema;
 
+pub(crate) use declared::Declared;
 pub(crate) use rest::{
     DESTINATION, Length, RestHead, content_length, method, names_two_paths, rest_request_head,
 };
@@ -66,81 +67,6 @@ const RESERVED: [&str; 7] =
     ["x-road-", "trave-", "x-forwarded-", "forwarded", "x-real-ip", "x-client-cert", "remote-user"];
 /// The most header fields of a head or of trailers.
 const MAX_FIELDS: usize = 256;
-
-/// What a caller says of itself and of what it wants; nothing of it is believed yet.
-#[derive(Debug, Default)]
-pub(crate) struct Declared {
-    pub(crate) client: Option<SubsystemId>,
-    pub(crate) service: Option<ServiceId>,
-    pub(crate) purpose: Option<Code>,
-    pub(crate) legal_basis: Option<Code>,
-    pub(crate) context: CallerContext,
-    /// The one security server that is to answer.
-    pub(crate) security_server: Option<ServerId>,
-}
-
-impl Declared {
-    /// Reads the headers that are ours. A doubled or malformed one is refused.
-    pub(crate) fn read(headers: &HeaderMap) -> Result<Self, Fault> {
-        Ok(Self {
-            client: parsed(headers, "x-road-client", Reason::InvalidClientIdentifier)?,
-            service: parsed(headers, "x-road-service", Reason::UnknownService)?,
-            purpose: parsed(headers, "trave-purpose", Reason::UnknownPurpose)?,
-            legal_basis: parsed(headers, "trave-legal-basis", Reason::UnknownLegalBasis)?,
-            context: CallerContext {
-                user: text(headers, "x-road-userid")?,
-                issue: text(headers, "x-road-issue")?,
-                message_id: text(headers, "x-road-id")?,
-                subject: text(headers, "trave-subject")?,
-                represented_party: represented_party(headers)?,
-            },
-            security_server: parsed(headers, "x-road-security-server", Reason::InvalidSecurityServer)?,
-        })
-    }
-}
-
-fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a HeaderValue>, Fault> {
-    let mut values = headers.get_all(name).iter();
-    match (values.next(), values.next()) {
-        (value, None) => Ok(value),
-        _ => Err(invalid(format!("the header {name} stands twice"))),
-    }
-}
-
-fn parsed<T: FromStr<Err: std::fmt::Display>>(
-    headers: &HeaderMap,
-    name: &str,
-    reason: Reason,
-) -> Result<Option<T>, Fault> {
-    let Some(value) = single(headers, name)? else { return Ok(None) };
-    let text = value.to_str().map_err(|_| invalid(format!("the header {name} is not printable ASCII")))?;
-    let error = |why: T::Err| {
-        Fault::before_call(reason, Side::Client, format!("the header {name} is not valid: {why}"))
-    };
-    text.parse().map(Some).map_err(error)
-}
-
-/// Free text in UTF-8, at most 1 KiB; empty if absent.
-fn text(headers: &HeaderMap, name: &str) -> Result<String, Fault> {
-    let Some(value) = single(headers, name)? else { return Ok(String::new()) };
-    match std::str::from_utf8(value.as_bytes()) {
-        Ok(text) if text.len() <= 1024 => Ok(text.to_owned()),
-        _ => Err(invalid(format!("the header {name} is not UTF-8 of at most 1024 bytes"))),
-    }
-}
-
-/// `[class/]code`: for whom the caller acts.
-fn represented_party(headers: &HeaderMap) -> Result<String, Fault> {
-    let party = text(headers, "x-road-represented-party")?;
-    match party.split('/').count() <= 2 {
-        true => Ok(party),
-        false => Err(invalid("the header x-road-represented-party is not CLASS/CODE or CODE".into())),
-    }
-}
-
-pub(super) fn invalid(message: String) -> Fault {
-    Fault::before_call(Reason::InvalidMessage, Side::Client, message)
-}
 
 /// Whether a header is passed on.
 fn passes(kind: Kind, name: &str) -> bool {

@@ -12,7 +12,7 @@ use trave_proto::identifier::ExchangeId;
 
 use super::head::{EXCHANGE_ID, Kind};
 use crate::relayed::Relayed;
-pub(crate) use rest::labels;
+pub(crate) use rest::{as_of_a_service, labels};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");

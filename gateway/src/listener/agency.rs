@@ -20,6 +20,7 @@ use trave_proto::digest::Digest;
 use trave_proto::fault::{Fault, Reason, Side};
 use trave_proto::schema::transport::RegisterReached;
 
+use crate::bridge::FromXRoad;
 use crate::config::{Agency, AgencyTransport, Config};
 use crate::exchange::{self, Call, Caller, Exchanges, Kind};
 use crate::metadata;
@@ -81,9 +82,11 @@ impl AgencyDoor {
         passphrase: &Secret,
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, AgencyDoorError> {
+        let bridge = agency.x_road.as_deref().map(|listed| Arc::new(FromXRoad::new(listed)));
         let one = |agency: &Agency| {
             let subsystems: Vec<_> = agency.subsystem.iter().map(|subsystem| subsystem.0.clone()).collect();
-            Guests::Anyone(Caller { subsystems: subsystems.into(), keep: agency.keep_content })
+            let bridge = bridge.clone();
+            Guests::Anyone(Caller { subsystems: subsystems.into(), keep: agency.keep_content, bridge })
         };
         // Callers see the headers that registers sent, and no date of ours among them.
         let limits = config.limits.at_door(Limits { date: false, guarded: true, ..Limits::default() });
@@ -94,7 +97,7 @@ impl AgencyDoor {
                 (Listener::unix(path).map(|door| door.speaking(Http::TwoOrOne)), one(agency))
             }
             AgencyTransport::Tls(address, certificate, key) => {
-                let guests = known_guests(config, agency)?;
+                let guests = known_guests(config, agency, bridge.as_ref())?;
                 let key = SigningKey::open(&config.path(key), passphrase).map_err(AgencyDoorError::Key)?;
                 let chain = tls::chain_from_pem(&config.path(certificate)).map_err(AgencyDoorError::Tls)?;
                 let identity = Identity::new(chain, Arc::new(key)).map_err(AgencyDoorError::Tls)?;
@@ -134,12 +137,17 @@ impl AgencyDoor {
     }
 }
 
-fn known_guests(config: &Config, agency: &Agency) -> Result<HashMap<Digest, Caller>, AgencyDoorError> {
+fn known_guests(
+    config: &Config,
+    agency: &Agency,
+    bridge: Option<&Arc<FromXRoad>>,
+) -> Result<HashMap<Digest, Caller>, AgencyDoorError> {
     let mut guests = HashMap::new();
     for client in &agency.clients {
         let key = pin(&config.path(client.certificate()))?;
         let subsystems: Vec<_> = client.subsystems.iter().map(|subsystem| subsystem.0.clone()).collect();
-        let caller = Caller { subsystems: subsystems.into(), keep: agency.keep_content };
+        let bridge = bridge.cloned();
+        let caller = Caller { subsystems: subsystems.into(), keep: agency.keep_content, bridge };
         if guests.insert(key, caller).is_some() {
             let path = config.path(client.certificate());
             return Err(AgencyDoorError::Configuration(format!(
@@ -173,8 +181,10 @@ async fn answer(
         return exchange::refusal(kind, &parts.headers, &fault, None);
     };
     let refused = parts.extensions.get::<Refusal>().copied();
+    // What X-Road's clients ask about services, its own security servers answer.
     if kind == Kind::Rest
         && refused.is_none()
+        && caller.bridge.is_none()
         && let Some(answer) = metadata::answer(&exchanges, &caller, &parts).await
     {
         return answer;

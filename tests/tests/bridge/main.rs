@@ -4,11 +4,13 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
 mod forward;
+mod reverse;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
+use trave_gateway::config::Config;
 use trave_host::client::Connections;
 use trave_proto::identifier::ExchangeId;
 use trave_tests::network::HttpBody;
@@ -62,4 +64,21 @@ async fn echo(request: Request<Incoming>) -> Response<HttpBody> {
         .header("server", "register/1")
         .body(full(body))
         .unwrap()
+}
+
+/// What the documents tell an operator to write is what a security server reads.
+#[test]
+fn the_examples_of_the_documents_are_valid() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("gateway.toml");
+    let document = include_str!("../../../docs/bridge.md");
+    let examples: Vec<&str> =
+        document.split("```toml").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(examples.len(), 2);
+    let beginning = "server = \"NORD/SH/luebeck/s1\"\ndata = \"data\"\npassphrase_file = \"passphrase\"\n\
+                     [registry]\naddress = \"127.0.0.1:1\"\n[peer]\nlisten = \"127.0.0.1:0\"\n";
+    std::fs::write(&file, [beginning, &examples.concat()].concat()).unwrap();
+    let config = Config::read(&file).unwrap();
+    assert_eq!(config.service[0].x_road().unwrap().clients.len(), 2);
+    assert_eq!(config.agency[0].x_road.as_ref().unwrap().len(), 2);
 }

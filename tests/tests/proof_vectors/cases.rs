@@ -1,6 +1,7 @@
 //! Proofs that hold, and proofs with one thing wrong each, with the reason for which they must be refused.
 
 mod grants;
+mod bridged;
 mod refused;
 mod unreadable;
 mod untrue;
@@ -83,6 +84,7 @@ pub(crate) fn all(world: &World) -> Vec<Case> {
     untrue::add(&mut cases);
     unreadable::add(&mut cases);
     grants::add(&mut cases);
+    bridged::add(&mut cases);
     cases.list
 }
 

@@ -85,6 +85,20 @@ fn manifests(parts: &mut Parts<'_>, good: &[u8]) {
         &with(|m| m.exchange_id = vec![0; 16].into()),
         Some("exchange_id is no identifier"),
     );
+    let bridged = with(|m| m.bridged_from = "EE/GOV/%C3%B5igus".into());
+    add("bridged", "a bridge asks for a client of an X-Road instance", &bridged, None);
+    add(
+        "bridged-spelling",
+        "the same client, spelled in another way",
+        &with(|m| m.bridged_from = "EE/GOV/%c3%b5igus".into()),
+        Some("bridged_from is no identifier"),
+    );
+    add(
+        "bridged-to",
+        "a request that claims to know where it will be answered",
+        &with(|m| m.bridged_to = "EE/GOV/1/sub/rr".into()),
+        Some("bridged_to is not valid"),
+    );
 }
 
 fn envelopes(parts: &mut Parts<'_>, raw: &Proof, manifest: &[u8], signature: &schema::Signature) {

@@ -12,6 +12,7 @@ use crate::exchange::head::{EXCHANGE_ID, Kind};
 use crate::relayed::Relayed;
 
 const X_ROAD_ERROR: HeaderName = HeaderName::from_static("x-road-error");
+const TRAVE_ERROR: HeaderName = HeaderName::from_static("trave-error");
 
 /// What stands in the head of every answer, whoever gave it: under which ids it is logged and, for HTTP, whose call it was.
 pub(crate) fn labels(kind: Kind, topic: Option<&Topic>, message_id: &str, exchange: ExchangeId) -> HeaderMap {
@@ -24,11 +25,14 @@ pub(crate) fn labels(kind: Kind, topic: Option<&Topic>, message_id: &str, exchan
     let message_id = if message_id.is_empty() { &id } else { message_id };
     let (client, service) =
         topic.map(|topic| (topic.client.as_str(), topic.service.as_str())).unwrap_or_default();
+    // Beyond a bridge other names hold, which its security server gives there.
+    let bridged = topic.is_some_and(|topic| topic.bridged_from.is_some());
+    let (client, service, request_id) = if bridged { ("", "", "") } else { (client, service, id.as_str()) };
     for (name, value) in [
         (HeaderName::from_static("x-road-client"), client),
         (HeaderName::from_static("x-road-service"), service),
         (HeaderName::from_static("x-road-id"), message_id),
-        (HeaderName::from_static("x-road-request-id"), &id),
+        (HeaderName::from_static("x-road-request-id"), request_id),
         (EXCHANGE_ID, &id),
     ] {
         if let Ok(value) = HeaderValue::from_bytes(value.as_bytes())
@@ -54,6 +58,13 @@ pub(crate) fn fault(fault: &Fault, asked: &HeaderMap, exchange: Option<ExchangeI
         headers.insert(X_ROAD_ERROR, code);
     }
     response
+}
+
+/// Beyond a bridge an error of ours is the service's own: X-Road itself did not fail.
+pub(crate) fn as_of_a_service(refusal: &mut Response<Relayed>) {
+    if let Some(code) = refusal.headers_mut().remove(X_ROAD_ERROR) {
+        refusal.headers_mut().insert(TRAVE_ERROR, code);
+    }
 }
 
 /// X-Road's code: where it failed, and why.
