@@ -22,6 +22,7 @@ use super::guard::{Guarded, RefusedHead};
 use super::idle::{Idlers, Standing};
 use super::places::{Place, Places, Waiting};
 use super::taking::{Taken, Unblocked, Watching};
+use super::writes::pass_writes;
 use super::{Connection, Counts, Limits, Peer};
 use crate::drain::Drain;
 use crate::gathered::gather;
@@ -327,32 +328,4 @@ impl<T: AsyncRead + Unpin> AsyncRead for Replayed<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Replayed<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
+pass_writes!(Replayed);

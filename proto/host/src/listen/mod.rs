@@ -8,6 +8,7 @@ mod frames;
 mod guard;
 mod taking;
 mod idle;
+mod writes;
 mod chunks;
 mod places;
 mod limits;
