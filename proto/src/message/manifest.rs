@@ -18,8 +18,10 @@ pub use crate::schema::message::{Direction, Ending};
 
 use super::{MAX_BODY, MAX_MANIFEST};
 
-/// The version of the format written here.
-const VERSION: u32 = 1;
+/// The version that names no bridge.
+const PLAIN: u32 = 1;
+/// The version that names one: whoever knows only the one before says that it is newer, not that it is wrong.
+const BRIDGED: u32 = 2;
 /// Longest origin of a log and longest name of a route, in bytes.
 const MAX_NAME: usize = 256;
 
@@ -141,11 +143,14 @@ impl Manifest {
             return Err(ManifestError::TooLong(encoded.len()));
         }
         let raw: schema::Manifest =
-            decode_canonical("manifest", &encoded).map_err(ManifestError::Encoding)?;
+            decode_canonical("manifest", &encoded).map_err(|error| of_a_later_version(&encoded, error))?;
         let fields = from_schema(raw)?;
         let digest = Digest::of(&encoded);
         Ok(Self { fields, encoded, digest })
     }
+
+    /// The latest version of the format that is known here.
+    pub const VERSION: u32 = BRIDGED;
 
     /// The bytes that are signed.
     pub fn encoded(&self) -> &Bytes {
@@ -175,7 +180,7 @@ impl fmt::Debug for Manifest {
 fn to_schema(fields: &ManifestFields) -> schema::Manifest {
     let optional = |digest: Option<Digest>| digest.map(Digest::to_bytes).unwrap_or_default();
     schema::Manifest {
-        version: VERSION,
+        version: if fields.bridged_from.is_some() || fields.bridged_to.is_some() { BRIDGED } else { PLAIN },
         exchange_id: Bytes::copy_from_slice(fields.exchange.as_bytes()),
         direction: fields.direction.into(),
         index: fields.index,
@@ -205,8 +210,11 @@ fn to_schema(fields: &ManifestFields) -> schema::Manifest {
 }
 
 fn from_schema(raw: schema::Manifest) -> Result<ManifestFields, ManifestError> {
-    if raw.version != VERSION {
-        return Err(ManifestError::Version(raw.version));
+    let bridged = !(raw.bridged_from.is_empty() && raw.bridged_to.is_empty());
+    match (raw.version, bridged) {
+        (PLAIN, false) | (BRIDGED, true) => {}
+        (PLAIN | BRIDGED, _) => return Err(ManifestError::Field("version")),
+        (version, _) => return Err(ManifestError::Version(version)),
     }
     let direction = match Direction::try_from(raw.direction) {
         Ok(direction @ (Direction::Request | Direction::Response)) => direction,
@@ -263,6 +271,14 @@ fn from_schema(raw: schema::Manifest) -> Result<ManifestFields, ManifestError> {
         bridged_from: optional_identifier("bridged_from", &raw.bridged_from)?,
         bridged_to: optional_identifier("bridged_to", &raw.bridged_to)?,
     })
+}
+
+/// Fields that are not known here may be those of a later version.
+fn of_a_later_version(encoded: &[u8], error: EncodingError) -> ManifestError {
+    match schema::Manifest::decode(encoded) {
+        Ok(raw) if raw.version > Manifest::VERSION => ManifestError::Version(raw.version),
+        _ => ManifestError::Encoding(error),
+    }
 }
 
 fn identifier<T>(field: &'static str, parsed: Result<T, IdentifierError>) -> Result<T, ManifestError> {
@@ -341,8 +357,10 @@ pub(crate) mod tests {
 
     #[test]
     fn every_field_out_of_bounds_is_refused() {
-        let changes: [(&str, Change); 20] = [
-            ("version", |m| m.version = 2),
+        let changes: [(&str, Change); 22] = [
+            ("version", |m| m.version = 3),
+            ("no version", |m| m.version = 0),
+            ("the version of a bridge, and none is named", |m| m.version = 2),
             ("exchange id", |m| m.exchange_id = Bytes::from_static(&[0; 16])),
             ("direction", |m| m.direction = 0),
             ("direction beyond", |m| m.direction = 7),
@@ -358,10 +376,12 @@ pub(crate) mod tests {
             ("legal basis", |m| m.legal_basis.clear()),
             ("content length", |m| m.content_length = MAX_BODY as u64 + 1),
             ("ending", |m| m.ending = 0),
-            ("bridged from", |m| m.bridged_from = "EE/GOV".into()),
-            ("bridged from in another spelling", |m| m.bridged_from = "EE/GOV/%61".into()),
-            ("bridged from with a line", |m| m.bridged_from = "EE/GOV/a\nb".into()),
-            ("a request that knows where it goes", |m| m.bridged_to = "EE/GOV/1/sub/rr".into()),
+            ("bridged from", |m| (m.version, m.bridged_from) = (2, "EE/GOV".into())),
+            ("bridged from in another spelling", |m| (m.version, m.bridged_from) = (2, "EE/GOV/%61".into())),
+            ("bridged from with a line", |m| (m.version, m.bridged_from) = (2, "EE/GOV/a\nb".into())),
+            ("a request that knows where it goes", |m| {
+                (m.version, m.bridged_to) = (2, "EE/GOV/1/sub/rr".into());
+            }),
         ];
         for (what, change) in changes {
             let mut raw = to_schema(&sample());
@@ -385,6 +405,11 @@ pub(crate) mod tests {
             ..from
         };
         assert_eq!(parsed(to.clone()).unwrap().bridged_to, to.bridged_to);
+        let mut unsaid = to_schema(&to);
+        assert_eq!(unsaid.version, 2);
+        unsaid.version = 1;
+        let refused = Manifest::parse(unsaid.encode_to_vec().into());
+        assert!(matches!(refused, Err(ManifestError::Field("version"))), "{refused:?}");
         let part = "x".repeat(127);
         let most = ManifestFields {
             bridged_from: Some(format!("{part}/{part}/{part}/{part}").parse().unwrap()),
@@ -392,6 +417,19 @@ pub(crate) mod tests {
             ..to
         };
         assert!(Manifest::new(most).encoded().len() < MAX_MANIFEST, "the longest names fit");
+    }
+
+    #[test]
+    fn what_a_later_version_says_is_newer_and_not_wrong() {
+        let parsed = |version| {
+            let raw = schema::Manifest { version, ..to_schema(&sample()) };
+            // A field 31 that no manifest of today has.
+            Manifest::parse([&raw.encode_to_vec()[..], &[0xf8, 0x01, 1]].concat().into())
+        };
+        assert!(matches!(parsed(3), Err(ManifestError::Version(3))));
+        for known in [1, 2] {
+            assert!(matches!(parsed(known), Err(ManifestError::Encoding(_))));
+        }
     }
 
     #[test]

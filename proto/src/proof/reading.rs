@@ -213,7 +213,7 @@ fn newer(what: &str, version: u32) -> Failure {
 fn read_message<'p>(record: &'p Record, entry: &MessageEntry, logged: Time) -> Result<Logged<'p>, Failure> {
     let at = |what: &str| format!("record {}: {what}", record.index);
     let manifest = Manifest::parse(entry.manifest.clone()).map_err(|error| match error {
-        ManifestError::Version(version) if version > 1 => newer("messages", version),
+        ManifestError::Version(version) if version > Manifest::VERSION => newer("messages", version),
         error => Failure::because(&at("its manifest"), &error),
     })?;
     let raw = record.signature.as_ref().ok_or_else(|| Failure::fails(at("its signature is missing")))?;

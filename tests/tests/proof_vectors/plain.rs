@@ -65,7 +65,7 @@ fn manifests(parts: &mut Parts<'_>, good: &[u8]) {
         change(&mut raw);
         raw.encode_to_vec()
     };
-    add("version", "a later version", &with(|m| m.version = 2), Some("version 2 is not known"));
+    add("version", "a later version", &with(|m| m.version = 3), Some("version 3 is not known"));
     add(
         "client",
         "a client that is no identifier",
@@ -85,19 +85,25 @@ fn manifests(parts: &mut Parts<'_>, good: &[u8]) {
         &with(|m| m.exchange_id = vec![0; 16].into()),
         Some("exchange_id is no identifier"),
     );
-    let bridged = with(|m| m.bridged_from = "EE/GOV/%C3%B5igus".into());
+    let bridged = with(|m| (m.version, m.bridged_from) = (2, "EE/GOV/%C3%B5igus".into()));
     add("bridged", "a bridge asks for a client of an X-Road instance", &bridged, None);
     add(
         "bridged-spelling",
         "the same client, spelled in another way",
-        &with(|m| m.bridged_from = "EE/GOV/%c3%b5igus".into()),
+        &with(|m| (m.version, m.bridged_from) = (2, "EE/GOV/%c3%b5igus".into())),
         Some("bridged_from is no identifier"),
     );
     add(
         "bridged-to",
         "a request that claims to know where it will be answered",
-        &with(|m| m.bridged_to = "EE/GOV/1/sub/rr".into()),
+        &with(|m| (m.version, m.bridged_to) = (2, "EE/GOV/1/sub/rr".into())),
         Some("bridged_to is not valid"),
+    );
+    add(
+        "bridged-version",
+        "a bridge is named, in the version that knows none",
+        &with(|m| m.bridged_from = "EE/GOV/1".into()),
+        Some("version is not valid"),
     );
 }
 
