@@ -71,7 +71,7 @@ impl Journal {
         let act = RegistryEvent { event: Some(event.clone()) };
         let act = AdministrativeAct { act: Bytes::from(act.encode_to_vec()), kind: name(event).into() };
         let logged_ms = self.clock.now().as_millis();
-        let leaf = Leaf { version: 1, logged_ms, entry: Some(leaf::Entry::Act(act)) };
+        let leaf = Leaf::of(logged_ms, leaf::Entry::Act(act));
         let pending = self.log.append(Entry::new(leaf), ()).map_err(JournalError::Log)?;
         pending.await.map(|_| ()).map_err(JournalError::Log)
     }
