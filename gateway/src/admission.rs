@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use trave_proto::fault::{Fault, Reason, Side};
 
 use crate::config::Limits;
@@ -18,6 +18,7 @@ pub(crate) struct Admission {
     taken: Arc<Mutex<Taken>>,
     most: ArcSwap<Most>,
     side: Side,
+    suspended: ArcSwapOption<Suspended>,
 }
 
 /// How many there may be.
@@ -37,6 +38,15 @@ impl Most {
             per_peer: limits.exchanges_per_peer.unwrap_or(share),
         }
     }
+}
+
+/// Why no exchange is admitted at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Suspended {
+    /// The reason that a caller gets.
+    pub(crate) reason: Reason,
+    /// In words.
+    pub(crate) why: String,
 }
 
 #[derive(Debug, Default)]
@@ -65,7 +75,13 @@ pub(crate) struct Place {
 
 impl Admission {
     pub(crate) fn new(limits: &Limits, side: Side) -> Self {
-        Self { taken: Arc::default(), most: ArcSwap::from_pointee(Most::of(limits)), side }
+        let most = ArcSwap::from_pointee(Most::of(limits));
+        Self { taken: Arc::default(), most, side, suspended: ArcSwapOption::empty() }
+    }
+
+    /// From now on no new exchange is admitted, for this reason; or they are again.
+    pub(crate) fn suspend(&self, suspended: Option<Arc<Suspended>>) {
+        self.suspended.store(suspended);
     }
 
     /// From now on as many as `limits` say. Who is inside already stays.
@@ -90,6 +106,9 @@ impl Admission {
 
     /// A place for an exchange that counts for each of `counted`.
     pub(crate) fn enter(&self, counted: &[Counted<'_>]) -> Result<Place, Fault> {
+        if let Some(suspended) = &*self.suspended.load() {
+            return Err(Fault::before_call(suspended.reason, self.side, &suspended.why));
+        }
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.all >= self.most.load().places {
             return Err(self.full("as many exchanges as this security server admits are under way"));
@@ -148,6 +167,18 @@ mod tests {
         drop(first);
         assert!(admission.enter(&[peer("greedy"), admission.service("service")]).is_ok());
         assert!(!admission.taken.lock().unwrap().by_name.contains_key("service service"));
+    }
+
+    #[test]
+    fn while_it_is_suspended_nobody_new_comes_in() {
+        let admission = Admission::new(&Limits::default(), Side::ProviderServer);
+        let place = admission.enter(&[]).unwrap();
+        let why = "no timestamp for 73 h".to_owned();
+        admission.suspend(Some(Arc::new(Suspended { reason: Reason::TimestamperFailed, why })));
+        assert_eq!(admission.enter(&[]).unwrap_err().reason, Reason::TimestamperFailed);
+        drop(place);
+        admission.suspend(None);
+        assert!(admission.enter(&[]).is_ok());
     }
 
     #[test]

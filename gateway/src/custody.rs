@@ -94,6 +94,11 @@ impl Layout {
         self.0.join("configurations")
     }
 
+    /// The last checkpoint of the message log that was witnessed, with its cosignatures.
+    pub fn witnessed(&self) -> PathBuf {
+        self.0.join("witnessed")
+    }
+
     /// The message log.
     pub fn log(&self) -> PathBuf {
         self.0.join("log")

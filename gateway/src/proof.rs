@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use trave_message_log::{ContentParts, ContentState, Log, LogError, SignedCheckpoint, StoredRecord};
+use trave_proto::checkpoint::{Note, WitnessVerifier};
 use trave_proto::digest::Digest;
 use trave_proto::identifier::ExchangeId;
 use trave_proto::message::{Content, Salt};
@@ -15,7 +16,7 @@ use trave_proto::schema::message::Signature;
 
 use crate::exchange::Exchanges;
 use crate::trust::{Trust, TrustError};
-use crate::upkeep::{SealError, Upkeep};
+use crate::upkeep::{SealError, Upkeep, Witnessed};
 
 /// The most that one proof holds of records and contents, in bytes: it is put together in memory.
 const MOST: usize = 128 << 20;
@@ -75,10 +76,7 @@ pub(crate) async fn export(
         blocking(move || chosen(gather(&log, id, with_content)?, id)).await?
     };
     let last = pieces.last().map_or(0, |piece| piece.index);
-    let seal = match log.latest_checkpoint() {
-        Some(seal) if seal.timestamp.is_some() && seal.checkpoint.size > last => seal,
-        _ => upkeep.seal().await.map_err(ExportError::Seal)?,
-    };
+    let seal = seal(exchanges, upkeep, last).await?;
     let (trust, now) = (Arc::clone(&exchanges.trust), exchanges.clock.now());
     blocking(move || {
         let proof = assemble(&log, &trust, id, pieces, seal)?;
@@ -89,6 +87,35 @@ pub(crate) async fn export(
         Ok(proof.encode())
     })
     .await
+}
+
+/// The checkpoint under which record `last` is proved: a witnessed one, if there is any or the witnesses cosign one now.
+async fn seal(exchanges: &Exchanges, upkeep: &Upkeep, last: u64) -> Result<Witnessed, ExportError> {
+    let configuration = Arc::clone(&exchanges.trust.snapshot().configuration);
+    let proves = |seal: &SignedCheckpoint| seal.timestamp.is_some() && seal.checkpoint.size > last;
+    let witnessed = || {
+        let kept = upkeep.witnessed()?;
+        let serves = proves(&kept.checkpoint) && upkeep.is_witnessed(&kept, &configuration);
+        serves.then(|| Witnessed::clone(&kept))
+    };
+    if let Some(witnessed) = witnessed() {
+        return Ok(witnessed);
+    }
+    let latest = exchanges.recorder.log().latest_checkpoint().filter(proves);
+    let seal = match latest {
+        Some(latest) if configuration.witnesses().is_empty() => latest,
+        // The witnesses are asked once more. Without them it is still a proof, and says so.
+        latest => match (upkeep.seal().await, latest) {
+            (Ok(new), _) => new,
+            (Err(_), Some(latest)) => latest,
+            (Err(error), None) => return Err(ExportError::Seal(error)),
+        },
+    };
+    Ok(witnessed().unwrap_or_else(|| {
+        let kept = upkeep.witnessed().filter(|kept| kept.checkpoint.note == seal.note);
+        let lines = kept.map(|kept| kept.lines.clone()).unwrap_or_default();
+        Witnessed { checkpoint: seal, lines }
+    }))
 }
 
 async fn blocking<T: Send + 'static>(
@@ -170,8 +197,9 @@ fn assemble(
     trust: &Trust,
     id: ExchangeId,
     pieces: Vec<Piece>,
-    seal: SignedCheckpoint,
+    seal: Witnessed,
 ) -> Result<proof::Proof, ExportError> {
+    let Witnessed { checkpoint: seal, lines } = seal;
     // No anchor has a successor yet, so the chain of anchors is empty.
     let mut builder = ProofBuilder::new(id, Vec::new());
     for Piece { index, leaf, message, .. } in pieces {
@@ -182,11 +210,23 @@ fn assemble(
         let found = log.artefact(&digest).map_err(ExportError::Log)?;
         builder.artefact(found.ok_or(ExportError::Missing { what: "artefact", digest })?);
     }
+    let mut witnesses = Vec::new();
     for digest in builder.needed_configurations().collect::<Vec<_>>() {
         let found = trust.find(&digest).map_err(ExportError::Trust)?;
-        builder.configuration(&*found.ok_or(ExportError::Missing { what: "configuration", digest })?);
+        let found = found.ok_or(ExportError::Missing { what: "configuration", digest })?;
+        builder.configuration(&found);
+        if builder.recorders_configurations().any(|of| *of == digest) {
+            witnesses.extend(found.witnesses().iter().map(|witness| witness.verifier.clone()));
+        }
     }
-    builder.build(seal.note, seal.timestamp.unwrap_or_default()).map_err(ExportError::Build)
+    let lines = lines_of(&seal, &lines, &witnesses);
+    builder.build(seal.note, seal.timestamp.unwrap_or_default(), lines).map_err(ExportError::Build)
+}
+
+/// The lines of those witnesses whom a stranger will find in the proof's configurations.
+fn lines_of(seal: &SignedCheckpoint, lines: &str, witnesses: &[WitnessVerifier]) -> Bytes {
+    let note = Note::parse(&seal.note).and_then(|mut note| note.add_lines(lines.as_bytes()).map(|()| note));
+    note.map(|note| note.cosignature_lines(witnesses).into()).unwrap_or_default()
 }
 
 fn message(record: &StoredRecord, with_content: bool) -> Result<ExportedMessage, ExportError> {

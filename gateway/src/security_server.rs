@@ -215,6 +215,7 @@ impl Opened {
                 release,
             };
             let (log, recovered) = Log::open(options).map_err(StartError::Log)?;
+            upkeep::must_continue(&layout, &log).map_err(StartError::Log)?;
             tracing::info!(?recovered, "message log opened");
             let begun = recovered.records;
             Ok(Self { passphrase: Arc::new(passphrase), custody, trust, log_origin, log, begun, gauge })

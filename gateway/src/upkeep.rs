@@ -1,9 +1,11 @@
 //! What a security server does beside exchanges: it keeps its certificate's status fresh, follows the registry, has its
-//! checkpoints timestamped, and warns its operator in time.
+//! checkpoints timestamped and witnessed, and warns its operator in time.
 
 mod status;
 mod registry;
 mod checkpoints;
+mod lapses;
+mod witnesses;
 mod left_open;
 mod watch;
 mod figures;
@@ -25,8 +27,10 @@ use crate::exchange::Exchanges;
 use conditions::Conditions;
 
 pub(crate) use checkpoints::SealError;
+pub(crate) use lapses::Lapse;
 pub use status::StatusError;
 pub(crate) use status::own_signer;
+pub(crate) use witnesses::{Witnessed, must_continue};
 
 /// Shortest and longest pause before something that failed is tried again.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -42,6 +46,10 @@ pub(crate) struct Upkeep {
     checkpoint_every: Duration,
     conditions: Conditions,
     sealing: checkpoints::Sealing,
+    witnessing: witnesses::Witnessing,
+    lapses: lapses::Lapses,
+    /// When this run of the server began.
+    started: Time,
     /// Milliseconds since 1970; 0 for never.
     registry_seen: AtomicI64,
     begun: u64,
@@ -65,10 +73,16 @@ impl Upkeep {
             checkpoint_every: Duration::from_secs(config.log.checkpoint_seconds),
             conditions: Conditions::new(exchanges.recorder.clone()),
             sealing: checkpoints::Sealing::default(),
+            witnessing: witnesses::Witnessing::default(),
+            lapses: lapses::Lapses::default(),
+            started: exchanges.clock.now(),
             registry_seen: AtomicI64::new(0),
             begun,
         });
         upkeep.remember_last_seal();
+        upkeep.remember_last_witnessed();
+        // Before the doors open: what was refused before a restart is refused after it.
+        upkeep.judge_lapses().await;
         let follow = registry::Following::new(config);
         upkeep.check_pin(&follow).await;
         let spawn = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {

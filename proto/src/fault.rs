@@ -116,6 +116,10 @@ reasons! {
     LoggingFailed = "logging_failed", Unavailable, true;
     /// The disk is too full to log another exchange.
     DiskFull = "disk_full", ResourceExhausted, true;
+    /// The message log has had no timestamp for longer than the policy allows.
+    TimestamperFailed = "timestamper_failed", Unavailable, true;
+    /// The message log has not been witnessed for longer than the policy allows.
+    NotWitnessed = "not_witnessed", Unavailable, true;
     /// The register cannot be reached.
     ServiceFailed = "service_failed", Unavailable, true;
     /// The deadline passed.

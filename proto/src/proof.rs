@@ -36,7 +36,7 @@ pub use builder::{BuildError, Exported, ExportedContent, ExportedMessage, ProofB
 pub use report::{Check, CheckName, Conclusion, NotProved, Outcome, Report};
 pub use story::{
     Acknowledged, Answer, Asked, CallerContextStory, Completeness, ContentStory, Ended, Erased, GrantStory,
-    MessageStory, Named, Sealed, Side, Story, Term,
+    MessageStory, Named, Sealed, Side, Story, Term, WitnessStory,
 };
 pub use verify::verify;
 
@@ -47,8 +47,9 @@ pub const MAX_PROOF: usize = 256 << 20;
 
 /// What every first line has in common, whatever its version.
 const FAMILY: &[u8] = b"trave proof v";
-/// The version of the format read and written here.
-const VERSION: u32 = 1;
+/// The versions of the format read and written here: without and with cosignatures of the checkpoint.
+const PLAIN: u32 = 1;
+const COSIGNED: u32 = 2;
 
 /// Why bytes are no proof that this release can read.
 #[derive(Debug, thiserror::Error)]
@@ -93,8 +94,12 @@ impl Proof {
         let body = file.slice(FIRST_LINE.len()..);
         limits::check(&body).map_err(ProofError::Malformed)?;
         let raw = schema::Proof::decode(body.clone()).map_err(ProofError::Encoding)?;
-        if raw.version > VERSION {
+        let cosigned = raw.checkpoint.as_ref().is_some_and(|checkpoint| !checkpoint.cosignatures.is_empty());
+        if raw.version > if cosigned { COSIGNED } else { PLAIN } {
             return Err(ProofError::Version);
+        }
+        if cosigned && raw.version != COSIGNED {
+            return Err(ProofError::NotCanonical);
         }
         if raw.encoded_len() != body.len() || raw.encode_to_vec() != body {
             return Err(ProofError::NotCanonical);

@@ -83,6 +83,27 @@ fn does(failures: u32, ejected_for_ms: u64) -> String {
     }
 }
 
+/// Who witnessed how much of the log, and when.
+fn witnessed(status: &StatusResponse) -> String {
+    match (status.witnessed_size, status.has_witnesses) {
+        (0, false) => "the global configuration names no witness".into(),
+        (0, true) => "not yet".into(),
+        (size, _) => {
+            let (by, at) = (status.witnessed_by.join(", "), Time::from_millis(status.witnessed_ms));
+            format!("{size} records by {by}, {at}")
+        }
+    }
+}
+
+/// What is there, and how much time is left to get what is missing.
+fn missing(there: String, left_ms: Option<u64>) -> String {
+    match left_ms {
+        None => there,
+        Some(0) => format!("{there}; exchanges are refused"),
+        Some(left) => format!("{there}; newer records have {} min left", left.div_ceil(60_000)),
+    }
+}
+
 fn lines(status: &StatusResponse) -> Vec<(&'static str, String)> {
     let at = |millis: i64, never: &str| match millis {
         0 => never.to_owned(),
@@ -99,7 +120,8 @@ fn lines(status: &StatusResponse) -> Vec<(&'static str, String)> {
             "checkpoint",
             format!("{} records, {}", status.checkpoint_size, at(status.checkpoint_ms, "before start")),
         ),
-        ("timestamp", at(status.timestamp_ms, "none yet")),
+        ("timestamp", missing(at(status.timestamp_ms, "none yet"), status.unstamped_left_ms)),
+        ("witnessed", missing(witnessed(status), status.unwitnessed_left_ms)),
         ("exchanges in flight", status.exchanges_in_flight.to_string()),
     ];
     lines.extend(status.peers.iter().map(|peer| ("security server", standing(peer))));

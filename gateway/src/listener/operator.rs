@@ -32,7 +32,7 @@ use crate::access::Waiting;
 use crate::exchange::Exchanges;
 use crate::journal::{self, Query};
 use crate::proof::{self, ExportError};
-use crate::upkeep::Upkeep;
+use crate::upkeep::{Lapse, Upkeep};
 
 use grants::listed;
 pub(crate) use persons::Policy;
@@ -218,6 +218,11 @@ impl OperatorService for Desk {
         let (exchanges, log) = (&self.exchanges, self.exchanges.recorder.log());
         let configuration = Arc::clone(&exchanges.trust.snapshot().configuration);
         let (checkpoint, sealed) = (log.latest_checkpoint(), self.upkeep.sealed());
+        let (witnessed, now) = (self.upkeep.witnessed(), exchanges.clock.now());
+        let by = witnessed.as_ref().map(|it| it.by(configuration.witnesses())).unwrap_or_default();
+        let (unstamped, unwitnessed) = (self.upkeep.unstamped(), self.upkeep.unwitnessed());
+        let since = |lapse: Option<Lapse>| lapse.map_or(0, |lapse| lapse.since.as_millis());
+        let left = |lapse: Option<Lapse>| lapse.and_then(|lapse| lapse.left(now)).map(millis);
         Ok(Response::new(StatusResponse {
             server: exchanges.own.server.to_string(),
             release: env!("CARGO_PKG_VERSION").into(),
@@ -231,6 +236,17 @@ impl OperatorService for Desk {
             exchanges_in_flight: exchanges.gauge.count() as u64,
             warnings: self.upkeep.concerns(),
             log_origin: exchanges.own.log_origin.clone(),
+            witnessed_size: witnessed.map_or(0, |it| it.checkpoint.checkpoint.size),
+            witnessed_ms: by.iter().map(|(_, at)| at.as_millis()).max().unwrap_or(0),
+            witnessed_by: by
+                .iter()
+                .map(|(witness, _)| format!("{} ({})", witness.verifier.name(), witness.class))
+                .collect(),
+            has_witnesses: !configuration.witnesses().is_empty(),
+            unstamped_since_ms: since(unstamped),
+            unstamped_left_ms: left(unstamped),
+            unwitnessed_since_ms: since(unwitnessed),
+            unwitnessed_left_ms: left(unwitnessed),
             peers: exchanges.peers.standings().into_iter().map(Into::into).collect(),
             backends: exchanges.offers.load().services.backends(),
         }))
@@ -324,4 +340,8 @@ impl OperatorService for Desk {
             problems: report.problems,
         }))
     }
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -74,13 +74,23 @@ impl Upkeep {
         (millis != 0).then(|| Time::from_millis(millis))
     }
 
-    /// A checkpoint over everything durable now, with a timestamp.
+    /// A checkpoint over everything durable now, with a timestamp, and submitted to the witnesses. That these have not signed
+    /// is told elsewhere, and does not keep it from being one.
     pub(crate) async fn seal(&self) -> Result<SignedCheckpoint, SealError> {
         let _turn = self.sealing.turn.lock().await;
         let log = self.exchanges.recorder.log();
         let checkpoint = log.checkpoint().await.map_err(SealError::Log)?;
-        if checkpoint.timestamp.is_some() {
-            return Ok(checkpoint);
+        // Durable here, before anybody else gets it.
+        let (stamped, lines) = tokio::join!(self.stamped(&checkpoint), self.submit(&checkpoint));
+        let timestamp = stamped.as_ref().ok().cloned();
+        self.keep_witnessed(SignedCheckpoint { timestamp, ..checkpoint.clone() }, lines).await;
+        stamped.map(|token| SignedCheckpoint { timestamp: Some(token), ..checkpoint })
+    }
+
+    /// The token over a checkpoint, which the log keeps.
+    async fn stamped(&self, checkpoint: &SignedCheckpoint) -> Result<Bytes, SealError> {
+        if let Some(token) = &checkpoint.timestamp {
+            return Ok(token.clone());
         }
         self.sealing.signed.store(self.exchanges.clock.now().as_millis(), Ordering::Relaxed);
         let stamped = self.stamp(&Digest::of(&checkpoint.note)).await;
@@ -93,9 +103,10 @@ impl Upkeep {
         self.conditions.set(Kind::TimestampingUnavailable, problem).await;
         let (token, stamp) = stamped?;
         let size = checkpoint.checkpoint.size;
+        let log = self.exchanges.recorder.log();
         log.attach_timestamp(size, token.clone()).await.map_err(SealError::Log)?;
         self.remember_seal(Sealed { size, at: stamp.time() });
-        Ok(SignedCheckpoint { timestamp: Some(token), ..checkpoint })
+        Ok(token)
     }
 
     /// Seals by the civil clock, as long as the server runs. What the run before left without a checkpoint gets one at
@@ -110,7 +121,7 @@ impl Upkeep {
             if let Err(error) = self.seal().await {
                 tracing::debug!(error = with_causes(&error), "no timestamped checkpoint this time");
             }
-            self.warn_of_old_timestamp().await;
+            self.judge_lapses().await;
         }
     }
 
@@ -166,19 +177,6 @@ impl Upkeep {
             format!("the clock of this server is {seconds} s away from that of {authority}; check its time service")
         });
         self.conditions.set(Kind::ClockSkew, what).await;
-    }
-
-    async fn warn_of_old_timestamp(&self) {
-        let (log, now) = (self.exchanges.recorder.log(), self.exchanges.clock.now());
-        let promised = self.exchanges.trust.snapshot().configuration.policy().merge_delay;
-        let what = self.sealed().filter(|sealed| {
-            sealed.size < log.size() && now.since(sealed.at) > promised.max(3 * self.checkpoint_every)
-        });
-        let what = what.map(|sealed| {
-            let records = log.size() - sealed.size;
-            format!("{records} records have no timestamp yet; the last one is of {}", sealed.at)
-        });
-        self.conditions.set(Kind::TimestampOld, what).await;
     }
 }
 

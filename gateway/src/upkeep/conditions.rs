@@ -13,12 +13,16 @@ use crate::recorder::Recorder;
 pub(super) enum Kind {
     /// Somebody with enough configuration keys deceives, or the registry goes back. For people to look into.
     ConfigurationRefused,
+    /// A witness saw another story of this log, or more of it than there is. For people to look into.
+    LogContradicted,
     RegistryUnavailable,
     CertificateStatusUnavailable,
     TimestampingUnavailable,
+    WitnessUnavailable,
     ClockSkew,
     DiskFilling,
     TimestampOld,
+    NotWitnessed,
     CertificateExpiring,
 }
 
@@ -27,19 +31,22 @@ impl Kind {
     const fn as_str(self) -> &'static str {
         match self {
             Self::ConfigurationRefused => "configuration_refused",
+            Self::LogContradicted => "log_contradicted",
             Self::RegistryUnavailable => "registry_unavailable",
             Self::CertificateStatusUnavailable => "certificate_status_unavailable",
             Self::TimestampingUnavailable => "timestamping_unavailable",
+            Self::WitnessUnavailable => "witness_unavailable",
             Self::ClockSkew => "clock_skew",
             Self::DiskFilling => "disk_filling",
             Self::TimestampOld => "timestamp_old",
+            Self::NotWitnessed => "not_witnessed",
             Self::CertificateExpiring => "certificate_expiring",
         }
     }
 
     /// Whether the server works with less than it should have meanwhile, which the log then says.
     const fn is_degradation(self) -> bool {
-        !matches!(self, Self::CertificateExpiring | Self::TimestampOld)
+        !matches!(self, Self::CertificateExpiring | Self::TimestampOld | Self::NotWitnessed)
     }
 }
 
@@ -70,7 +77,9 @@ impl Conditions {
         }
         let name = kind.as_str();
         match what {
-            Some(what) if kind == Kind::ConfigurationRefused => tracing::error!(kind = name, "{what}"),
+            Some(what) if matches!(kind, Kind::ConfigurationRefused | Kind::LogContradicted) => {
+                tracing::error!(kind = name, "{what}")
+            }
             Some(what) => tracing::warn!(kind = name, "{what}"),
             None => tracing::info!(kind = name, "no longer so"),
         }

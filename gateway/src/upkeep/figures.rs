@@ -47,6 +47,23 @@ impl Collector for Figures {
                 seconds(upkeep.sealed().map(|sealed| sealed.at)),
             ),
             (
+                "trave_witnessed_records",
+                "Records of the message log that are witnessed",
+                upkeep
+                    .witnessed()
+                    .map_or(0, |it| i64::try_from(it.checkpoint.checkpoint.size).unwrap_or(i64::MAX)),
+            ),
+            (
+                "trave_unstamped_since_seconds",
+                "When the oldest record without a timestamp was logged, seconds since 1970; 0 where all have one",
+                seconds(upkeep.unstamped().map(|lapse| lapse.since)),
+            ),
+            (
+                "trave_unwitnessed_since_seconds",
+                "The same for the witnesses that the policy asks for; 0 where none is missing",
+                seconds(upkeep.unwitnessed().map(|lapse| lapse.since)),
+            ),
+            (
                 "trave_warnings",
                 "What an operator should look at: /healthz tells it in words",
                 i64::try_from(upkeep.concerns().len()).unwrap_or(i64::MAX),

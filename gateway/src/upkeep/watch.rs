@@ -25,6 +25,7 @@ impl Upkeep {
             let now = clock.now();
             self.conditions.set(Kind::CertificateExpiring, self.expiring(now)).await;
             self.conditions.set(Kind::DiskFilling, self.filling().await).await;
+            self.judge_lapses().await;
             clock.sleep_until(now.plus(EVERY)).await;
         }
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::reading::read_leaf;
 use super::report::Failure;
-use super::{FIRST_LINE, MAX_PROOF, Proof, VERSION, limits};
+use super::{COSIGNED, FIRST_LINE, MAX_PROOF, PLAIN, Proof, limits};
 use crate::digest::Digest;
 use crate::global_configuration::Configuration;
 use crate::identifier::ExchangeId;
@@ -90,6 +90,7 @@ pub struct ProofBuilder {
     artefacts: BTreeMap<Digest, Bytes>,
     records: BTreeMap<u64, Record>,
     needed_configurations: BTreeSet<Digest>,
+    recorders_configurations: BTreeSet<Digest>,
     needed_artefacts: BTreeSet<Digest>,
 }
 
@@ -104,6 +105,7 @@ impl ProofBuilder {
             artefacts: BTreeMap::new(),
             records: BTreeMap::new(),
             needed_configurations: BTreeSet::new(),
+            recorders_configurations: BTreeSet::new(),
             needed_artefacts: BTreeSet::new(),
         }
     }
@@ -142,6 +144,7 @@ impl ProofBuilder {
             ];
             self.needed_artefacts.extend(artefacts.into_iter().filter_map(digest));
             let configurations = [digest(&entry.configuration_digest), Some(manifest.configuration_digest)];
+            self.recorders_configurations.extend(configurations[0]);
             self.needed_configurations.extend(configurations.into_iter().flatten());
         }
         raw.leaf = record.leaf;
@@ -167,15 +170,25 @@ impl ProofBuilder {
         self.artefacts.insert(Digest::of(&artefact), artefact);
     }
 
+    /// SHA-256 of each configuration that the recorder used: whose witnesses cosign its log for this proof.
+    pub fn recorders_configurations(&self) -> impl Iterator<Item = &Digest> {
+        self.recorders_configurations.iter()
+    }
+
     /// Adds a configuration; what no record names is left out of the file.
     pub fn configuration(&mut self, configuration: &Configuration) {
         let key = (configuration.number(), configuration.digest());
         self.configurations.insert(key, configuration.signed().clone());
     }
 
-    /// The proof, under a checkpoint: its note (C2SP) and its token (RFC 3161, DER; empty while there is none, and then
-    /// the proof cannot be told yet).
-    pub fn build(mut self, note: Bytes, timestamp_token: Bytes) -> Result<Proof, BuildError> {
+    /// The proof, under a checkpoint: its note (C2SP), its token (RFC 3161, DER; empty while there is none, and then
+    /// the proof cannot be told yet), and the lines of witnesses that a recorder's configuration lists; may be empty.
+    pub fn build(
+        mut self,
+        note: Bytes,
+        timestamp_token: Bytes,
+        cosignatures: Bytes,
+    ) -> Result<Proof, BuildError> {
         self.artefacts.retain(|digest, _| self.needed_artefacts.contains(digest));
         self.configurations.retain(|(_, digest), _| self.needed_configurations.contains(digest));
         let missing = |what| move |digest: &Digest| BuildError::Missing { what, digest: *digest };
@@ -188,13 +201,13 @@ impl ProofBuilder {
             return Err(missing("configuration")(digest));
         }
         let raw = schema::Proof {
-            version: VERSION,
+            version: if cosignatures.is_empty() { PLAIN } else { COSIGNED },
             exchange_id: Bytes::copy_from_slice(self.exchange.as_bytes()),
             anchors: self.anchors,
             configurations: self.configurations.into_values().collect(),
             artefacts: self.artefacts.into_values().collect(),
             records: self.records.into_values().collect(),
-            checkpoint: Some(schema::Checkpoint { note, timestamp_token }),
+            checkpoint: Some(schema::Checkpoint { note, timestamp_token, cosignatures }),
         };
         let proof = Proof { raw };
         let file = proof.encode();

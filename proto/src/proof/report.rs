@@ -15,6 +15,8 @@ pub enum CheckName {
     Checkpoint,
     /// A timestamping authority of the configuration stamped the checkpoint (RFC 3161).
     Timestamp,
+    /// The witnesses who cosigned the checkpoint are those whom the configuration lists (C2SP tlog-cosignature).
+    Cosignatures,
     /// Each record stands in the log under the checkpoint (RFC 6962).
     Inclusion,
     /// Each record binds the signature, certificates and configuration given here.
@@ -41,12 +43,13 @@ pub enum CheckName {
 
 impl CheckName {
     /// All of them, in the order of a report.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Structure,
         Self::Anchors,
         Self::Configurations,
         Self::Checkpoint,
         Self::Timestamp,
+        Self::Cosignatures,
         Self::Inclusion,
         Self::Bindings,
         Self::Signatures,
@@ -68,6 +71,7 @@ impl CheckName {
             Self::Configurations => "configurations",
             Self::Checkpoint => "checkpoint",
             Self::Timestamp => "timestamp",
+            Self::Cosignatures => "cosignatures",
             Self::Inclusion => "inclusion",
             Self::Bindings => "bindings",
             Self::Signatures => "signatures",

@@ -2,12 +2,13 @@
 
 use super::reading::Reading;
 use super::report::{Failure, Found};
+use super::story::WitnessStory;
 use super::trust::Trust;
 use crate::checkpoint::{Checkpoint, Note, NoteVerifier};
 use crate::clock::Time;
 use crate::conversation::TOLERANCE;
 use crate::digest::Digest;
-use crate::global_configuration::LogEntry;
+use crate::global_configuration::{LogEntry, WitnessEntry};
 use crate::schema::proof::Proof;
 use crate::timestamp::Timestamp;
 use crate::tree;
@@ -59,6 +60,55 @@ pub(super) fn inclusion(proof: &Proof, checkpoint: &Checkpoint) -> Found<()> {
     let places: Vec<_> = proof.records.iter().take(8).map(|record| record.index.to_string()).collect();
     let more = if proof.records.len() > places.len() { ", …" } else { "" };
     Ok(((), format!("{}{more} / {}", places.join(", "), checkpoint.size)))
+}
+
+/// Whether the file holds cosignatures.
+pub(super) fn is_cosigned(proof: &Proof) -> bool {
+    proof.checkpoint.as_ref().is_some_and(|checkpoint| !checkpoint.cosignatures.is_empty())
+}
+
+/// Verifies the cosignatures: each by a witness that a configuration of the recorder lists, each witness once, and nothing
+/// beside them.
+pub(super) fn cosignatures(
+    proof: &Proof,
+    reading: &Reading<'_>,
+    trust: &Trust,
+    now: Option<Time>,
+) -> Found<Vec<WitnessStory>> {
+    let refused = |error| Failure::because("a cosignature", &error);
+    let checkpoint = proof.checkpoint.as_ref().ok_or_else(|| Failure::fails("there is no checkpoint"))?;
+    let mut listed: Vec<&WitnessEntry> = Vec::new();
+    for configuration in reading.recorders_configurations() {
+        let new = trust.get(&configuration)?.witnesses().iter();
+        listed.extend(
+            new.filter(|new| listed.iter().all(|known| known.verifier != new.verifier)).collect::<Vec<_>>(),
+        );
+    }
+    let keys: Vec<_> = listed.iter().map(|witness| witness.verifier.clone()).collect();
+    let mut note = Note::parse(&checkpoint.note).map_err(refused)?.signed_by(&[]);
+    note.add_lines(&checkpoint.cosignatures).map_err(refused)?;
+    let found = note.cosignatures(&keys).map_err(refused)?;
+    if note.cosignature_lines(&keys).as_bytes() != checkpoint.cosignatures {
+        return Err(Failure::fails(
+            "a line under the checkpoint is of no witness that a configuration lists",
+        ));
+    }
+    let recorder = reading.messages[0].recorder();
+    let mut witnesses = Vec::new();
+    for (witness, time) in found.iter().map(|one| (one.witness, one.time)) {
+        if now.is_some_and(|now| time > now.plus(TOLERANCE)) {
+            let name = witness.name();
+            return Err(Failure::CannotTell(format!(
+                "the cosignature of {name} at {time} lies in the future of this computer's clock"
+            )));
+        }
+        let Some(entry) = listed.iter().find(|entry| entry.verifier == *witness) else { continue };
+        let (name, class) = (witness.name().to_owned(), entry.class.clone());
+        witnesses.push(WitnessStory { name, class, foreign: entry.is_foreign_to(recorder), at: time });
+    }
+    let told = witnesses.iter().map(|it| format!("{} ({}), {}", it.name, it.class, it.at));
+    let detail = told.collect::<Vec<_>>().join("; ");
+    Ok((witnesses, detail))
 }
 
 /// A timestamp, and the name of the authority that gave it.

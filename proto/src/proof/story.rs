@@ -78,6 +78,8 @@ pub struct Story {
     pub grant: Option<GrantStory>,
     /// Since when at the latest all this stands in the log; absent where checkpoint or timestamp do not hold.
     pub sealed: Option<Sealed>,
+    /// The witnesses who cosigned the checkpoint, as the file has them.
+    pub witnesses: Vec<WitnessStory>,
     /// Number and digest of each configuration in the file.
     pub configurations: Vec<(u64, Digest)>,
 }
@@ -285,4 +287,17 @@ pub struct Sealed {
     pub not_later_than: Time,
     /// The authority's name in the configuration.
     pub authority: String,
+}
+
+/// A witness who cosigned the checkpoint: the log continued all that this witness had seen of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WitnessStory {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The member class of the state in which it stands.
+    pub class: String,
+    /// Whether that is another state than the recorder's.
+    pub foreign: bool,
+    /// When, by the witness's clock.
+    pub at: Time,
 }

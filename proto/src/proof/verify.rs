@@ -5,7 +5,7 @@ use super::report::{CheckName, Checks, Conclusion, NotProved, Report};
 use super::seal::{self, Stamped};
 use super::story::{
     Acknowledged, CallerContextStory, Completeness, ContentStory, Ended, Erased, GrantStory, MessageStory,
-    Named, Sealed, Side, Story, Term,
+    Named, Sealed, Side, Story, Term, WitnessStory,
 };
 use super::trust::{Anchors, Trust};
 use super::{Proof, contents, exchange, permission, signers};
@@ -23,7 +23,11 @@ pub fn verify(proof: &Proof, anchor: &Anchor, now: Option<Time>) -> Report {
     let mut checks = Checks::default();
     let story = examine(&mut checks, proof, anchor, now);
     let at_client = story.as_ref().is_some_and(|story| story.side == Side::Client);
-    let (conclusion, checks) = checks.finish(|name| !(name == CheckName::Permission && at_client));
+    let (conclusion, checks) = checks.finish(|name| match name {
+        CheckName::Permission => !at_client,
+        CheckName::Cosignatures => seal::is_cosigned(proof.raw()),
+        _ => true,
+    });
     let not_proved = not_proved(story.as_ref());
     Report { conclusion, story, checks, not_proved }
 }
@@ -33,6 +37,7 @@ pub fn verify(proof: &Proof, anchor: &Anchor, now: Option<Time>) -> Report {
 struct Facts {
     checkpoint: Option<Checkpoint>,
     stamped: Option<Stamped>,
+    witnesses: Vec<WitnessStory>,
     acknowledged: Option<Acknowledged>,
     completeness: Option<Completeness>,
     caller_context: Option<CallerContextStory>,
@@ -51,6 +56,10 @@ fn examine(checks: &mut Checks, proof: &Proof, anchor: &Anchor, now: Option<Time
         ..Facts::default()
     };
     facts.stamped = checks.note(Name::Timestamp, seal::timestamp(raw, &reading, &trust, now));
+    if seal::is_cosigned(raw) {
+        let found = checks.note(Name::Cosignatures, seal::cosignatures(raw, &reading, &trust, now));
+        facts.witnesses = found.unwrap_or_default();
+    }
     if let Some(checkpoint) = &facts.checkpoint {
         checks.note(Name::Inclusion, seal::inclusion(raw, checkpoint));
         checks.note(Name::Bindings, signers::bindings(&reading, &trust, checkpoint));
@@ -118,6 +127,7 @@ fn tell(reading: &Reading<'_>, trust: &Trust, facts: Facts) -> Option<Story> {
             not_later_than: stamped.not_later_than(),
             authority: stamped.authority,
         }),
+        witnesses: facts.witnesses,
         configurations: trust.numbers(),
     })
 }
@@ -177,6 +187,9 @@ fn not_proved(story: Option<&Story>) -> Vec<NotProved> {
         NotProved::Delivery,
     ];
     let Some(story) = story else { return open };
+    if story.witnesses.iter().any(|witness| witness.foreign) {
+        open.retain(|one| *one != NotProved::Witness);
+    }
     if matches!(story.caller_context, CallerContextStory::Included(_)) {
         open.push(NotProved::CallerContextDeclared);
     }

@@ -13,6 +13,7 @@ mod process;
 mod saboteur;
 mod server;
 mod trust_services;
+mod witness;
 mod configuration;
 mod keys;
 mod caller;
@@ -33,6 +34,7 @@ pub use saboteur::{Harm, Saboteur, Way};
 pub use server::{Record, Server, reserve};
 pub use told::{ended_after, exchange_of, happened, manifest_of, manifests, summary, told};
 pub use trust_services::Authorities;
+pub use witness::Witness;
 pub use x_road::{Release, XRoad};
 
 /// The time at which every instance begins: 2026-11-21, 10:00 UTC.

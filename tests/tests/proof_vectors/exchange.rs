@@ -362,6 +362,6 @@ impl Logged {
         let log_key = plan.recorder().log_key();
         let size = hashes.len() as u64;
         let (note, token) = plan.world.seal(&log_key, tree::root(&hashes), size, stamped);
-        builder.build(note, token).unwrap().raw().clone()
+        builder.build(note, token, Bytes::new()).unwrap().raw().clone()
     }
 }

@@ -84,6 +84,9 @@ fn story(story: &Story) -> Value {
             "not_later_than": sealed.not_later_than.to_string(),
             "timestamping_authority": sealed.authority,
         })),
+        "witnesses": story.witnesses.iter().map(|witness| json!({
+            "name": witness.name, "class": witness.class, "foreign": witness.foreign, "at": witness.at.to_string(),
+        })).collect::<Vec<_>>(),
         "configurations": story.configurations.iter().map(configuration).collect::<Vec<_>>(),
     })
 }

@@ -252,6 +252,10 @@ impl Page {
             let text = format!("{} ({})", words::time(lang, sealed.not_later_than), sealed.authority);
             self.row(lang.of("Not later than", "Spätestens"), &text);
         }
+        for witness in &story.witnesses {
+            let text = format!("{} ({}), {}", witness.name, witness.class, words::time(lang, witness.at));
+            self.row(lang.of("Witnessed by", "Bezeugt von"), &text);
+        }
     }
 
     fn check(&mut self, check: &Check) {
@@ -274,6 +278,11 @@ impl Page {
 
 /// Whether what a check found is names, numbers and digests alone.
 fn is_bare(name: CheckName) -> bool {
-    use CheckName::{Catalogue, Checkpoint, Connections, Inclusion, Permission, Signatures, Timestamp};
-    matches!(name, Checkpoint | Timestamp | Inclusion | Signatures | Connections | Permission | Catalogue)
+    use CheckName::{
+        Catalogue, Checkpoint, Connections, Cosignatures, Inclusion, Permission, Signatures, Timestamp,
+    };
+    matches!(
+        name,
+        Checkpoint | Timestamp | Cosignatures | Inclusion | Signatures | Connections | Permission | Catalogue
+    )
 }

@@ -151,6 +151,10 @@ pub(crate) fn check(lang: Language, name: CheckName) -> &'static str {
             "A timestamping authority stamped the checkpoint",
             "Ein Zeitstempeldienst hat den Prüfstand gestempelt",
         ),
+        CheckName::Cosignatures => lang.of(
+            "Witnesses that the configuration lists have cosigned the checkpoint",
+            "Zeugen, die die Konfiguration nennt, haben den Prüfstand gegengezeichnet",
+        ),
         CheckName::Inclusion => lang.of(
             "Each record stands unaltered in the log under this checkpoint",
             "Jeder Eintrag steht unverändert im Protokoll unter diesem Prüfstand",

@@ -131,7 +131,11 @@ fn seal(cases: &mut Cases<'_>) {
         let Checkpoint { size, root, .. } = checkpoint(p);
         let signer = trave_proto::checkpoint::NoteSigner::new(origin, crate::world::ed25519(seed)).unwrap();
         let (note, token) = world.seal(&signer, root, size, NOW.plus(Duration::from_secs(5)));
-        p.checkpoint = Some(trave_proto::schema::proof::Checkpoint { note, timestamp_token: token });
+        p.checkpoint = Some(trave_proto::schema::proof::Checkpoint {
+            note,
+            timestamp_token: token,
+            ..Default::default()
+        });
     };
     let (own, other) = (&world.provider.origin, &world.client.origin);
     let f = altered(world, |p| reseal(p, own, 99));

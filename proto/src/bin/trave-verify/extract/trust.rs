@@ -124,6 +124,7 @@ pub(super) fn write_checkpoint(
     let files = ["checkpoint/log-key.pem", "checkpoint/signature.bin", "checkpoint/text.txt"];
     script.signature("the checkpoint is signed by the log", Ed25519, files);
     script.run("sed -n 3p checkpoint/text.txt | openssl base64 -d -A >checkpoint/root.bin || exit 2");
+    write_cosignatures(folder, script, (&raw.note, &raw.cosignatures), trusted)?;
     if raw.timestamp_token.is_empty() {
         script.part("The checkpoint has no timestamp yet");
         return Ok(());
@@ -139,6 +140,40 @@ pub(super) fn write_checkpoint(
         }
     }
     anyhow::bail!("the timestamp is not by an authority of the configuration")
+}
+
+/// Writes what each witness signed: its own two lines and the checkpoint's text (C2SP tlog-cosignature).
+fn write_cosignatures(
+    folder: &mut Folder,
+    script: &mut Script,
+    (note, lines): (&[u8], &[u8]),
+    trusted: &Trusted,
+) -> anyhow::Result<()> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    folder.write("checkpoint/cosigned.txt", &[note, lines].concat())?;
+    let text = Note::parse(note).context("the checkpoint cannot be read")?.text().to_owned();
+    let mut written = Vec::new();
+    for witness in trusted.0.iter().flat_map(Configuration::witnesses) {
+        let name = witness.verifier.name();
+        let Some(value) = signature_of(lines, name) else { continue };
+        if written.contains(&name) {
+            continue;
+        }
+        written.push(name);
+        let (seconds, signature) = value.split_first_chunk().context("a cosignature is too short")?;
+        let signed = format!("cosignature/v1\ntime {}\n{text}", u64::from_be_bytes(*seconds));
+        let number = written.len();
+        let [key, value, over] =
+            ["key.pem", "bin", "txt"].map(|ending| format!("checkpoint/witness-{number}.{ending}"));
+        folder.write(&key, pem::ed25519(witness.verifier.public_key()).as_bytes())?;
+        folder.write(&value, signature)?;
+        folder.write(&over, signed.as_bytes())?;
+        let what = format!("witness {number} of the configuration cosigned the checkpoint");
+        script.signature(&what, Ed25519, [&key, &value, &over]);
+    }
+    Ok(())
 }
 
 /// The signature in the name of the log: the base64 of a signature line holds four bytes that find the key, then it.

@@ -1,0 +1,280 @@
+//! Checkpoints are submitted to the witnesses that the configuration names (<https://c2sp.org/tlog-witness>): whoever
+//! cosigns one states that the log continues all that this witness saw of it before.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use prost::Message;
+use tokio::task::JoinSet;
+use trave_host::client::{Fetch, FetchError};
+use trave_host::config::with_causes;
+use trave_host::files;
+use trave_message_log::{Log, LogError, SignedCheckpoint};
+use trave_proto::checkpoint::{AddCheckpoint, Checkpoint, CheckpointError, MAX_NOTE, Note, WitnessVerifier};
+use trave_proto::clock::Time;
+use trave_proto::global_configuration::{Configuration, WitnessEntry};
+use trave_proto::schema::proof::Checkpoint as Stored;
+
+use super::Upkeep;
+use super::conditions::Kind;
+use crate::custody::Layout;
+
+/// For one question to one witness.
+const PATIENCE: Duration = Duration::from_secs(5);
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// Why a witness has not cosigned.
+#[derive(Debug, thiserror::Error)]
+enum NoCosignature {
+    #[error("its address is no URL")]
+    Address,
+    #[error("the message log gives no consistency proof")]
+    Log(#[source] LogError),
+    #[error("it is not reached")]
+    Fetch(#[source] FetchError),
+    #[error("its answer cannot be read")]
+    Answer(#[source] CheckpointError),
+    #[error("its answer is not signed with the key that the configuration names")]
+    OtherKey,
+    #[error("it answered {status}: {said}")]
+    Refused { status: StatusCode, said: String },
+    #[error("it saw this log at {last} records, and there are only {size}: the log lost what it gave away")]
+    Ahead { last: u64, size: u64 },
+    #[error("it says that this log contradicts what it saw before: {0}")]
+    Contradiction(String),
+}
+
+impl NoCosignature {
+    /// Whether the log itself may be at fault, which no later attempt mends.
+    const fn is_alarm(&self) -> bool {
+        matches!(self, Self::Ahead { .. } | Self::Contradiction(_))
+    }
+}
+
+/// A checkpoint of this log, and the lines of witnesses under it.
+#[derive(Debug, Clone)]
+pub(crate) struct Witnessed {
+    pub(crate) checkpoint: SignedCheckpoint,
+    pub(crate) lines: String,
+}
+
+impl Witnessed {
+    /// Who of `witnesses` has cosigned it, and when.
+    pub(crate) fn by<'w>(&self, witnesses: &'w [WitnessEntry]) -> Vec<(&'w WitnessEntry, Time)> {
+        let keys = keys(witnesses);
+        let mut found = Vec::new();
+        let Ok(note) = cosigned(&self.checkpoint.note, &self.lines) else { return found };
+        for one in note.cosignatures(&keys).unwrap_or_default() {
+            let entry = witnesses.iter().find(|entry| entry.verifier == *one.witness);
+            found.extend(entry.map(|entry| (entry, one.time)));
+        }
+        found
+    }
+
+    fn size(&self) -> u64 {
+        self.checkpoint.checkpoint.size
+    }
+}
+
+/// What is known of the witnesses.
+#[derive(Debug, Default)]
+pub(super) struct Witnessing {
+    last: Mutex<Option<Arc<Witnessed>>>,
+    /// How far each saw the log, by its name. A guess: it says so itself where that is wrong.
+    seen: Mutex<HashMap<String, u64>>,
+}
+
+/// Refuses a log that cannot continue what was witnessed: an older one was put in its place.
+pub(crate) fn must_continue(layout: &Layout, log: &Log) -> Result<(), LogError> {
+    let Some(witnessed) = recall(&layout.witnessed(), log) else { return Ok(()) };
+    let Checkpoint { size, root, .. } = witnessed.checkpoint.checkpoint;
+    let leaves = log.size();
+    if size > leaves {
+        let what = format!("witnesses saw that many, and the log has only {leaves} records");
+        return Err(LogError::ContradictsCheckpoint { size, what });
+    }
+    if log.root(size)? != root {
+        let what = "its leaves give another root than the one that was witnessed".to_owned();
+        return Err(LogError::ContradictsCheckpoint { size, what });
+    }
+    Ok(())
+}
+
+/// The last checkpoint that was witnessed, as it was kept. What cannot be read is not believed; witnesses give it again.
+fn recall(path: &Path, log: &Log) -> Option<Witnessed> {
+    let bytes = std::fs::read(path).ok()?;
+    let stored = Stored::decode(bytes.as_slice()).ok()?;
+    let checkpoint = Checkpoint::verify(&stored.note, std::slice::from_ref(log.verifier())).ok()?;
+    let lines = String::from_utf8(stored.cosignatures.to_vec()).ok()?;
+    cosigned(&stored.note, &lines).ok()?;
+    let timestamp = Some(stored.timestamp_token).filter(|token| !token.is_empty());
+    Some(Witnessed { checkpoint: SignedCheckpoint { checkpoint, note: stored.note, timestamp }, lines })
+}
+
+impl Upkeep {
+    /// The last checkpoint that is witnessed as the policy asks; with any cosignature, where it asks for none.
+    pub(crate) fn witnessed(&self) -> Option<Arc<Witnessed>> {
+        self.witnessing.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether it is witnessed as the policy of `configuration` asks.
+    pub(crate) fn is_witnessed(&self, witnessed: &Witnessed, configuration: &Configuration) -> bool {
+        let by = witnessed.by(configuration.witnesses());
+        let has = |key: &WitnessVerifier| by.iter().any(|(entry, _)| entry.verifier == *key);
+        let (policy, server) = (configuration.policy(), &self.exchanges.own.server);
+        !by.is_empty() && policy.witnessing.missing(configuration.witnesses(), server, has).is_none()
+    }
+
+    pub(super) fn remember_last_witnessed(&self) {
+        let recalled = recall(&self.layout.witnessed(), self.exchanges.recorder.log());
+        *self.witnessing.last.lock().unwrap_or_else(PoisonError::into_inner) = recalled.map(Arc::new);
+    }
+
+    /// Submits a durable checkpoint to each witness that has not cosigned it yet; the lines of all that have.
+    pub(super) async fn submit(&self, sealed: &SignedCheckpoint) -> String {
+        let configuration = Arc::clone(&self.exchanges.trust.snapshot().configuration);
+        if configuration.witnesses().is_empty() {
+            return String::new();
+        }
+        let mut lines = self.lines_under(sealed, &configuration);
+        let mut asked = JoinSet::new();
+        for witness in configuration.witnesses() {
+            let has = cosigned(&sealed.note, &lines).is_ok_and(|note| {
+                !note.cosignature_lines(std::slice::from_ref(&witness.verifier)).is_empty()
+            });
+            if !has {
+                let (witness, sealed) = (witness.clone(), sealed.clone());
+                let (log, seen) = (self.exchanges.recorder.log().clone(), self.seen(witness.verifier.name()));
+                asked.spawn(async move {
+                    let answer = ask(&witness, &sealed, &log, seen).await;
+                    (witness.verifier.name().to_owned(), answer)
+                });
+            }
+        }
+        let mut failed = Vec::new();
+        while let Some(Ok((name, answer))) = asked.join_next().await {
+            match answer {
+                Ok(line) => {
+                    lines.push_str(&line);
+                    let mut seen = self.witnessing.seen.lock().unwrap_or_else(PoisonError::into_inner);
+                    seen.insert(name, sealed.checkpoint.size);
+                }
+                Err(error) => failed.push((name, error)),
+            }
+        }
+        self.tell_of(&failed).await;
+        lines
+    }
+
+    /// What is kept under this very checkpoint already.
+    fn lines_under(&self, sealed: &SignedCheckpoint, configuration: &Configuration) -> String {
+        let kept = self.witnessed().filter(|kept| kept.checkpoint.note == sealed.note);
+        let note = kept.and_then(|kept| cosigned(&sealed.note, &kept.lines).ok());
+        note.map(|note| note.cosignature_lines(&keys(configuration.witnesses()))).unwrap_or_default()
+    }
+
+    fn seen(&self, name: &str) -> u64 {
+        self.witnessing.seen.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied().unwrap_or(0)
+    }
+
+    async fn tell_of(&self, failed: &[(String, NoCosignature)]) {
+        let told = |alarm: bool| {
+            let of = failed.iter().filter(|(_, error)| error.is_alarm() == alarm);
+            let of: Vec<_> = of.map(|(name, error)| format!("{name}: {}", with_causes(error))).collect();
+            (!of.is_empty()).then(|| of.join("; "))
+        };
+        let alarm = told(true).map(|what| {
+            format!("ALARM: a witness contradicts this message log; keep its disk as it is, and tell both states: {what}")
+        });
+        self.conditions.set(Kind::LogContradicted, alarm).await;
+        let unavailable = told(false).map(|what| format!("checkpoints are not cosigned by {what}"));
+        self.conditions.set(Kind::WitnessUnavailable, unavailable).await;
+    }
+
+    /// Keeps a checkpoint with the lines under it, beside the log, unless the one kept serves better: what is witnessed as
+    /// the policy asks gives way only to what is too.
+    pub(super) async fn keep_witnessed(&self, checkpoint: SignedCheckpoint, lines: String) {
+        if lines.is_empty() {
+            return;
+        }
+        let configuration = Arc::clone(&self.exchanges.trust.snapshot().configuration);
+        let new = Witnessed { checkpoint, lines };
+        let serves = |one: &Witnessed| self.is_witnessed(one, &configuration);
+        let before = self.witnessed();
+        if before.as_ref().is_some_and(|old| serves(old) && !serves(&new) || old.size() > new.size()) {
+            return;
+        }
+        let stored = Stored {
+            note: new.checkpoint.note.clone(),
+            timestamp_token: new.checkpoint.timestamp.clone().unwrap_or_default(),
+            cosignatures: Bytes::from(new.lines.clone()),
+        };
+        let path = self.layout.witnessed();
+        let kept = tokio::task::spawn_blocking(move || files::replace(&path, &stored.encode_to_vec())).await;
+        // What is not kept is asked for again after the next start.
+        if let Ok(Err(error)) = kept {
+            tracing::warn!(error = with_causes(&error), "cosignatures cannot be kept");
+        }
+        *self.witnessing.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(new));
+    }
+}
+
+/// The line of one witness. Where it saw the log elsewhere than was thought, it is asked once more from there.
+async fn ask(
+    witness: &WitnessEntry,
+    sealed: &SignedCheckpoint,
+    log: &Log,
+    seen: u64,
+) -> Result<String, NoCosignature> {
+    let url = format!("{}/add-checkpoint", witness.url.trim_end_matches('/'));
+    let uri = url.parse().map_err(|_| NoCosignature::Address)?;
+    let fetch = Fetch::new(None).with_limit(MAX_NOTE).with_time(PATIENCE);
+    let size = sealed.checkpoint.size;
+    let mut old = seen.min(size);
+    for attempt in 0..2 {
+        let request = request(sealed, log, old).await?;
+        let (status, answer) =
+            fetch.ask(&uri, TEXT, request.to_bytes().into()).await.map_err(NoCosignature::Fetch)?;
+        let said = || String::from_utf8_lossy(&answer.body).trim().chars().take(200).collect::<String>();
+        match (status, AddCheckpoint::parse_conflict(&answer.body)) {
+            (StatusCode::OK, _) => return line(&request.checkpoint, &answer.body, &witness.verifier),
+            (StatusCode::CONFLICT, Some(last)) if last > size => {
+                return Err(NoCosignature::Ahead { last, size });
+            }
+            (StatusCode::CONFLICT, Some(last)) if attempt == 0 => old = last,
+            (StatusCode::UNPROCESSABLE_ENTITY, _) => return Err(NoCosignature::Contradiction(said())),
+            _ => return Err(NoCosignature::Refused { status, said: said() }),
+        }
+    }
+    Err(NoCosignature::Refused { status: StatusCode::CONFLICT, said: "twice".into() })
+}
+
+async fn request(sealed: &SignedCheckpoint, log: &Log, old: u64) -> Result<AddCheckpoint, NoCosignature> {
+    let (log, size) = (log.clone(), sealed.checkpoint.size);
+    let proof = tokio::task::spawn_blocking(move || log.consistency(old, size)).await;
+    let proof = proof.unwrap_or(Err(LogError::Closed)).map_err(NoCosignature::Log)?;
+    let checkpoint = Note::parse(&sealed.note).map_err(NoCosignature::Answer)?;
+    Ok(AddCheckpoint { old, proof, checkpoint })
+}
+
+/// The witness's own line of an answer; lines of others are ignored, as the specification asks.
+fn line(checkpoint: &Note, answer: &[u8], key: &WitnessVerifier) -> Result<String, NoCosignature> {
+    let mut note = checkpoint.clone();
+    note.add_lines(answer).map_err(NoCosignature::Answer)?;
+    let line = note.cosignature_lines(std::slice::from_ref(key));
+    if line.is_empty() { Err(NoCosignature::OtherKey) } else { Ok(line) }
+}
+
+fn cosigned(note: &[u8], lines: &str) -> Result<Note, CheckpointError> {
+    let mut note = Note::parse(note)?;
+    note.add_lines(lines.as_bytes())?;
+    Ok(note)
+}
+
+fn keys(witnesses: &[WitnessEntry]) -> Vec<WitnessVerifier> {
+    witnesses.iter().map(|witness| witness.verifier.clone()).collect()
+}
