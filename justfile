@@ -12,7 +12,7 @@ test:
 demo:
     cargo run --release --locked --bin two-states -- --once
 
-# Agreement with programs that are not ours: buf, OpenSSL, Python's grpcio, grpc-go, HTTP clients, WebDAV, Flight (installs what it needs under tests/interop/.work)
+# Agreement with programs that are not ours: buf, OpenSSL, Python's grpcio, grpc-go, HTTP clients, WebDAV, Flight, litewitness (installs what it needs under tests/interop/.work)
 interop:
     tests/interop/run.sh
 

@@ -105,5 +105,8 @@ bulk/run.sh "$two_states" "$work" "${BULK_GIB:-1}" || fail "bulk"
 say "OpenSSL checks what a proof of that exchange holds"
 ./proof.sh "$two_states" "$verify" "$work/instance" "$(cat "$work/exchange")" || fail "the proof in OpenSSL's eyes"
 
+say "witnesses: Go's note and tlog packages, torchwood and litewitness agree with our checkpoints and cosignatures"
+witness/run.sh "$two_states" "$verify" "$work/instance" "$(cat "$work/exchange")" "$work" || fail "witness"
+
 say "$failed failed"
 [ "$failed" -eq 0 ]

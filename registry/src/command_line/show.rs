@@ -1,9 +1,11 @@
 //! What an administrator is shown.
 
+use trave_proto::checkpoint::NoteVerifier;
 use trave_proto::digest::Digest;
 use trave_proto::global_configuration::Configuration;
 use trave_proto::management::describe;
 use trave_proto::schema::configuration::{GlobalConfiguration, SecurityServer};
+use trave_proto::schema::management::act::Change;
 
 use crate::administrator::ShownAct;
 
@@ -74,6 +76,13 @@ pub(super) fn configuration(verified: &Configuration, decoded: &GlobalConfigurat
     for authority in verified.timestamping_authorities() {
         println!("timestamping authority {} at {}", authority.name, authority.url);
     }
+    for witness in verified.witnesses() {
+        println!("witness {} ({}) at {}", witness.verifier, witness.class, witness.url);
+    }
+    if let Some(policy) = &decoded.policy {
+        let text = describe(&Change::PutPolicy(policy.clone()));
+        println!("policy: {}", text.strip_prefix("replace the policy: ").unwrap_or(&text));
+    }
 }
 
 fn security_server(server: &SecurityServer) {
@@ -87,5 +96,9 @@ fn security_server(server: &SecurityServer) {
     }
     for log in &server.logs {
         println!("    log {} with the key {}", log.origin, hex::encode(&log.public_key));
+        let key = log.public_key.as_ref().try_into().ok();
+        if let Some(Ok(verifier)) = key.map(|key| NoteVerifier::new(&log.origin, key)) {
+            println!("    log verifier key {verifier}");
+        }
     }
 }

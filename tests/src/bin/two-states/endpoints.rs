@@ -28,6 +28,9 @@ pub(crate) struct Endpoints {
     pub(crate) gewerberegister: SecurityServer,
     pub(crate) registry: Registry,
     pub(crate) cosigner: Cosigner,
+    /// One in each state; none where the instance was founded before there were any.
+    #[serde(default)]
+    pub(crate) witnesses: Vec<Witness>,
     /// How the two administrators sign in.
     pub(crate) administrators: BTreeMap<String, Administrator>,
 }
@@ -80,6 +83,18 @@ pub(crate) struct Cosigner {
     pub(crate) configuration: String,
     /// gRPC over mutual TLS, for the registry.
     pub(crate) address: SocketAddr,
+}
+
+/// A witness of message logs.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Witness {
+    /// The member class of its state.
+    pub(crate) class: String,
+    pub(crate) configuration: String,
+    /// Cleartext HTTP (C2SP tlog-witness): what comes in and what is answered prove themselves.
+    pub(crate) address: SocketAddr,
+    /// Its verifier key.
+    pub(crate) key: String,
 }
 
 /// An administrator's files.

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use trave_host::clock::SystemClock;
+use trave_proto::checkpoint::WitnessVerifier;
 use trave_proto::management::ActId;
 use trave_proto::schema::configuration::v1 as configuration;
 use trave_proto::schema::management::v1::act::Change;
 use trave_registry::administrator::{Administrator, AdministratorError};
-use trave_registry::ceremony::Ceremony;
+use trave_registry::ceremony::{Ceremony, WitnessCeremony};
 use trave_registry::config::AdministratorSettings;
 
 use crate::Own;
@@ -33,8 +34,20 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Writes everything that stands on disk before the first server starts. `own` is what the visitor brings.
 pub(crate) fn prepare(dir: &Path, own: &Own) -> anyhow::Result<Endpoints> {
-    let [agency, peer_sh, operations_sh, peer_mv, operations_mv, ours, public, admin, trust, cosigner] =
-        free_addresses()?;
+    let [
+        agency,
+        peer_sh,
+        operations_sh,
+        peer_mv,
+        operations_mv,
+        ours,
+        public,
+        admin,
+        trust,
+        cosigner,
+        witness_sh,
+        witness_mv,
+    ] = free_addresses()?;
     let register = own.grpc.clone().unwrap_or_else(|| ours.to_string());
     let rest = own.rest.clone().unwrap_or_else(|| format!("http://{ours}/akten"));
     Ceremony {
@@ -91,6 +104,10 @@ pub(crate) fn prepare(dir: &Path, own: &Own) -> anyhow::Result<Endpoints> {
             configuration: format!("{NORD}/cosigner/cosigner.toml"),
             address: cosigner,
         },
+        witnesses: [("SH", witness_sh), ("MV", witness_mv)]
+            .into_iter()
+            .map(|(class, listen)| witness(dir, class, listen, public))
+            .collect::<Result<_, _>>()?,
         administrators: [("anna", ANNA.0), ("bernd", BERND.0)]
             .map(|(key, name)| (key.to_owned(), administrator_files(name)))
             .into(),
@@ -101,6 +118,31 @@ pub(crate) fn prepare(dir: &Path, own: &Own) -> anyhow::Result<Endpoints> {
     directory(&dir.join("register"))?;
     fs::write(dir.join(schema), trave_tests::gewerbe::PROTO)?;
     Ok(endpoints)
+}
+
+/// A witness of the state of this member class, which follows the registry at `public`.
+fn witness(
+    dir: &Path,
+    class: &str,
+    listen: SocketAddr,
+    public: SocketAddr,
+) -> anyhow::Result<endpoints::Witness> {
+    let settings = AdministratorSettings::load(&dir.join(administrator_files(ANNA.0).configuration))?;
+    let state = class.to_lowercase();
+    let ceremony = WitnessCeremony {
+        name: format!("witness.{state}.example/w1"),
+        listen,
+        registry: Some((public.to_string(), settings.registry_key.to_string())),
+        anchor: Some(dir.join(NORD).join("registry/anchor")),
+    };
+    let folder = format!("witness-{state}");
+    let (_, key) = ceremony.perform(&dir.join(&folder)).context("no witness can be made")?;
+    Ok(endpoints::Witness {
+        class: class.into(),
+        configuration: format!("{folder}/witness.toml"),
+        address: listen,
+        key: key.to_string(),
+    })
 }
 
 fn security_server(
@@ -204,6 +246,22 @@ pub(crate) fn explained(error: AdministratorError) -> anyhow::Error {
 
 /// Everything that must be decided before the security servers can enrol.
 pub(crate) fn changes(endpoints: &Endpoints, own_register: bool) -> Vec<Change> {
+    let mut changes = registered(endpoints, own_register);
+    changes.extend(endpoints.witnesses.iter().filter_map(put_witness));
+    changes
+}
+
+fn put_witness(witness: &endpoints::Witness) -> Option<Change> {
+    let key: WitnessVerifier = witness.key.parse().ok()?;
+    Some(Change::PutWitness(configuration::Witness {
+        name: key.name().into(),
+        public_key: key.public_key().to_vec().into(),
+        class: witness.class.clone(),
+        url: format!("http://{}", witness.address),
+    }))
+}
+
+fn registered(endpoints: &Endpoints, own_register: bool) -> Vec<Change> {
     let methods = |ours: &str| vec![if own_register { "/*".to_owned() } else { ours.to_owned() }];
     vec![
         member("NORD/SH/luebeck", "Hansestadt Lübeck (Beispiel)", CLIENT, "Gewerbeamt"),

@@ -41,6 +41,7 @@ pub(crate) struct Instance {
     pub(crate) verifier: Verifier,
     pub(crate) registry: Running,
     pub(crate) cosigner: Running,
+    pub(crate) witnesses: Vec<Running>,
     pub(crate) luebeck: Running,
     pub(crate) gewerberegister: Running,
     /// The invented register; absent where the visitor's own stands in its place.
@@ -114,7 +115,7 @@ impl Instance {
             Some(&mut self.registry),
             Some(&mut self.cosigner),
         ];
-        for process in processes.into_iter().flatten() {
+        for process in processes.into_iter().flatten().chain(&mut self.witnesses) {
             process.stop().await?;
         }
         // The invented register has nothing to finish.

@@ -184,6 +184,7 @@ async fn start(
             Some(register)
         }
     };
+    let witnesses = witnesses(dir, &endpoints).await?;
     let gateway = |folder: &str| {
         Running::start("gateway", "gateway", &dir.join(folder), &["run", "--config", "gateway.toml"])
     };
@@ -204,10 +205,24 @@ async fn start(
         verifier,
         registry,
         cosigner,
+        witnesses,
         luebeck,
         gewerberegister,
         register,
     })
+}
+
+/// Starts the witness of each state.
+async fn witnesses(dir: &Path, endpoints: &Endpoints) -> anyhow::Result<Vec<Running>> {
+    let mut started = Vec::new();
+    for witness in &endpoints.witnesses {
+        let directory = dir.join(&witness.configuration).parent().context("no directory")?.to_owned();
+        let args = ["witness", "--config", "witness.toml"];
+        let mut running = Running::start("witness", "registry", &directory, &args)?;
+        running.serving(&[witness.address]).await?;
+        started.push(running);
+    }
+    Ok(started)
 }
 
 /// Deny by default: the catalogue knows the service, and still nobody may call it.

@@ -31,8 +31,12 @@ pub(crate) async fn play(scene: &mut Scene, instance: &mut Instance) -> anyhow::
         "MV's proof, {} KiB; trave-verify says the same from the other side, in short:",
         mv.bytes.div_ceil(1024)
     ));
-    scene.quote(some_of(&verified.stdout, &["THE PROOF", "Permitted by", "Recorded by", "Not later"]));
+    scene.quote(some_of(
+        &verified.stdout,
+        &["THE PROOF", "Permitted by", "Recorded by", "Not later", "Witnessed by"],
+    ));
     scene.check(verified.code == Some(0), "MV's proof holds");
+    witnessed(scene, instance, &verified.stdout)?;
     let (ours, theirs) = (luebeck.manifests()?, mv.manifests()?);
     for (which, digest) in ["request", "response"].iter().zip(&ours) {
         scene.saw(format!("SHA-256 of the signed {which}: {digest}"));
@@ -42,6 +46,23 @@ pub(crate) async fn play(scene: &mut Scene, instance: &mut Instance) -> anyhow::
         "both states' proofs hold the same signed request and response",
     );
     alter(scene, instance, &luebeck.path, luebeck.offset_of_the_purpose()?)
+}
+
+/// The other state's witness saw Lübeck's log, and MV's: neither can show another story to somebody else.
+fn witnessed(scene: &mut Scene, instance: &Instance, of_mv: &str) -> anyhow::Result<()> {
+    if instance.endpoints.witnesses.is_empty() {
+        return Ok(());
+    }
+    let by = |told: &str, class: &str| {
+        told.lines().any(|line| line.contains("witness.") && line.contains(&format!("({class})")))
+    };
+    scene.check(by(of_mv, "SH"), "MV's log was cosigned by Schleswig-Holstein's witness");
+    let status = instance.luebeck().operate(&["status"])?;
+    let line = status.lines().find(|line| line.starts_with("witnessed")).unwrap_or_default().to_owned();
+    scene.command("trave-gateway status");
+    scene.quote(&line);
+    scene.check(by(&line, "MV"), "Lübeck's log was cosigned by Mecklenburg-Vorpommern's witness");
+    Ok(())
 }
 
 /// Flips one bit of what was signed, and shows what the auditor's program says.
