@@ -12,7 +12,7 @@ use trave_proto::conversation::{Topic, Verified};
 use trave_proto::digest::Digest;
 use trave_proto::fault::{Fault, Reason, Side};
 use trave_proto::identifier::{ExchangeId, ServerId};
-use trave_proto::message::Direction;
+use trave_proto::message::{Direction, Ending};
 use trave_proto::schema::configuration::SignedConfiguration;
 use trave_proto::schema::log::leaf::Entry as LeafEntry;
 use trave_proto::schema::log::{
@@ -254,7 +254,7 @@ impl Recorder {
         artefacts: Vec<Artefact>,
     ) -> Result<Logged<Leaf>, LogError> {
         let leaf = Leaf::of(self.clock.now().as_millis(), entry);
-        let entry = Entry { leaf: leaf.clone(), signature: None, artefacts, content: None };
+        let entry = Entry { leaf: leaf.clone(), signature: None, artefacts, content: None, last: false };
         self.log.append(entry, leaf)?.await
     }
 }
@@ -295,14 +295,14 @@ fn message_entry<W: Way>(
     keep: KeepContent,
 ) -> Entry {
     let signature = signed.signature().to_schema();
-    let digest = |named: Option<&Artefact>| named.map(|named| named.digest().to_bytes()).unwrap_or_default();
+    let digest = |named: Option<&Artefact>| named.map(Artefact::named).unwrap_or_default();
     let entry = MessageEntry {
         manifest: signed.manifest().encoded().clone(),
         signature_digest: Digest::of(&signature.encode_to_vec()).to_bytes(),
-        chain_digest: evidence.chain.digest().to_bytes(),
-        ocsp_digest: evidence.ocsp.digest().to_bytes(),
+        chain_digest: evidence.chain.named(),
+        ocsp_digest: evidence.ocsp.named(),
         configuration_digest: evidence.configuration.to_bytes(),
-        tls_certificate_digest: evidence.tls.digest().to_bytes(),
+        tls_certificate_digest: evidence.tls.named(),
         grant_digest: digest(evidence.grant.as_ref()),
         group_digest: digest(evidence.group.as_ref()),
         sent,
@@ -318,6 +318,7 @@ fn message_entry<W: Way>(
         signature: Some(signature),
         artefacts: evidence.artefacts(),
         content: kept,
+        last: W::DIRECTION == Direction::Response && signed.manifest().ending != Ending::Continue,
     }
 }
 

@@ -86,11 +86,14 @@ impl BatchSignature {
 
     /// As it travels and as it is logged.
     pub fn to_schema(&self) -> schema::Signature {
+        // One piece of memory for all hashes.
+        let hashes: Vec<u8> = self.path.iter().flat_map(|hash| *hash.as_bytes()).collect();
+        let mut hashes = Bytes::from_owner(hashes);
         schema::Signature {
             value: self.value.clone(),
             batch_size: self.size,
             batch_index: self.index,
-            path: self.path.iter().map(|hash| hash.to_bytes()).collect(),
+            path: self.path.iter().map(|_| hashes.split_to(Digest::LEN)).collect(),
         }
     }
 

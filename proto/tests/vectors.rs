@@ -79,7 +79,7 @@ fn read(entry: &Value, bytes: Vec<u8>) -> Result<(), String> {
             let envelope = Envelope::decode(&bytes[..]).unwrap();
             Signed::<Request>::receive(envelope).map(drop).map_err(|error| causes(&error))
         }
-        "leaf" => decode_canonical::<Leaf>("leaf", &bytes).map(drop).map_err(|error| causes(&error)),
+        "leaf" => decode_canonical::<Leaf>("leaf", &bytes[..]).map(drop).map_err(|error| causes(&error)),
         "configuration" => {
             let verified = Configuration::verify_encoded(bytes.into(), &anchor());
             verified.map(drop).map_err(|error| causes(&error))

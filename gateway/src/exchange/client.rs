@@ -390,7 +390,8 @@ struct Asking<'a> {
     kind: Kind,
     kept: &'a Kept,
     first: First,
-    wire: mpsc::Sender<ExchangeRequest>,
+    /// On the heap: a channel makes room for 32 of its items at once.
+    wire: mpsc::Sender<Box<ExchangeRequest>>,
 }
 
 impl Asking<'_> {
@@ -413,7 +414,7 @@ impl Asking<'_> {
             }
             let enqueued = request.gather_while(outgoing.say::<Request>(content, context, ending)).await?;
             last = Some(enqueued.durable);
-            let message = ExchangeRequest { envelope: Some(enqueued.envelope) };
+            let message = Box::new(ExchangeRequest { envelope: Some(enqueued.envelope) });
             if request.gather_while(self.wire.send(message)).await.is_err() {
                 // The other side has ended the exchange; its answer says why.
                 return std::future::pending().await;

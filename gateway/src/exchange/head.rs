@@ -6,8 +6,10 @@
 mod declared;
 mod rest;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use prost::Message;
 use trave_proto::encoding::decode_canonical;
@@ -71,13 +73,13 @@ const MAX_FIELDS: usize = 256;
 /// Whether a header is passed on.
 fn passes(kind: Kind, name: &str) -> bool {
     // Some servers take an underscore for a hyphen.
-    let name = name.replace('_', "-");
+    let name = if name.contains('_') { Cow::Owned(name.replace('_', "-")) } else { Cow::Borrowed(name) };
     let others: &[&str] = match kind {
         Kind::Grpc => &NOT_GRPC,
         Kind::Rest => &NOT_REST,
     };
-    !HOP_BY_HOP.contains(&name.as_str())
-        && !others.contains(&name.as_str())
+    !HOP_BY_HOP.contains(&&*name)
+        && !others.contains(&&*name)
         && !RESERVED.iter().any(|prefix| name.starts_with(prefix))
 }
 
@@ -100,7 +102,7 @@ pub(crate) fn passed_on(kind: Kind, headers: &HeaderMap) -> Vec<schema::Header> 
     });
     kept.map(|(name, value)| schema::Header {
         name: name.as_str().to_owned(),
-        value: bytes::Bytes::copy_from_slice(value.as_bytes()),
+        value: Bytes::from_owner(value.clone()),
     })
     .collect()
 }
@@ -133,7 +135,7 @@ pub(crate) fn response_head(kind: Kind, parts: &http::response::Parts) -> schema
 }
 
 /// Encoded trailers as they are signed.
-pub(crate) fn trailers(kind: Kind, trailers: &HeaderMap) -> bytes::Bytes {
+pub(crate) fn trailers(kind: Kind, trailers: &HeaderMap) -> Bytes {
     schema::Trailers { headers: passed_on(kind, trailers) }.encode_to_vec().into()
 }
 
@@ -149,26 +151,27 @@ pub(crate) fn to_header_map(kind: Kind, headers: &[schema::Header]) -> Result<He
         if !passes(kind, name.as_str()) || name.as_str() != header.name {
             return Err("a header that is never passed on");
         }
-        let value = HeaderValue::from_bytes(&header.value).map_err(|_| "a header's value is not valid")?;
+        let value = HeaderValue::from_maybe_shared(header.value.clone())
+            .map_err(|_| "a header's value is not valid")?;
         map.append(name, value);
     }
     Ok(map)
 }
 
 /// The trailers of a verified message.
-pub(crate) fn read_trailers(kind: Kind, encoded: &[u8]) -> Result<HeaderMap, &'static str> {
+pub(crate) fn read_trailers(kind: Kind, encoded: &Bytes) -> Result<HeaderMap, &'static str> {
     let trailers: schema::Trailers =
-        decode_canonical("trailers", encoded).map_err(|_| "its trailers cannot be read")?;
+        decode_canonical("trailers", encoded.clone()).map_err(|_| "its trailers cannot be read")?;
     to_header_map(kind, &trailers.headers)
 }
 
 /// The response head of a verified message.
 pub(crate) fn read_response_head(
     kind: Kind,
-    encoded: &[u8],
+    encoded: &Bytes,
 ) -> Result<(http::StatusCode, HeaderMap), &'static str> {
     let head: schema::ResponseHead =
-        decode_canonical("head", encoded).map_err(|_| "its head cannot be read")?;
+        decode_canonical("head", encoded.clone()).map_err(|_| "its head cannot be read")?;
     let status = u16::try_from(head.status).ok().and_then(|status| http::StatusCode::from_u16(status).ok());
     let status = status.filter(|status| !status.is_informational()).ok_or("its status is not one of HTTP")?;
     Ok((status, to_header_map(kind, &head.headers)?))
@@ -184,12 +187,12 @@ pub(crate) struct GrpcHead {
 
 impl GrpcHead {
     /// Reads the head of a verified request, which must be for `method`.
-    pub(crate) fn read(encoded: &[u8], method: &Method) -> Result<Self, &'static str> {
+    pub(crate) fn read(encoded: &Bytes, method: &Method) -> Result<Self, &'static str> {
         if encoded.len() > MAX_HEAD {
             return Err("its head is too long");
         }
         let head: schema::RequestHead =
-            decode_canonical("head", encoded).map_err(|_| "its head cannot be read")?;
+            decode_canonical("head", encoded.clone()).map_err(|_| "its head cannot be read")?;
         if head.method != "POST" || head.path != method.as_str() || head.query.is_some() {
             return Err("its head is not that of the gRPC method in the manifest");
         }
@@ -341,7 +344,8 @@ mod tests {
         let grpc = schema::Header { name: "content-type".into(), value: "application/grpc".into() };
         let head = |path: &str, verb: &str, query: Option<&str>| {
             let (method, path, query) = (verb.into(), path.into(), query.map(str::to_owned));
-            schema::RequestHead { method, path, query, headers: vec![grpc.clone()] }.encode_to_vec()
+            let head = schema::RequestHead { method, path, query, headers: vec![grpc.clone()] };
+            Bytes::from(head.encode_to_vec())
         };
         assert!(GrpcHead::read(&head("/a.B/C", "POST", None), &method).is_ok());
         for other in

@@ -43,8 +43,8 @@ const FIRST_MESSAGE: Duration = Duration::from_secs(10);
 /// How long a peer may take to take why there is no answer, or to end its request after the answer.
 const LAST_WORD: Duration = Duration::from_secs(10);
 
-/// Where the answer's messages are put in.
-pub(crate) type Wire = mpsc::Sender<Said>;
+/// Where the answer's messages are put in. On the heap: a channel makes room for 32 of its items at once.
+pub(crate) type Wire = mpsc::Sender<Box<Said>>;
 
 /// What is said to the peer: one message, and whether it is the last.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ pub(crate) async fn run(
         register_reached = fault.register_reached_str(), message = fault.message, "exchange failed");
     let said = Said { answer: Answer::Fault(fault.to_wire()), last: true, _leaving: None };
     // If the peer has gone, or reads nothing any more, the record says how the exchange ended here.
-    let _ = tokio::time::timeout(LAST_WORD, wire.send(said)).await;
+    let _ = tokio::time::timeout(LAST_WORD, wire.send(Box::new(said))).await;
 }
 
 /// An answer that was complete before the request was leaves a request without end, which is recorded. Else the request's
@@ -264,7 +264,7 @@ fn admit(
         let why = format!("the register of {} does not speak as the catalogue says", topic.service);
         return Err(refuse(Reason::UnknownMethod, why));
     }
-    let endpoint = register::endpoint(topic.method.as_ref(), verified.parts().content.head.as_deref())?;
+    let endpoint = register::endpoint(topic.method.as_ref(), verified.parts().content.head.as_ref())?;
     let asked = endpoint.as_ref().map(|endpoint| endpoint.method.clone()).unwrap_or_default();
     let circumstances = Circumstances { configuration: &snapshot.configuration, now };
     let mut permitted = exchanges.access.permit(&topic, endpoint, circumstances)?;
@@ -321,7 +321,7 @@ impl Cleared {
     /// The register's request: exactly what was permitted, with identities set by us alone.
     fn request(&self, body: Relayed) -> Result<(http::Request<Relayed>, Option<Duration>), Fault> {
         let (manifest, parts) = (self.logged.get().manifest(), self.logged.get().parts());
-        let head = RegisterHead::read(&manifest.method, parts.content.head.as_deref(), &self.service)?;
+        let head = RegisterHead::read(&manifest.method, parts.content.head.as_ref(), &self.service)?;
         let context = match &parts.caller_context {
             Some((encoded, _)) => {
                 CallerContext::decode(encoded).map_err(|_| malformed("its caller context"))?

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method as Verb};
 use trave_proto::fault::{Fault, Reason, Side};
 use trave_proto::identifier::Method;
@@ -24,7 +25,7 @@ impl RegisterHead {
     /// Reads the head of a verified request.
     pub(super) fn read(
         method: &Option<Method>,
-        head: Option<&[u8]>,
+        head: Option<&Bytes>,
         service: &Service,
     ) -> Result<Self, Fault> {
         let encoded = head.ok_or_else(|| malformed("its first message has no head"))?;
@@ -34,7 +35,7 @@ impl RegisterHead {
     }
 }
 
-fn rest(encoded: &[u8], service: &Service) -> Result<RegisterHead, Fault> {
+fn rest(encoded: &Bytes, service: &Service) -> Result<RegisterHead, Fault> {
     let mut head = RestHead::read(encoded).map_err(malformed)?;
     let (scheme, address) = service.origin();
     if let Some(path) = &head.destination {
@@ -47,7 +48,7 @@ fn rest(encoded: &[u8], service: &Service) -> Result<RegisterHead, Fault> {
 }
 
 /// What an HTTP call is about, to be permitted; none of a gRPC call, whose method says it.
-pub(super) fn endpoint(method: Option<&Method>, head: Option<&[u8]>) -> Result<Option<Endpoint>, Fault> {
+pub(super) fn endpoint(method: Option<&Method>, head: Option<&Bytes>) -> Result<Option<Endpoint>, Fault> {
     if method.is_some() {
         return Ok(None);
     }

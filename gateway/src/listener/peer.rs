@@ -76,8 +76,8 @@ impl Door {
 /// What an exchange says to the peer, until the last message: with it the stream ends at once.
 #[derive(Debug)]
 struct Answers {
-    first: Option<Said>,
-    answers: mpsc::Receiver<Said>,
+    first: Option<Box<Said>>,
+    answers: mpsc::Receiver<Box<Said>>,
     ended: bool,
 }
 

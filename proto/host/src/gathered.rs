@@ -8,10 +8,13 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::company::Company;
 
 /// Bytes beyond which a connection writes before it takes more.
 const FULL: usize = 64 << 10;
@@ -22,10 +25,18 @@ const LARGE: usize = 16 << 10;
 #[derive(Debug)]
 pub(crate) struct Gather<T>(Arc<Mutex<Inner<T>>>);
 
-/// The other end of a [`Gather`]: drives the connection that writes to it. As an executor it does so for a connection that
-/// hyper spawns by itself.
+/// The other end of a [`Gather`]: drives the connection that writes to it.
 #[derive(Debug)]
 pub(crate) struct Gathered<T>(Arc<Mutex<Inner<T>>>);
+
+/// Executor for a client's connection, which hyper spawns by itself: the first that is to be run is the connection, what
+/// comes later its [`Company`].
+#[derive(Debug)]
+pub(crate) struct Driver<T> {
+    gathered: Gathered<T>,
+    company: Company,
+    begun: Arc<AtomicBool>,
+}
 
 /// One task reads and writes, so that nobody ever waits long for the lock.
 #[derive(Debug)]
@@ -73,17 +84,33 @@ impl<T: AsyncWrite + Unpin> Gathered<T> {
     }
 }
 
-impl<T, F> hyper::rt::Executor<F> for Gathered<T>
+impl<T> Driver<T> {
+    /// Drives the connection that is written to the other end of `gathered`.
+    pub(crate) fn new(gathered: Gathered<T>) -> Self {
+        Self { gathered, company: Company::default(), begun: Arc::default() }
+    }
+}
+
+impl<T, F> hyper::rt::Executor<F> for Driver<T>
 where
     T: AsyncWrite + Unpin + Send + 'static,
-    F: Future + Send + 'static,
-    F::Output: Send,
+    F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, task: F) {
-        let this = self.clone();
         // On the heap at once: a large task would be copied by each of the layers below.
         let task = Box::pin(task);
-        tokio::spawn(async move { this.drive(task).await });
+        if self.begun.swap(true, Ordering::Relaxed) {
+            return self.company.join(task);
+        }
+        let Self { gathered, company, .. } = self.clone();
+        tokio::spawn(async move { company.run(gathered.drive(task)).await });
+    }
+}
+
+impl<T> Clone for Driver<T> {
+    fn clone(&self) -> Self {
+        let Self { gathered, company, begun } = self;
+        Self { gathered: gathered.clone(), company: company.clone(), begun: Arc::clone(begun) }
     }
 }
 

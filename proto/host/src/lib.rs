@@ -8,6 +8,7 @@ pub mod listen;
 pub mod client;
 pub mod tls;
 mod gathered;
+mod company;
 pub mod drain;
 pub mod keys;
 pub mod config;

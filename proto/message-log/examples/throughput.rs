@@ -104,5 +104,6 @@ fn message(exchange: &ExchangeId, chain: Artefact, body: Bytes) -> Entry {
         signature: None,
         artefacts: vec![chain],
         content: Some(ContentParts { body, ..ContentParts::default() }),
+        last: false,
     }
 }

@@ -50,7 +50,12 @@ pub(crate) struct Committer {
     pub(crate) signer: NoteSigner,
     pub(crate) segment_size: u64,
     pub(crate) keeper: Keeper,
+    /// Memory of the last group, for the next.
+    spare: Vec<u8>,
 }
+
+/// The most memory that is kept from one group to the next.
+const MAX_SPARE: usize = 1 << 20;
 
 impl Committer {
     pub(crate) fn new(
@@ -60,7 +65,7 @@ impl Committer {
         segment_size: u64,
         keeper: Keeper,
     ) -> Self {
-        Self { shared, segment, signer, segment_size, keeper }
+        Self { shared, segment, signer, segment_size, keeper, spare: Vec::new() }
     }
 
     /// Works until the queue is closed and empty.
@@ -147,15 +152,25 @@ impl Committer {
         written.map_err(|error| self.shared.poison(error))?;
         self.segment.end += bytes.len() as u64;
         self.segment.chain = chain;
+        Counters::add(&self.shared.counters.bytes, bytes.len() as u64);
+        self.keep(bytes);
         Counters::add(&self.shared.counters.groups, 1);
         Counters::add(&self.shared.counters.syncs, 1);
-        Counters::add(&self.shared.counters.bytes, bytes.len() as u64);
         self.publish(&items)
     }
 
-    fn lay_out(&self, fill: &impl Fn(&mut Group, u64, &dyn Fn(&Digest) -> bool)) -> Group {
+    /// Keeps the memory of a group for the next, unless it was an unusually large one.
+    fn keep(&mut self, mut bytes: Vec<u8>) {
+        if bytes.capacity() <= MAX_SPARE {
+            bytes.clear();
+            self.spare = bytes;
+        }
+    }
+
+    fn lay_out(&mut self, fill: &impl Fn(&mut Group, u64, &dyn Fn(&Digest) -> bool)) -> Group {
+        let bytes = std::mem::take(&mut self.spare);
         let catalogue = self.shared.catalogue();
-        let mut group = Group::new(self.segment.end, catalogue.open.next());
+        let mut group = Group::new(self.segment.end, catalogue.open.next(), bytes);
         fill(&mut group, catalogue.open.first, &|digest| catalogue.open.artefacts.contains_key(digest));
         group
     }
@@ -163,7 +178,7 @@ impl Committer {
     /// The same group as it would stand first in a segment: with all its artefacts.
     fn lay_out_alone(&self, fill: &impl Fn(&mut Group, u64, &dyn Fn(&Digest) -> bool)) -> Group {
         let next = self.shared.catalogue().open.next();
-        let mut group = Group::new(DATA, next);
+        let mut group = Group::new(DATA, next, Vec::new());
         fill(&mut group, next, &|_| false);
         group
     }

@@ -11,13 +11,21 @@ use crate::contents::ContentParts;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Artefact {
     digest: Digest,
+    /// The digest as records hold it, shared by them all.
+    named: Bytes,
     bytes: Bytes,
 }
 
 impl Artefact {
     /// Computes the digest, once for all the records that name it.
     pub fn new(bytes: Bytes) -> Self {
-        Self { digest: Digest::of(&bytes), bytes }
+        let digest = Digest::of(&bytes);
+        Self { digest, named: digest.to_bytes(), bytes }
+    }
+
+    /// SHA-256 of the bytes, as a record names them.
+    pub fn named(&self) -> Bytes {
+        self.named.clone()
     }
 
     /// SHA-256 of the bytes.
@@ -42,12 +50,15 @@ pub struct Entry {
     pub artefacts: Vec<Artefact>,
     /// Of a message: its content, if the policy of the service keeps it.
     pub content: Option<ContentParts>,
+    /// Whether it ends its exchange: the key of the contents is not held in memory any longer. If something comes after
+    /// all, it gets a key of its own.
+    pub last: bool,
 }
 
 impl Entry {
     /// A leaf with nothing beside it.
     pub const fn new(leaf: Leaf) -> Self {
-        Self { leaf, signature: None, artefacts: Vec::new(), content: None }
+        Self { leaf, signature: None, artefacts: Vec::new(), content: None, last: false }
     }
 }
 

@@ -45,9 +45,9 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// A group that will stand at `base`; `next` is the index of its first leaf.
-    pub(crate) fn new(base: u64, next: u64) -> Self {
-        Self { base, bytes: Vec::new(), headers: Vec::new(), items: Vec::new(), next }
+    /// A group that will stand at `base`; `next` is the index of its first leaf. `bytes` is empty memory for it.
+    pub(crate) fn new(base: u64, next: u64, bytes: Vec<u8>) -> Self {
+        Self { base, bytes, headers: Vec::new(), items: Vec::new(), next }
     }
 
     /// Adds a leaf, before it its content, and before that the artefacts that the segment (`known`) and this group do

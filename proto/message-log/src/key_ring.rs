@@ -80,14 +80,18 @@ impl KeyRing {
         }
     }
 
-    /// Encrypts a content under the key of its exchange.
+    /// Encrypts a content under the key of its exchange, which is forgotten with the last.
     pub(crate) fn seal(
         &self,
-        exchange: [u8; 16],
+        (exchange, last): ([u8; 16], bool),
         manifest: &[u8],
         parts: &ContentParts,
     ) -> Result<Sealed, LogError> {
-        self.key(exchange)?.seal(manifest, parts)
+        let key = self.key(exchange)?;
+        if last {
+            self.state().recent.remove(&exchange);
+        }
+        key.seal(manifest, parts)
     }
 
     /// Forgets the key of an exchange, so that nothing more is encrypted under it.

@@ -5,7 +5,7 @@ use trave_proto::clock::Time;
 use trave_proto::schema::log::{Attachment, Leaf, LogStarted, leaf};
 use trave_proto::tree::leaf_hash;
 
-use crate::entry::{Entry, kind};
+use crate::entry::{Artefact, Entry, kind};
 use crate::error::LogError;
 use crate::group::Prepared;
 use crate::record::MAX_PAYLOAD;
@@ -21,7 +21,7 @@ pub(crate) fn check_size(bytes: usize) -> Result<(), LogError> {
 
 /// Encodes and encrypts an entry, in the thread of its caller.
 pub(crate) fn prepare(shared: &Shared, entry: Entry) -> Result<Prepared, LogError> {
-    let Entry { leaf, signature, artefacts, content } = entry;
+    let Entry { leaf, signature, artefacts, content, last } = entry;
     let (kind, exchange) = segment::describe(&leaf);
     if kind == 0 {
         return Err(LogError::Refused("a leaf without an entry"));
@@ -30,7 +30,7 @@ pub(crate) fn prepare(shared: &Shared, entry: Entry) -> Result<Prepared, LogErro
     let bytes = leaf.encode_to_vec();
     let attachment = Attachment {
         signature,
-        artefacts: artefacts.iter().map(|artefact| artefact.digest().to_bytes()).collect(),
+        artefacts: artefacts.iter().map(Artefact::named).collect(),
         content: None,
         content_kept: content.is_some(),
     };
@@ -40,7 +40,7 @@ pub(crate) fn prepare(shared: &Shared, entry: Entry) -> Result<Prepared, LogErro
     let content = match (content, &leaf.entry) {
         (None, _) => None,
         (Some(parts), Some(leaf::Entry::Message(message))) => {
-            Some(shared.key_ring.seal(exchange, &message.manifest, &parts)?)
+            Some(shared.key_ring.seal((exchange, last), &message.manifest, &parts)?)
         }
         (Some(_), _) => return Err(LogError::Refused("a content without a message")),
     };

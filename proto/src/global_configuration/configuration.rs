@@ -86,7 +86,7 @@ impl Configuration {
             .require_threshold(&[tag::CONFIGURATION, &signed.configuration].concat(), &signed.signatures)
             .map_err(|source| ConfigurationError::Signatures { source })?;
         let configuration: GlobalConfiguration =
-            decode_canonical("global configuration", &signed.configuration)
+            decode_canonical("global configuration", signed.configuration.clone())
                 .map_err(|source| ConfigurationError::Encoding { source })?;
         if configuration.instance != anchor.instance() {
             let expected = anchor.instance().to_owned();

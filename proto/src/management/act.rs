@@ -178,7 +178,7 @@ impl Act {
         if bytes.len() > MAX_ACT {
             return Err(ActError::Malformed { problem: "it is longer than 256 KiB" });
         }
-        let act = decode_canonical("act", bytes).map_err(|source| ActError::Encoding { source })?;
+        let act = decode_canonical("act", bytes.clone()).map_err(|source| ActError::Encoding { source })?;
         Self::check(act, bytes.clone())
     }
 

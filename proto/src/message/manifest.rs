@@ -142,8 +142,8 @@ impl Manifest {
         if encoded.len() > MAX_MANIFEST {
             return Err(ManifestError::TooLong(encoded.len()));
         }
-        let raw: schema::Manifest =
-            decode_canonical("manifest", &encoded).map_err(|error| of_a_later_version(&encoded, error))?;
+        let raw: schema::Manifest = decode_canonical("manifest", encoded.clone())
+            .map_err(|error| of_a_later_version(&encoded, error))?;
         let fields = from_schema(raw)?;
         let digest = Digest::of(&encoded);
         Ok(Self { fields, encoded, digest })
@@ -181,7 +181,7 @@ fn to_schema(fields: &ManifestFields) -> schema::Manifest {
     let optional = |digest: Option<Digest>| digest.map(Digest::to_bytes).unwrap_or_default();
     schema::Manifest {
         version: if fields.bridged_from.is_some() || fields.bridged_to.is_some() { BRIDGED } else { PLAIN },
-        exchange_id: Bytes::copy_from_slice(fields.exchange.as_bytes()),
+        exchange_id: Bytes::from_owner(*fields.exchange.as_bytes()),
         direction: fields.direction.into(),
         index: fields.index,
         previous: optional(fields.previous),
@@ -195,7 +195,7 @@ fn to_schema(fields: &ManifestFields) -> schema::Manifest {
         signing_certificate: fields.signing_certificate.to_bytes(),
         configuration_number: fields.configuration_number,
         configuration_digest: fields.configuration_digest.to_bytes(),
-        nonce: Bytes::copy_from_slice(&fields.nonce),
+        nonce: Bytes::from_owner(fields.nonce),
         purpose: fields.purpose.to_string(),
         legal_basis: fields.legal_basis.to_string(),
         created_ms: fields.created.as_millis(),

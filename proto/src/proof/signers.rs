@@ -67,7 +67,7 @@ impl Signers<'_, '_> {
         if !known {
             let refused = |error: &dyn std::error::Error| Failure::because(&message.label(), error);
             let chain: CertificateChain =
-                decode_canonical("certificate chain", self.reading.artefact(&message.chain)?)
+                decode_canonical("certificate chain", self.reading.artefact(&message.chain)?.clone())
                     .map_err(|error| refused(&error))?;
             let ocsp = self.reading.artefact(&message.ocsp)?.clone();
             let signer = TrustedSigner::verify(&chain.certificates, ocsp, configuration, message.at())

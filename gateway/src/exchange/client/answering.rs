@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::task::{Context, Waker};
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
@@ -49,7 +50,7 @@ impl Answering<'_> {
         &mut self,
         mut incoming: Incoming<'_>,
         connection: &PeerConnection,
-        mut requests: mpsc::Receiver<ExchangeRequest>,
+        mut requests: mpsc::Receiver<Box<ExchangeRequest>>,
     ) -> Result<(), Fault> {
         // The stream is opened when there is something to say: its head and the first message are one write, and one
         // whose first message is the last is opened and ended at once.
@@ -59,7 +60,7 @@ impl Answering<'_> {
         };
         // Without a first message the request's direction has failed, and says how.
         let Some(first) = first else { return std::future::pending().await };
-        let said = tokio_stream::once(first).chain(ReceiverStream::new(requests));
+        let said = tokio_stream::once(first).chain(ReceiverStream::new(requests)).map(|said| *said);
         let mut client = connection.client();
         let asked = tokio::select! {
             asked = client.exchange(said) => asked,
@@ -106,11 +107,11 @@ impl Answering<'_> {
         let verified = logged.into_inner();
         let content = verified.parts().content.clone();
         let ends = verified.manifest().ending == Ending::End;
-        let trailers = content.trailers.as_deref();
+        let trailers = content.trailers.as_ref();
         let trailers = trailers.map(|trailers| head::read_trailers(self.kind, trailers));
         let trailers = trailers.transpose().map_err(malformed)?;
         let only = (ends && trailers.is_none()).then_some(content.body.len());
-        let mut begun = content.head.as_deref().map(|head| self.head(head, only)).transpose()?;
+        let mut begun = content.head.as_ref().map(|head| self.head(head, only)).transpose()?;
         if let (Some(head), Some(service)) = (&mut begun, &verified.manifest().bridged_to) {
             let service = HeaderValue::from_str(service.as_str());
             head.headers_mut().extend(service.ok().map(|service| (BRIDGED_TO, service)));
@@ -151,7 +152,7 @@ impl Answering<'_> {
     }
 
     /// The head of an answer; `only` is the length of the body where the first message is the whole answer.
-    fn head(&mut self, head: &[u8], only: Option<usize>) -> Result<http::Response<()>, Fault> {
+    fn head(&mut self, head: &Bytes, only: Option<usize>) -> Result<http::Response<()>, Fault> {
         let (status, mut headers) = head::read_response_head(self.kind, head).map_err(malformed)?;
         let bodiless = self.bodiless || status == http::StatusCode::NOT_MODIFIED;
         self.length = match bodiless {

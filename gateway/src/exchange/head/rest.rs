@@ -30,12 +30,12 @@ pub(crate) fn names_two_paths(method: &http::Method) -> bool {
 
 impl RestHead {
     /// Reads the head of a verified request. Whoever sent it is not believed to have checked it.
-    pub(crate) fn read(encoded: &[u8]) -> Result<Self, &'static str> {
+    pub(crate) fn read(encoded: &Bytes) -> Result<Self, &'static str> {
         if encoded.len() > MAX_HEAD {
             return Err("its head is too long");
         }
         let head: schema::RequestHead =
-            decode_canonical("head", encoded).map_err(|_| "its head cannot be read")?;
+            decode_canonical("head", encoded.clone()).map_err(|_| "its head cannot be read")?;
         let path = Canonical::of(&head.path)?;
         if path.as_str() != head.path {
             return Err("its path is not in its canonical form");
@@ -156,7 +156,7 @@ mod tests {
     use http::HeaderValue;
     use prost::Message;
 
-    fn head(method: &str, path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
+    fn head(method: &str, path: &str, headers: &[(&str, &str)]) -> Bytes {
         let header = |(name, value): &(&str, &str)| schema::Header {
             name: (*name).into(),
             value: value.as_bytes().to_vec().into(),
@@ -164,6 +164,7 @@ mod tests {
         let headers = headers.iter().map(header).collect();
         schema::RequestHead { method: method.into(), path: path.into(), query: Some("a=1".into()), headers }
             .encode_to_vec()
+            .into()
     }
 
     fn passed(length: Option<u64>, lens: &[usize]) -> Result<Vec<usize>, &'static str> {

@@ -170,7 +170,7 @@ impl Forwarding {
         let (content, ending) = (&verified.parts().content, verified.manifest().ending);
         let pieces = self.length.take(content.body.clone(), ending == Ending::End).map_err(malformed)?;
         let Some(relay) = &self.relay else { return Ok(true) };
-        let trailers = content.trailers.as_deref().map(|trailers| head::read_trailers(self.kind, trailers));
+        let trailers = content.trailers.as_ref().map(|trailers| head::read_trailers(self.kind, trailers));
         let trailers = trailers.transpose().map_err(malformed)?;
         for piece in pieces {
             if relay.data(piece).await.is_err() {
@@ -221,7 +221,7 @@ async fn answer(
             leaving
         });
         let said = Said { answer, last, _leaving: leaving };
-        if pieces.gather_while(wired.wire.send(said)).await.is_err() {
+        if pieces.gather_while(wired.wire.send(Box::new(said))).await.is_err() {
             return Err(peer_gone().with_register(RegisterReached::Yes));
         }
         if last {

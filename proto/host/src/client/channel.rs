@@ -20,7 +20,7 @@ use tokio::net::UnixStream;
 use tower::BoxError;
 
 use super::{CONNECT_TIME, ConnectError, connect_tcp, in_time};
-use crate::gathered::gather;
+use crate::gathered::{Driver, gather};
 use crate::tls;
 
 /// A connection without traffic is asked for a sign of life this often, and given up if there is none in that time.
@@ -128,7 +128,7 @@ where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (io, gathered) = gather(stream);
-        let (sender, connection) = Builder::new(gathered)
+        let (sender, connection) = Builder::new(Driver::new(gathered))
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)

@@ -110,6 +110,27 @@ fn a_record_without_content_says_so() {
     assert!(!dir.path().join("keys/keys-0000000000.bin").exists());
 }
 
+/// The key of an exchange is not held beyond its last message; what comes after all has a key of its own, and both go.
+#[test]
+fn what_comes_after_the_last_is_erased_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open(options(dir.path())).unwrap();
+    let append = |last| block_on(log.append(crate::Entry { last, ..message(1) }, ()).unwrap()).unwrap();
+    append(false);
+    append(true);
+    append(false);
+    let records = || {
+        log.exchange(exchange(1)).unwrap().into_iter().filter(|record| record.attachment.content.is_some())
+    };
+    let slots: Vec<_> = records().map(|record| record.attachment.content.unwrap().key_slot).collect();
+    assert_eq!(slots, [0, 0, 1]);
+    assert!(records().all(|record| record.content == ContentState::Included(parts(1))));
+    assert_eq!(block_on(log.erase(exchange(1), "operator", "request")).unwrap(), 3);
+    assert!(records().all(|record| record.content == ContentState::Erased));
+    let keys = std::fs::read(dir.path().join("keys/keys-0000000000.bin")).unwrap();
+    assert!(keys[1..64].iter().chain(&keys[65..128]).all(|byte| *byte == 0), "both keys are overwritten");
+}
+
 #[test]
 fn a_damaged_record_does_not_keep_the_others_from_being_erased() {
     let dir = tempfile::tempdir().unwrap();
