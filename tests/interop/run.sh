@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Programs that are not ours agree: buf (schema), Python's grpcio and grpc-go (clients and registers), HTTP clients, a
 # WebDAV server and Arrow Flight (rest/), nginx (bulk/), OpenSSL (what a proof holds). Installs what it needs under tests/interop/.work;
-# wants cargo, Python 3, Node.js, Go, curl and OpenSSL on the machine.
+# wants cargo, Python 3, Node.js, Go, curl, OpenSSL and ssh-agent on the machine.
 set -euo pipefail
 cd "$(dirname "$0")"
 here=$PWD
@@ -50,7 +50,7 @@ await() {
     return 1
 }
 
-need cargo && need python3 && need npm && need go && need curl && need openssl
+need cargo && need python3 && need npm && need go && need curl && need openssl && need ssh-agent
 
 say "buf $BUF: the schema keeps buf's STANDARD rules"
 if [ "$("$work/buf/node_modules/.bin/buf" --version 2>/dev/null || true)" != "$BUF" ]; then

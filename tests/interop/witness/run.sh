@@ -63,7 +63,7 @@ ssh-keygen -q -t ed25519 -N '' -f "$work/key" -C litewitness
 ssh-add -q "$work/key" 2>/dev/null
 lite=$(port)
 origin_and_key=$(registry admin --config "$instance/nord/administrators/anna-albrecht/admin.toml" configuration show |
-    sed -n 's/^ *log verifier key //p' | grep '^NORD/SH/')
+    sed -n 's/^ *log verifier key //p' | grep '/SH/luebeck/')
 python3 - "$work/litewitness.db" "$origin_and_key" <<'PYTHON'
 import base64, hashlib, sqlite3, sys
 # As witnessctl add-log and add-key write it.
@@ -102,7 +102,7 @@ keys=$(registry admin --config "$anna" configuration show | sed -n 's/^witness \
 # shellcheck disable=SC2086
 step "Go reads checkpoint and cosignatures of the proof" \
     "$work/go" read "$work/extracted/checkpoint/cosigned.txt" "$origin_and_key" $keys
-step "OpenSSL: the cosignatures hold" sh -c "cd '$work/extracted' && sh check.sh | grep -i witness"
+step "OpenSSL: the cosignatures hold" sh -c "cd '$work/extracted' && sh check.sh >../check.out && grep -i witness ../check.out"
 vectors=$here/../../../proto/vectors/checkpoint
 cat "$vectors/checkpoint.note" "$vectors/cosignature.line" >"$work/vector.txt"
 step "our own vectors, read by Go" "$work/go" read "$work/vector.txt" "$(cat "$vectors/log.vkey")" "$(cat "$vectors/witness.vkey")"
