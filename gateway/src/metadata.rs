@@ -41,7 +41,8 @@ pub(crate) async fn answer(
 ) -> Option<Response<Relayed>> {
     let asked = read(parts)?;
     let answered = match asked {
-        Ok(asked) => tell(exchanges, caller, parts, asked).await,
+        // On the heap: what is rare does not make every call large.
+        Ok(asked) => Box::pin(tell(exchanges, caller, parts, asked)).await,
         Err(fault) => Err(fault),
     };
     if let Err(fault) = &answered {

@@ -402,7 +402,7 @@ impl Asking<'_> {
         loop {
             if let Some(last) = last.take() {
                 // At most two messages of a direction are on their way to the disk.
-                request.gather_while(last).await.map_err(|error| log_fault(&error, SIDE))?;
+                request.gather_while(pin!(last)).await.map_err(|error| log_fault(&error, SIDE))?;
             }
             let piece = request.next(self.kept).await.map_err(|cut| cut.fault(Side::Client, caller_gone))?;
             let Some(piece) = piece else { return Ok(()) };
@@ -412,10 +412,11 @@ impl Asking<'_> {
                 // Trailers of a request are not part of it.
                 content.trailers = None;
             }
-            let enqueued = request.gather_while(outgoing.say::<Request>(content, context, ending)).await?;
+            let saying = pin!(outgoing.say::<Request>(content, context, ending));
+            let enqueued = request.gather_while(saying).await?;
             last = Some(enqueued.durable);
             let message = Box::new(ExchangeRequest { envelope: Some(enqueued.envelope) });
-            if request.gather_while(self.wire.send(message)).await.is_err() {
+            if request.gather_while(pin!(self.wire.send(message))).await.is_err() {
                 // The other side has ended the exchange; its answer says why.
                 return std::future::pending().await;
             }

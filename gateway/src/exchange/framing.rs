@@ -3,7 +3,7 @@
 //! gRPC frames are kept as they are, prefix included (gRPC over HTTP/2, "Length-Prefixed-Message"): the other side
 //! forwards the same bytes, and no schema need be known.
 
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -153,16 +153,19 @@ impl<B: Body<Data = Bytes> + Unpin> Pieces<B> {
 
     /// Reads on while `busy` runs, as far as one message goes. A body without limits of its own is cut where it pauses: what
     /// comes while a message is signed or made durable goes into the next one, instead of into many small ones.
-    pub(crate) async fn gather_while<F: Future>(&mut self, busy: F) -> F::Output {
-        let mut busy = pin!(busy);
-        std::future::poll_fn(|context| {
+    ///
+    /// `busy` is pinned by who calls: handed over, it would stand once more in each future on the way.
+    pub(crate) fn gather_while<F: Future>(
+        &mut self,
+        mut busy: Pin<&mut F>,
+    ) -> impl Future<Output = F::Output> {
+        std::future::poll_fn(move |context| {
             let ready = busy.as_mut().poll(context);
             if ready.is_pending() && self.framing == Framing::Raw && !self.done {
                 self.gather(context);
             }
             ready
         })
-        .await
     }
 
     /// Takes what has come, and is woken by what comes next.

@@ -2,6 +2,7 @@
 //! server: its beginning, within bounds.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -27,8 +28,8 @@ impl<B: Body<Data = Bytes> + Unpin> InHand<B> {
     }
 
     /// Reads on while `busy` runs, as [`Pieces::gather_while`] does.
-    pub(super) async fn gather_while<F: Future>(&mut self, busy: F) -> F::Output {
-        self.pieces.gather_while(busy).await
+    pub(super) fn gather_while<F: Future>(&mut self, busy: Pin<&mut F>) -> impl Future<Output = F::Output> {
+        self.pieces.gather_while(busy)
     }
 
     /// The next piece to be said: one that was said before in vain, else one from the caller.

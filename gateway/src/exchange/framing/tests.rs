@@ -1,6 +1,7 @@
 use super::testing::Frames;
 use super::*;
 use std::convert::Infallible;
+use std::pin::pin;
 
 fn grpc(len: usize) -> Vec<u8> {
     let mut message = vec![0];
@@ -201,7 +202,7 @@ async fn what_comes_while_a_message_is_on_its_way_is_the_next_piece() {
         // As long as it is being signed, nothing of it waits in the caller's hands.
         frames.send(Err("broken off")).await.unwrap();
     };
-    pieces.gather_while(come).await;
+    pieces.gather_while(pin!(come)).await;
     assert_eq!(pieces.next().await.unwrap().unwrap().body.len(), 2000);
     assert_eq!(pieces.next().await.unwrap_err(), Cut::Broken);
 
@@ -209,7 +210,7 @@ async fn what_comes_while_a_message_is_on_its_way_is_the_next_piece() {
         Ok::<_, Infallible>(Frame::data(Bytes::from(vec![7; 16 << 10])))
     })));
     let mut pieces = Pieces::new(endless, Framing::Raw, Bounds::of(&Limits::default()));
-    pieces.gather_while(tokio::time::sleep(Duration::from_millis(20))).await;
+    pieces.gather_while(pin!(tokio::time::sleep(Duration::from_millis(20)))).await;
     assert!(pieces.held.len() <= MAX_BODY, "one message is read ahead, and no more");
 }
 

@@ -211,7 +211,7 @@ async fn answer(
         let cut = |cut: Cut| after_call(cut.fault(Side::Register, register_gone));
         let Some(piece) = piece.map_err(cut)? else { return Ok(()) };
         let (content, ending): (Content, Ending) = content_of(kind, piece, head.take());
-        let saying = outgoing.say_durably::<Response>(content, ending);
+        let saying = pin!(outgoing.say_durably::<Response>(content, ending));
         let logged = pieces.gather_while(saying).await.map_err(after_call)?;
         let answer = Answer::Envelope(logged.get().0.to_envelope());
         let last = ending == Ending::End;
@@ -221,7 +221,7 @@ async fn answer(
             leaving
         });
         let said = Said { answer, last, _leaving: leaving };
-        if pieces.gather_while(wired.wire.send(Box::new(said))).await.is_err() {
+        if pieces.gather_while(pin!(wired.wire.send(Box::new(said)))).await.is_err() {
             return Err(peer_gone().with_register(RegisterReached::Yes));
         }
         if last {

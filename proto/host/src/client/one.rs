@@ -60,7 +60,8 @@ where
         let authority = authority(&self.address)?;
         let sender = match self.waiting() {
             Some(sender) => sender,
-            None => in_time(&self.address, CONNECT_TIME, self.connect(&authority)).await?,
+            // On the heap: what is rare does not make every call large.
+            None => in_time(&self.address, CONNECT_TIME, Box::pin(self.connect(&authority))).await?,
         };
         Ok(Connection { sender, authority, idle: Arc::clone(&self.idle) })
     }
