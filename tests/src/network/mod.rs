@@ -20,6 +20,7 @@ mod caller;
 mod register;
 mod http_register;
 mod told;
+mod tunnel;
 mod x_road;
 
 pub use caller::{Answer, Caller, Open, Question, Sender, binary, frame};
@@ -34,6 +35,7 @@ pub use saboteur::{Harm, Saboteur, Way};
 pub use server::{Record, Server, reserve};
 pub use told::{ended_after, exchange_of, happened, manifest_of, manifests, summary, told};
 pub use trust_services::Authorities;
+pub use tunnel::{Certified, Tunnel, certified_by_itself};
 pub use witness::Witness;
 pub use x_road::{Release, XRoad};
 

@@ -5,6 +5,7 @@
 
 mod forward;
 mod reverse;
+mod tls;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
