@@ -188,18 +188,9 @@ impl Recorder {
         counts: (u64, u64),
         continued_as: Option<ExchangeId>,
     ) {
-        let outcome = match (fault.reason, fault.register_reached) {
-            (Reason::Aborted, _) => Outcome::Aborted,
-            // What was called before the log failed may have been done, and its answer is withheld.
-            (Reason::LoggingFailed, RegisterReached::Yes) => Outcome::Unknown,
-            // An answer that began and has no end was broken off, whatever broke it off; the counts say where.
-            _ if counts.1 > 0 => Outcome::Aborted,
-            (_, RegisterReached::Unknown) => Outcome::Unknown,
-            _ => Outcome::Failed,
-        };
         let entry = LeafEntry::Ended(ExchangeEnded {
             exchange_id: Bytes::copy_from_slice(exchange.as_bytes()),
-            outcome: outcome.into(),
+            outcome: outcome(fault, counts.1).into(),
             reason: fault.reason.as_str().into(),
             side: fault.side.as_str().into(),
             register_reached: fault.register_reached.into(),
@@ -286,6 +277,19 @@ impl Budget {
     }
 }
 
+/// How an exchange ended, of whose answer so many messages were said.
+fn outcome(fault: &Fault, responses: u64) -> Outcome {
+    match (fault.reason, fault.register_reached) {
+        (Reason::Aborted, _) => Outcome::Aborted,
+        // What was called before the log failed may have been done, and its answer is withheld.
+        (Reason::LoggingFailed | Reason::DiskFull, RegisterReached::Yes) => Outcome::Unknown,
+        // An answer that began and has no end was broken off, whatever broke it off; the counts say where.
+        _ if responses > 0 => Outcome::Aborted,
+        (_, RegisterReached::Unknown) => Outcome::Unknown,
+        _ => Outcome::Failed,
+    }
+}
+
 /// The record of a message.
 fn message_entry<W: Way>(
     clock: &dyn Clock,
@@ -356,6 +360,19 @@ pub(crate) fn log_fault(error: &LogError, side: Side) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_register_did_is_not_known_where_its_answer_could_not_be_logged() {
+        let fault = |reason, reached| {
+            Fault::before_call(reason, Side::ProviderServer, "because").with_register(reached)
+        };
+        for reason in [Reason::LoggingFailed, Reason::DiskFull] {
+            assert_eq!(outcome(&fault(reason, RegisterReached::Yes), 0), Outcome::Unknown, "{reason:?}");
+            assert_eq!(outcome(&fault(reason, RegisterReached::No), 0), Outcome::Failed, "{reason:?}");
+        }
+        let failed = fault(Reason::ServiceFailed, RegisterReached::Yes);
+        assert_eq!((outcome(&failed, 0), outcome(&failed, 1)), (Outcome::Failed, Outcome::Aborted));
+    }
 
     #[test]
     fn refusals_beyond_the_budget_are_counted_with_the_next_of_their_kind() {

@@ -24,6 +24,8 @@ struct Joining {
     members: Vec<Member>,
     /// Of the task, while nobody in it is being polled.
     waker: Option<Waker>,
+    /// The task has ended, or never polls again.
+    over: bool,
 }
 
 impl fmt::Debug for Joining {
@@ -37,9 +39,14 @@ impl Company {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has `member` run beside the connection.
+    /// Has `member` run beside the connection; alone where the connection is over, so that it learns of that.
     pub(crate) fn join(&self, member: Member) {
         let mut joining = self.joining();
+        if joining.over {
+            drop(joining);
+            tokio::spawn(member);
+            return;
+        }
         joining.members.push(member);
         if let Some(waker) = joining.waker.take() {
             waker.wake();
@@ -48,6 +55,7 @@ impl Company {
 
     /// Runs `connection` and all who join it, to the end of the last.
     pub(crate) async fn run(&self, connection: impl Future<Output = ()>) {
+        let _over = Over(self);
         let mut connection = pin!(connection);
         let mut members = FuturesUnordered::<Member>::new();
         let mut over = false;
@@ -59,13 +67,29 @@ impl Company {
                 while let Poll::Ready(Some(())) = members.poll_next_unpin(context) {}
                 let mut joining = self.joining();
                 if joining.members.is_empty() {
-                    joining.waker = Some(context.waker().clone());
-                    break;
+                    // Decided under the lock under which others join: nobody joins what has ended.
+                    joining.over = over && members.is_empty();
+                    joining.waker = (!joining.over).then(|| context.waker().clone());
+                    return if joining.over { Poll::Ready(()) } else { Poll::Pending };
                 }
             }
-            if over && members.is_empty() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
+    }
+}
+
+/// However a company's task ends, nobody joins it any more. Whoever had not been polled is dropped: he may hold this very
+/// place, and would hold it for ever.
+struct Over<'a>(&'a Company);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        let left = {
+            let mut joining = self.0.joining();
+            joining.over = true;
+            std::mem::take(&mut joining.members)
+        };
+        drop(left);
     }
 }
 
@@ -118,5 +142,24 @@ mod tests {
         assert!(!running.is_finished());
         late.send(()).unwrap();
         running.await.unwrap();
+        // Who comes when all is over still learns of it.
+        let (told, tells) = oneshot::channel();
+        company.join(Box::pin(async move { told.send(()).unwrap() }));
+        tells.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_joins_a_task_that_was_broken_off_is_run_alone() {
+        let company = Company::default();
+        let running = tokio::spawn({
+            let company = company.clone();
+            async move { company.run(std::future::pending()).await }
+        });
+        tokio::task::yield_now().await;
+        running.abort();
+        assert!(running.await.unwrap_err().is_cancelled());
+        let (told, tells) = oneshot::channel();
+        company.join(Box::pin(async move { told.send(()).unwrap() }));
+        tells.await.unwrap();
     }
 }

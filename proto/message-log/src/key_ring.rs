@@ -89,9 +89,14 @@ impl KeyRing {
     ) -> Result<Sealed, LogError> {
         let key = self.key(exchange)?;
         if last {
-            self.state().recent.remove(&exchange);
+            self.finished(&exchange);
         }
         key.seal(manifest, parts)
+    }
+
+    /// Lets go of the key of an exchange of which nothing more is expected.
+    pub(crate) fn finished(&self, exchange: &[u8; 16]) {
+        self.state().recent.remove(exchange);
     }
 
     /// Forgets the key of an exchange, so that nothing more is encrypted under it.

@@ -38,7 +38,12 @@ pub(crate) fn prepare(shared: &Shared, entry: Entry) -> Result<Prepared, LogErro
     check_size(bytes.len() + attachment.len())?;
     artefacts.iter().try_for_each(|artefact| check_size(artefact.bytes().len()))?;
     let content = match (content, &leaf.entry) {
-        (None, _) => None,
+        (None, _) => {
+            if last {
+                shared.key_ring.finished(&exchange);
+            }
+            None
+        }
         (Some(parts), Some(leaf::Entry::Message(message))) => {
             Some(shared.key_ring.seal((exchange, last), &message.manifest, &parts)?)
         }

@@ -109,7 +109,9 @@ impl Candidates {
             self.is_wanted(server) && !self.refused.contains(server.id()) && times(server) < 2
         });
         let mut ranked = exchanges.peers.ranked(left);
-        ranked.sort_by_key(|server| (exchanges.suspicion.check(server.id(), SIDE).is_err(), times(server)));
+        ranked.sort_by_cached_key(|server| {
+            (exchanges.suspicion.check(server.id(), SIDE).is_err(), times(server))
+        });
         ranked
     }
 

@@ -16,7 +16,7 @@ use trave_proto::schema::transport::{ExchangeRequest, RegisterReached, exchange_
 use trave_proto::signature::{Request, Response};
 
 use super::super::Times;
-use super::super::framing::{Cut, Framing, Pieces};
+use super::super::framing::{Bounds, Cut, Framing, Pieces};
 use super::super::head::{self, Kind, Length};
 use super::super::incoming::Incoming;
 use super::super::outgoing::{Outgoing, content_of, first_piece};
@@ -50,7 +50,7 @@ pub(super) async fn converse(
         length()?.take(body, true).map_err(malformed)?;
     }
     let length = length()?;
-    let (now, Times { longest, idle, .. }) = (Instant::now(), outgoing.exchanges.times());
+    let (now, Times { longest, idle, bounds, .. }) = (Instant::now(), outgoing.exchanges.times());
     let until = now + timeout.unwrap_or(longest).min(longest);
     let patience = Patience { answer: Some(first.service.time_out), idle, until };
     let progress = Arc::clone(&outgoing.progress);
@@ -81,7 +81,7 @@ pub(super) async fn converse(
             }
             None => response,
         };
-        answer(kind, response, outgoing, wired).await
+        answer((kind, bounds), response, outgoing, wired).await
     });
     let ended = pin!(async {
         tokio::select! {
@@ -194,14 +194,14 @@ impl Forwarding {
 
 /// Cuts the register's answer into messages, and sends each when its record is durable.
 async fn answer(
-    kind: Kind,
+    (kind, bounds): (Kind, Bounds),
     response: http::Response<HyperBody>,
     outgoing: Outgoing<'_>,
     wired: Wired<'_>,
 ) -> Result<(), Fault> {
     let (parts, mut body) = response.into_parts();
     head::check_fields(&parts.headers, Side::Register).map_err(after_call)?;
-    let mut pieces = Pieces::new(&mut body, Framing::of(&parts.headers), outgoing.exchanges.times().bounds);
+    let mut pieces = Pieces::new(&mut body, Framing::of(&parts.headers), bounds);
     let mut head: Option<Bytes> = Some(head::response_head(kind, &parts).encode_to_vec().into());
     loop {
         let piece = match &head {

@@ -159,12 +159,15 @@ impl<F> Door<F> {
             }
             () = standing.sent_away() => {
                 connection.as_mut().graceful_shutdown();
+                let mut aged = pin!(self.aged());
                 loop {
-                    match tokio::time::timeout(LEAVING, connection.as_mut()).await {
-                        Ok(ended) => break ended,
+                    tokio::select! {
+                        ended = connection.as_mut() => break ended,
                         // What was asked before the word to leave came is answered first.
-                        Err(_) if standing.is_asked() => {}
-                        Err(_) => return,
+                        () = tokio::time::sleep(LEAVING) => if !standing.is_asked() {
+                            return;
+                        },
+                        () = aged.as_mut() => return,
                     }
                 }
             }

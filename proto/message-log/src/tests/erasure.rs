@@ -119,16 +119,23 @@ fn what_comes_after_the_last_is_erased_too() {
     append(false);
     append(true);
     append(false);
+    // So does one of which nothing is kept.
+    let bare = crate::Entry { last: true, content: None, ..message(1) };
+    block_on(log.append(bare, ()).unwrap()).unwrap();
+    append(false);
     let records = || {
         log.exchange(exchange(1)).unwrap().into_iter().filter(|record| record.attachment.content.is_some())
     };
     let slots: Vec<_> = records().map(|record| record.attachment.content.unwrap().key_slot).collect();
-    assert_eq!(slots, [0, 0, 1]);
+    assert_eq!(slots, [0, 0, 1, 2]);
     assert!(records().all(|record| record.content == ContentState::Included(parts(1))));
-    assert_eq!(block_on(log.erase(exchange(1), "operator", "request")).unwrap(), 3);
+    assert_eq!(block_on(log.erase(exchange(1), "operator", "request")).unwrap(), 4);
     assert!(records().all(|record| record.content == ContentState::Erased));
     let keys = std::fs::read(dir.path().join("keys/keys-0000000000.bin")).unwrap();
-    assert!(keys[1..64].iter().chain(&keys[65..128]).all(|byte| *byte == 0), "both keys are overwritten");
+    assert!(
+        keys[..192].chunks(64).all(|key| key[1..].iter().all(|byte| *byte == 0)),
+        "all keys are overwritten"
+    );
 }
 
 #[test]
