@@ -77,7 +77,15 @@ pub(super) fn rows() -> Vec<Row> {
             "more calls than the agency's server admits",
             |instance| Box::pin(one_too_many(instance, true)),
             (8, "overloaded", "client_server", "no"),
-            (&["sent request end", "refused overloaded by client_server"], 1, &["received request end"]),
+            (
+                &[
+                    "sent request end",
+                    "refused overloaded by client_server",
+                    "ended aborted aborted by client, register unknown",
+                ],
+                1,
+                &["received request end", "ended aborted aborted by client_server, register unknown"],
+            ),
         ),
         when_broken(
             "more calls than the register's server admits",
@@ -88,9 +96,14 @@ pub(super) fn rows() -> Vec<Row> {
                     "sent request end",
                     "sent request end",
                     "ended failed overloaded by provider_server, register no",
+                    "ended aborted aborted by client, register unknown",
                 ],
                 1,
-                &["received request end", "refused overloaded by provider_server"],
+                &[
+                    "received request end",
+                    "refused overloaded by provider_server",
+                    "ended aborted aborted by client_server, register unknown",
+                ],
             ),
         ),
         when_broken(
@@ -267,9 +280,15 @@ async fn one_too_many(instance: &mut Instance, ours: bool) -> Told {
     first.send(b"wer?").await;
     first.end();
     instance.register.called(1).await;
-    let told = ask(instance).await;
+    let refused = ask(instance).await;
     first.cancel();
-    told
+    // That the first is over is told by both sides, whenever they learn of it: the rows have it.
+    let over =
+        |server: &Server| happened(&server.records(0)).iter().any(|line| line.starts_with("ended aborted"));
+    while !(over(&instance.sh) && over(&instance.mv)) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    refused
 }
 
 /// The configuration that a hostile server goes on using has ended; the register's server has a newer one.

@@ -24,7 +24,7 @@ use trave_tests::network::hostile::{
 };
 use trave_tests::network::{
     Answer, Caller, EMPTY_SERVICE, Instance, KIEL, LUEBECK, OTHER_CLIENT, OTHER_LEGAL_BASIS, OTHER_PURPOSE,
-    Plan, Question, REGISTER, RegisterCall, Script, happened, summary,
+    Plan, Question, REGISTER, RegisterCall, Script, Server, happened, summary,
 };
 
 /// How far a call comes.
