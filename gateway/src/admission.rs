@@ -84,6 +84,11 @@ impl Admission {
         self.suspended.store(suspended);
     }
 
+    /// Why no exchange is admitted just now; none if they are.
+    pub(crate) fn suspended(&self) -> Option<Arc<Suspended>> {
+        self.suspended.load_full()
+    }
+
     /// From now on as many as `limits` say. Who is inside already stays.
     pub(crate) fn limit(&self, limits: &Limits) {
         self.most.store(Arc::new(Most::of(limits)));

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use trave_message_log::{ContentParts, ContentState, Log, LogError, SignedCheckpoint, StoredRecord};
 use trave_proto::checkpoint::{Note, WitnessVerifier};
+use trave_proto::clock::Time;
+use trave_proto::conversation::TOLERANCE;
 use trave_proto::digest::Digest;
 use trave_proto::identifier::ExchangeId;
 use trave_proto::message::{Content, Salt};
@@ -79,7 +81,7 @@ pub(crate) async fn export(
     let seal = seal(exchanges, upkeep, last).await?;
     let (trust, now) = (Arc::clone(&exchanges.trust), exchanges.clock.now());
     blocking(move || {
-        let proof = assemble(&log, &trust, id, pieces, seal)?;
+        let proof = assemble((&log, &trust, now), id, pieces, seal)?;
         let report = proof::verify(&proof, trust.anchor(), Some(now));
         if report.conclusion == Conclusion::DoesNotHold {
             return Err(ExportError::DoesNotHold(failures(&report)));
@@ -193,8 +195,7 @@ fn chosen(mut pieces: Vec<Piece>, id: ExchangeId) -> Result<Vec<Piece>, ExportEr
 }
 
 fn assemble(
-    log: &Log,
-    trust: &Trust,
+    (log, trust, now): (&Log, &Trust, Time),
     id: ExchangeId,
     pieces: Vec<Piece>,
     seal: Witnessed,
@@ -219,14 +220,15 @@ fn assemble(
             witnesses.extend(found.witnesses().iter().map(|witness| witness.verifier.clone()));
         }
     }
-    let lines = lines_of(&seal, &lines, &witnesses);
+    let lines = lines_of(&seal, &lines, &witnesses, now);
     builder.build(seal.note, seal.timestamp.unwrap_or_default(), lines).map_err(ExportError::Build)
 }
 
-/// The lines of those witnesses whom a stranger will find in the proof's configurations.
-fn lines_of(seal: &SignedCheckpoint, lines: &str, witnesses: &[WitnessVerifier]) -> Bytes {
+/// The lines of those witnesses whom a stranger will find in the proof's configurations. One from the future would keep the
+/// verifier from telling anything.
+fn lines_of(seal: &SignedCheckpoint, lines: &str, witnesses: &[WitnessVerifier], now: Time) -> Bytes {
     let note = Note::parse(&seal.note).and_then(|mut note| note.add_lines(lines.as_bytes()).map(|()| note));
-    note.map(|note| note.cosignature_lines(witnesses).into()).unwrap_or_default()
+    note.map(|note| note.cosignature_lines_until(witnesses, now.plus(TOLERANCE)).into()).unwrap_or_default()
 }
 
 fn message(record: &StoredRecord, with_content: bool) -> Result<ExportedMessage, ExportError> {

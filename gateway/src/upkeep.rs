@@ -48,8 +48,6 @@ pub(crate) struct Upkeep {
     sealing: checkpoints::Sealing,
     witnessing: witnesses::Witnessing,
     lapses: lapses::Lapses,
-    /// When this run of the server began.
-    started: Time,
     /// Milliseconds since 1970; 0 for never.
     registry_seen: AtomicI64,
     begun: u64,
@@ -75,11 +73,10 @@ impl Upkeep {
             sealing: checkpoints::Sealing::default(),
             witnessing: witnesses::Witnessing::default(),
             lapses: lapses::Lapses::default(),
-            started: exchanges.clock.now(),
             registry_seen: AtomicI64::new(0),
             begun,
         });
-        upkeep.remember_last_seal();
+        upkeep.remember_last_seal().await;
         upkeep.remember_last_witnessed();
         // Before the doors open: what was refused before a restart is refused after it.
         upkeep.judge_lapses().await;
@@ -147,6 +144,9 @@ impl Upkeep {
         }
         if let Err(error) = exchanges.own.signer.load().check_current(configuration, now) {
             reasons.push(format!("the signing certificate: {error}"));
+        }
+        if let Some(suspended) = exchanges.asking.suspended() {
+            reasons.push(format!("exchanges are refused: {}", suspended.why));
         }
         reasons
     }

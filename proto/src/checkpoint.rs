@@ -179,13 +179,18 @@ impl Note {
         if signers.is_empty() { Err(CheckpointError::NoKnownSignature) } else { Ok(signers) }
     }
 
-    /// The same note with the signatures of these keys alone. This verifies nothing.
+    /// The same note with the signatures of these keys alone, of each key the first: whoever copies a note can repeat its
+    /// lines until nothing more fits under it. This verifies nothing.
     #[must_use]
     pub fn signed_by(&self, keys: &[NoteVerifier]) -> Self {
-        let by = |signature: &&NoteSignature| {
-            keys.iter().any(|key| key.name == signature.name && key.id == signature.id)
-        };
-        let signatures = self.signatures.iter().filter(by).cloned().collect();
+        let mut signatures: Vec<NoteSignature> = Vec::new();
+        for signature in &self.signatures {
+            let same = |name: &str, id: [u8; 4]| name == signature.name && id == signature.id;
+            let known = keys.iter().any(|key| same(&key.name, key.id));
+            if known && !signatures.iter().any(|other| same(&other.name, other.id)) {
+                signatures.push(signature.clone());
+            }
+        }
         Self { text: self.text.clone(), signatures }
     }
 

@@ -113,8 +113,10 @@ async fn killed_again_and_again_it_contradicts_no_cosignature() {
         let stands = AddCheckpoint::parse_conflict(&answer.body).unwrap() as usize;
         assert!((given..=sent).contains(&stands), "gave {given}, was sent {sent}, stands at {stands}");
         if stands > 0 {
-            let (status, _) = answered(&address, &fork.request(stands, stands)).await;
-            assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "a fork where it stands");
+            let (status, answer) = answered(&address, &fork.request(stands, stands)).await;
+            let last = AddCheckpoint::parse_conflict(&answer.body);
+            let fork = (StatusCode::CONFLICT, Some(stands as u64));
+            assert_eq!((status, last), fork, "a fork where it stands is not cosigned");
         }
         (given, sent) = (stands, stands);
         let killer = tokio::task::spawn_blocking(move || {

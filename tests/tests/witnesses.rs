@@ -11,10 +11,10 @@ use trave_gateway::security_server::StartError;
 use trave_message_log::LogError;
 use trave_proto::clock::Time;
 use trave_proto::proof::{CheckName, Conclusion, NotProved, Outcome, Proof, verify};
-use trave_proto::schema::configuration::{Deadlines, GlobalConfiguration, Witnessing};
+use trave_proto::schema::configuration::{Deadlines, GlobalConfiguration, SignedConfiguration, Witnessing};
 use trave_proto::schema::operator::{StatusRequest, StatusResponse};
 use trave_proto::schema::proof as schema;
-use trave_tests::network::{Instance, Server, Witness, export, judge, operator, story};
+use trave_tests::network::{Instance, Plan, Server, Witness, export, judge, operator, story};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -43,7 +43,8 @@ async fn minutes_later(instance: &Instance, what: &str, mut holds: impl AsyncFnM
 
 /// An instance with a witness in each state, both running, and what `change` makes of the configuration's policy.
 async fn witnessed(change: impl FnOnce(&mut GlobalConfiguration)) -> (Instance, Witness, Witness) {
-    let mut instance = Instance::start().await;
+    let at_client = "[operations]\nlisten = \"127.0.0.1:0\"\n".to_owned();
+    let mut instance = Instance::planned(Plan { at_client, ..Plan::default() }).await;
     let mut mv = Witness::make("MV", &instance.clock).await;
     let mut sh = Witness::make("SH", &instance.clock).await;
     mv.start().await;
@@ -197,6 +198,8 @@ async fn where_the_policy_says_so_exchanges_are_refused_until_the_log_is_witness
     let refused =
         async || instance.ask(b"zu spaet").await.told().is_some_and(|told| told.0 == "not_witnessed");
     minutes_later(&instance, "exchanges are refused", refused).await;
+    let (told, why) = health(&instance.sh).await;
+    assert!(told == 503 && why.contains("exchanges are refused: "), "{told} {why}");
     // A restart is no way round it.
     instance.sh.stop().await;
     instance.sh.start().await.unwrap();
@@ -204,7 +207,80 @@ async fn where_the_policy_says_so_exchanges_are_refused_until_the_log_is_witness
     mv.start().await;
     let served = async || instance.ask(b"wieder").await.told().is_none();
     minutes_later(&instance, "exchanges go on", served).await;
+    let (told, why) = health(&instance.sh).await;
+    assert_eq!(told, 200, "{why}");
     instance.stop().await;
+}
+
+/// Another witness in the place of one, long after the log began: it has the time that the policy gives, like any other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_that_is_adopted_later_refuses_nothing_at_once() {
+    let (mut instance, sh, _mv) = witnessed(|next| deadlines(next, 5 * 60_000, 3 * 60 * 60_000)).await;
+    // Longer than what the policy allows.
+    instance.advance(240 * MINUTE);
+    let clear =
+        async || instance.ask(b"bezeugt").await.told().is_none() && warnings(&instance.sh).await.is_empty();
+    minutes_later(&instance, "all is well", clear).await;
+    let other = Witness::make("MV", &instance.clock).await;
+    let next = instance.next_configuration(|next| next.witnesses = vec![other.listed(), sh.listed()]);
+    instance.mv.stop().await;
+    instance.mv.put_configuration(&next);
+    instance.mv.start().await.unwrap();
+    instance.ask(b"mit der neuen").await.only();
+    assert_eq!(status(&instance.sh).await.configuration_number, Instance::number(&next), "from its peer");
+    let told = async || warnings(&instance.sh).await.iter().any(|it| it.contains("as the policy asks"));
+    minutes_later(&instance, "the alarm", told).await;
+    let left = status(&instance.sh).await.unwitnessed_left_ms;
+    assert!(left.is_some_and(|left| left > 0), "{left:?}");
+    assert_eq!(instance.ask(b"und doch").await.only().as_ref(), b"und doch");
+    instance.stop().await;
+}
+
+/// What `/healthz` of the agency's server answers.
+async fn health(server: &Server) -> (u16, String) {
+    let address = server.running().operations.unwrap().to_string();
+    let (status, body) = trave_tests::agency::get(&address, "/healthz").await.unwrap();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+/// While no authority answers, checkpoints without a timestamp follow the last that has one: the time counts from that one,
+/// also after a restart. Where no authority is listed, nothing is missing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_gives_no_more_time_without_timestamps() {
+    let (mut instance, _sh, _mv) = witnessed(|_| {}).await;
+    instance.ask(b"gestempelt").await.only();
+    let stamped = async || status(&instance.sh).await.timestamp_ms != 0;
+    minutes_later(&instance, "a timestamp", stamped).await;
+    let dead = instance.next_configuration(|next| {
+        let services = next.trust_services.as_mut().unwrap();
+        services.timestamping_authorities[0].url = "http://127.0.0.1:1/tsa".into();
+    });
+    restart(&mut instance, &dead).await;
+    let before = status(&instance.sh).await;
+    assert!(before.timestamp_ms != 0 && before.unstamped_since_ms != 0, "{before:?}");
+    instance.ask(b"ohne Stempel").await.only();
+    let further = async || status(&instance.sh).await.checkpoint_size > before.checkpoint_size + 1;
+    minutes_later(&instance, "a checkpoint without a timestamp", further).await;
+    restart(&mut instance, &dead).await;
+    let after = status(&instance.sh).await;
+    assert_eq!(after.timestamp_ms, before.timestamp_ms);
+    assert_eq!(after.unstamped_since_ms, before.unstamped_since_ms);
+
+    instance.configuration = dead;
+    let none = instance.next_configuration(|next| {
+        next.trust_services.as_mut().unwrap().timestamping_authorities.clear();
+    });
+    restart(&mut instance, &none).await;
+    let now = status(&instance.sh).await;
+    assert_eq!((now.unstamped_since_ms, now.unstamped_left_ms), (0, None), "there is nobody to give one");
+    instance.stop().await;
+}
+
+/// Starts the agency's server anew, with this configuration.
+async fn restart(instance: &mut Instance, configuration: &SignedConfiguration) {
+    instance.sh.stop().await;
+    instance.sh.put_configuration(configuration);
+    instance.sh.start().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

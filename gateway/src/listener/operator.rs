@@ -219,7 +219,7 @@ impl OperatorService for Desk {
         let configuration = Arc::clone(&exchanges.trust.snapshot().configuration);
         let (checkpoint, sealed) = (log.latest_checkpoint(), self.upkeep.sealed());
         let (witnessed, now) = (self.upkeep.witnessed(), exchanges.clock.now());
-        let by = witnessed.as_ref().map(|it| it.by(configuration.witnesses())).unwrap_or_default();
+        let by = witnessed.as_ref().map(|it| it.by(configuration.witnesses(), now)).unwrap_or_default();
         let (unstamped, unwitnessed) = (self.upkeep.unstamped(), self.upkeep.unwitnessed());
         let since = |lapse: Option<Lapse>| lapse.map_or(0, |lapse| lapse.since.as_millis());
         let left = |lapse: Option<Lapse>| lapse.and_then(|lapse| lapse.left(now)).map(millis);

@@ -131,12 +131,20 @@ impl Upkeep {
         self.begun > last.map_or(0, |last| last.checkpoint.size)
     }
 
-    /// Reads when the last checkpoint before this start was stamped.
-    pub(super) fn remember_last_seal(&self) {
-        let Some(last) = self.exchanges.recorder.log().latest_checkpoint() else { return };
+    /// Reads what was stamped last before this start: while no authority answers, checkpoints without a token follow it.
+    pub(super) async fn remember_last_seal(&self) {
+        let authorities = certificates(&self.exchanges.trust.snapshot().configuration);
+        let log = self.exchanges.recorder.log().clone();
+        let found = tokio::task::spawn_blocking(move || log.last_stamped()).await;
+        let last = match found.unwrap_or(Err(LogError::Closed)) {
+            Ok(Some(last)) => last,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(error = with_causes(&error), "the last timestamp cannot be read");
+                return;
+            }
+        };
         let Some(token) = last.timestamp else { return };
-        let snapshot = self.exchanges.trust.snapshot();
-        let authorities = certificates(&snapshot.configuration);
         if let Ok(stamp) = Timestamp::verify(&token, &Digest::of(&last.note), None, &authorities) {
             self.remember_seal(Sealed { size: last.checkpoint.size, at: stamp.time() });
         }

@@ -72,12 +72,19 @@ impl Upkeep {
         let exchanges = &self.exchanges;
         let configuration = Arc::clone(&exchanges.trust.snapshot().configuration);
         let (policy, now) = (configuration.policy(), exchanges.clock.now());
-        let stamped = self.uncovered(self.sealed().map(|sealed| sealed.size), policy.timestamping).await;
+        let stamped = match configuration.timestamping_authorities().is_empty() {
+            // Nobody could give one.
+            true => None,
+            false => {
+                let covered = self.sealed().map(|sealed| sealed.size);
+                self.uncovered(covered, self.unstamped(), policy.timestamping).await
+            }
+        };
         let witnessed = match policy.witnessing.asks(configuration.witnesses(), &exchanges.own.server) {
             true => {
                 let serving = self.witnessed().filter(|it| self.is_witnessed(it, &configuration));
                 let covered = serving.map(|it| it.checkpoint.checkpoint.size);
-                self.uncovered(covered, policy.witnessing.deadlines).await
+                self.uncovered(covered, self.unwitnessed(), policy.witnessing.deadlines).await
             }
             false => None,
         };
@@ -97,21 +104,28 @@ impl Upkeep {
         self.conditions.set(Kind::NotWitnessed, alarm).await;
     }
 
-    /// Since when records lie beyond the `covered` ones. What was never covered at all counts from this start on: the policy
-    /// may be younger than the log.
-    async fn uncovered(&self, covered: Option<u64>, deadlines: Deadlines) -> Option<Lapse> {
+    /// Since when records lie beyond the `covered` ones. Where none ever was covered as the policy asks, the policy may be
+    /// younger than the log: then it counts from when that was first seen, or what was missing `before`.
+    async fn uncovered(
+        &self,
+        covered: Option<u64>,
+        before: Option<Lapse>,
+        deadlines: Deadlines,
+    ) -> Option<Lapse> {
         let log = self.exchanges.recorder.log().clone();
-        let at = covered.unwrap_or(0);
-        if at >= log.size() {
+        if covered.unwrap_or(0) >= log.size() {
             return None;
         }
+        let now = self.exchanges.clock.now();
+        let Some(at) = covered else {
+            return Some(Lapse { since: before.map_or(now, |before| before.since), deadlines });
+        };
         let leaf = tokio::task::spawn_blocking(move || log.leaf(at)).await;
-        let logged = match leaf {
+        let since = match leaf {
             Ok(Ok(leaf)) => Time::from_millis(leaf.logged_ms),
             // A log that cannot be read says so elsewhere, and counts as not covered from now on.
-            _ => self.exchanges.clock.now(),
+            _ => now,
         };
-        let since = if covered.is_some() { logged } else { logged.max(self.started) };
         Some(Lapse { since, deadlines })
     }
 }

@@ -1,7 +1,7 @@
 //! Checkpoints are submitted to the witnesses that the configuration names (<https://c2sp.org/tlog-witness>): whoever
 //! cosigns one states that the log continues all that this witness saw of it before.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use trave_host::files;
 use trave_message_log::{Log, LogError, SignedCheckpoint};
 use trave_proto::checkpoint::{AddCheckpoint, Checkpoint, CheckpointError, MAX_NOTE, Note, WitnessVerifier};
 use trave_proto::clock::Time;
+use trave_proto::conversation::TOLERANCE;
 use trave_proto::global_configuration::{Configuration, WitnessEntry};
 use trave_proto::schema::proof::Checkpoint as Stored;
 
@@ -46,6 +47,8 @@ enum NoCosignature {
     Ahead { last: u64, size: u64 },
     #[error("it says that this log contradicts what it saw before: {0}")]
     Contradiction(String),
+    #[error("its cosignature is dated {0}, in the future of this server's clock; compare the clocks")]
+    Future(Time),
 }
 
 impl NoCosignature {
@@ -63,12 +66,14 @@ pub(crate) struct Witnessed {
 }
 
 impl Witnessed {
-    /// Who of `witnesses` has cosigned it, and when.
-    pub(crate) fn by<'w>(&self, witnesses: &'w [WitnessEntry]) -> Vec<(&'w WitnessEntry, Time)> {
+    /// Who of `witnesses` has cosigned it, and when. What lies in the future of `now` does not count: no verifier would take
+    /// it.
+    pub(crate) fn by<'w>(&self, witnesses: &'w [WitnessEntry], now: Time) -> Vec<(&'w WitnessEntry, Time)> {
         let keys = keys(witnesses);
         let mut found = Vec::new();
         let Ok(note) = cosigned(&self.checkpoint.note, &self.lines) else { return found };
-        for one in note.cosignatures(&keys).unwrap_or_default() {
+        let lines = note.cosignatures(&keys).unwrap_or_default();
+        for one in lines.into_iter().filter(|one| one.time <= latest(now)) {
             let entry = witnesses.iter().find(|entry| entry.verifier == *one.witness);
             found.extend(entry.map(|entry| (entry, one.time)));
         }
@@ -86,6 +91,34 @@ pub(super) struct Witnessing {
     last: Mutex<Option<Arc<Witnessed>>>,
     /// How far each saw the log, by its name. A guess: it says so itself where that is wrong.
     seen: Mutex<HashMap<String, u64>>,
+    contradictions: Mutex<Contradictions>,
+}
+
+/// Witnesses that contradict this log, by their keys, each with its name and in words. Only that witness's own cosignature
+/// takes its word back: that it is not reached afterwards does not.
+#[derive(Debug, Default)]
+struct Contradictions(BTreeMap<String, (String, String)>);
+
+impl Contradictions {
+    fn note(&mut self, witness: &WitnessVerifier, answer: &Result<String, NoCosignature>) {
+        match answer {
+            Ok(_) => {
+                self.0.remove(&witness.to_string());
+            }
+            Err(error) if error.is_alarm() => {
+                self.0.insert(witness.to_string(), (witness.name().to_owned(), with_causes(error)));
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Forgets witnesses that are no longer listed, and tells what is left.
+    fn told(&mut self, listed: &[WitnessEntry]) -> Option<String> {
+        let keys: Vec<_> = listed.iter().map(|witness| witness.verifier.to_string()).collect();
+        self.0.retain(|key, _| keys.contains(key));
+        let told: Vec<_> = self.0.values().map(|(name, what)| format!("{name}: {what}")).collect();
+        (!told.is_empty()).then(|| told.join("; "))
+    }
 }
 
 /// Refuses a log that cannot continue what was witnessed: an older one was put in its place.
@@ -123,7 +156,7 @@ impl Upkeep {
 
     /// Whether it is witnessed as the policy of `configuration` asks.
     pub(crate) fn is_witnessed(&self, witnessed: &Witnessed, configuration: &Configuration) -> bool {
-        let by = witnessed.by(configuration.witnesses());
+        let by = witnessed.by(configuration.witnesses(), self.exchanges.clock.now());
         let has = |key: &WitnessVerifier| by.iter().any(|(entry, _)| entry.verifier == *key);
         let (policy, server) = (configuration.policy(), &self.exchanges.own.server);
         !by.is_empty() && policy.witnessing.missing(configuration.witnesses(), server, has).is_none()
@@ -138,8 +171,10 @@ impl Upkeep {
     pub(super) async fn submit(&self, sealed: &SignedCheckpoint) -> String {
         let configuration = Arc::clone(&self.exchanges.trust.snapshot().configuration);
         if configuration.witnesses().is_empty() {
+            self.tell_of(&configuration, &[]).await;
             return String::new();
         }
+        let latest = latest(self.exchanges.clock.now());
         let mut lines = self.lines_under(sealed, &configuration);
         let mut asked = JoinSet::new();
         for witness in configuration.witnesses() {
@@ -150,13 +185,21 @@ impl Upkeep {
                 let (witness, sealed) = (witness.clone(), sealed.clone());
                 let (log, seen) = (self.exchanges.recorder.log().clone(), self.seen(witness.verifier.name()));
                 asked.spawn(async move {
-                    let answer = ask(&witness, &sealed, &log, seen).await;
-                    (witness.verifier.name().to_owned(), answer)
+                    let answer = ask(&witness, &sealed, &log, (seen, latest)).await;
+                    (witness.verifier, answer)
                 });
             }
         }
         let mut failed = Vec::new();
-        while let Some(Ok((name, answer))) = asked.join_next().await {
+        while let Some(joined) = asked.join_next().await {
+            // One that panicked says nothing; the others count all the same.
+            let Ok((witness, answer)) = joined else { continue };
+            self.witnessing
+                .contradictions
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .note(&witness, &answer);
+            let name = witness.name().to_owned();
             match answer {
                 Ok(line) => {
                     lines.push_str(&line);
@@ -166,7 +209,7 @@ impl Upkeep {
                 Err(error) => failed.push((name, error)),
             }
         }
-        self.tell_of(&failed).await;
+        self.tell_of(&configuration, &failed).await;
         lines
     }
 
@@ -174,24 +217,28 @@ impl Upkeep {
     fn lines_under(&self, sealed: &SignedCheckpoint, configuration: &Configuration) -> String {
         let kept = self.witnessed().filter(|kept| kept.checkpoint.note == sealed.note);
         let note = kept.and_then(|kept| cosigned(&sealed.note, &kept.lines).ok());
-        note.map(|note| note.cosignature_lines(&keys(configuration.witnesses()))).unwrap_or_default()
+        let latest = latest(self.exchanges.clock.now());
+        note.map(|note| note.cosignature_lines_until(&keys(configuration.witnesses()), latest))
+            .unwrap_or_default()
     }
 
     fn seen(&self, name: &str) -> u64 {
         self.witnessing.seen.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied().unwrap_or(0)
     }
 
-    async fn tell_of(&self, failed: &[(String, NoCosignature)]) {
-        let told = |alarm: bool| {
-            let of = failed.iter().filter(|(_, error)| error.is_alarm() == alarm);
-            let of: Vec<_> = of.map(|(name, error)| format!("{name}: {}", with_causes(error))).collect();
-            (!of.is_empty()).then(|| of.join("; "))
+    async fn tell_of(&self, configuration: &Configuration, failed: &[(String, NoCosignature)]) {
+        let contradicted = {
+            let contradictions = &self.witnessing.contradictions;
+            contradictions.lock().unwrap_or_else(PoisonError::into_inner).told(configuration.witnesses())
         };
-        let alarm = told(true).map(|what| {
+        let alarm = contradicted.map(|what| {
             format!("ALARM: a witness contradicts this message log; keep its disk as it is, and tell both states: {what}")
         });
         self.conditions.set(Kind::LogContradicted, alarm).await;
-        let unavailable = told(false).map(|what| format!("checkpoints are not cosigned by {what}"));
+        let others = failed.iter().filter(|(_, error)| !error.is_alarm());
+        let others: Vec<_> = others.map(|(name, error)| format!("{name}: {}", with_causes(error))).collect();
+        let unavailable =
+            (!others.is_empty()).then(|| format!("checkpoints are not cosigned by {}", others.join("; ")));
         self.conditions.set(Kind::WitnessUnavailable, unavailable).await;
     }
 
@@ -228,29 +275,51 @@ async fn ask(
     witness: &WitnessEntry,
     sealed: &SignedCheckpoint,
     log: &Log,
-    seen: u64,
+    (seen, latest): (u64, Time),
 ) -> Result<String, NoCosignature> {
     let url = format!("{}/add-checkpoint", witness.url.trim_end_matches('/'));
     let uri = url.parse().map_err(|_| NoCosignature::Address)?;
     let fetch = Fetch::new(None).with_limit(MAX_NOTE).with_time(PATIENCE);
     let size = sealed.checkpoint.size;
     let mut old = seen.min(size);
-    for attempt in 0..2 {
+    for _ in 0..2 {
         let request = request(sealed, log, old).await?;
         let (status, answer) =
             fetch.ask(&uri, TEXT, request.to_bytes().into()).await.map_err(NoCosignature::Fetch)?;
-        let said = || String::from_utf8_lossy(&answer.body).trim().chars().take(200).collect::<String>();
-        match (status, AddCheckpoint::parse_conflict(&answer.body)) {
-            (StatusCode::OK, _) => return line(&request.checkpoint, &answer.body, &witness.verifier),
-            (StatusCode::CONFLICT, Some(last)) if last > size => {
-                return Err(NoCosignature::Ahead { last, size });
-            }
-            (StatusCode::CONFLICT, Some(last)) if attempt == 0 => old = last,
-            (StatusCode::UNPROCESSABLE_ENTITY, _) => return Err(NoCosignature::Contradiction(said())),
-            _ => return Err(NoCosignature::Refused { status, said: said() }),
+        match answered(status, &answer.body, (old, size))? {
+            Answer::Lines => return line(&request.checkpoint, &answer.body, &witness.verifier, latest),
+            Answer::Elsewhere(last) => old = last,
         }
     }
     Err(NoCosignature::Refused { status: StatusCode::CONFLICT, said: "twice".into() })
+}
+
+/// What goes on after a witness's answer.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    /// It has cosigned.
+    Lines,
+    /// It last saw the log at this size.
+    Elsewhere(u64),
+}
+
+/// Reads the answer to a request from the `old` size to this one.
+fn answered(status: StatusCode, body: &[u8], (old, size): (u64, u64)) -> Result<Answer, NoCosignature> {
+    let said = || {
+        let said = String::from_utf8_lossy(body);
+        said.trim().chars().filter(|c| !c.is_control()).take(200).collect::<String>()
+    };
+    match (status, AddCheckpoint::parse_conflict(body)) {
+        (StatusCode::OK, _) => Ok(Answer::Lines),
+        (StatusCode::CONFLICT, Some(last)) if last > size => Err(NoCosignature::Ahead { last, size }),
+        // The specification's answer to another root for the size that it cosigned.
+        (StatusCode::CONFLICT, Some(last)) if last == old && old == size => {
+            Err(NoCosignature::Contradiction(format!("another root at {size} records")))
+        }
+        (StatusCode::CONFLICT, Some(last)) if last != old => Ok(Answer::Elsewhere(last)),
+        (StatusCode::UNPROCESSABLE_ENTITY, _) => Err(NoCosignature::Contradiction(said())),
+        _ => Err(NoCosignature::Refused { status, said: said() }),
+    }
 }
 
 async fn request(sealed: &SignedCheckpoint, log: &Log, old: u64) -> Result<AddCheckpoint, NoCosignature> {
@@ -262,11 +331,26 @@ async fn request(sealed: &SignedCheckpoint, log: &Log, old: u64) -> Result<AddCh
 }
 
 /// The witness's own line of an answer; lines of others are ignored, as the specification asks.
-fn line(checkpoint: &Note, answer: &[u8], key: &WitnessVerifier) -> Result<String, NoCosignature> {
+fn line(
+    checkpoint: &Note,
+    answer: &[u8],
+    key: &WitnessVerifier,
+    latest: Time,
+) -> Result<String, NoCosignature> {
     let mut note = checkpoint.clone();
     note.add_lines(answer).map_err(NoCosignature::Answer)?;
-    let line = note.cosignature_lines(std::slice::from_ref(key));
-    if line.is_empty() { Err(NoCosignature::OtherKey) } else { Ok(line) }
+    let keys = std::slice::from_ref(key);
+    let line = note.cosignature_lines_until(keys, latest);
+    if !line.is_empty() {
+        return Ok(line);
+    }
+    let found = note.cosignatures(keys).ok().and_then(|found| found.first().map(|one| one.time));
+    Err(found.map_or(NoCosignature::OtherKey, NoCosignature::Future))
+}
+
+/// The latest time that a cosignature may bear: beyond it a verifier could not tell whether it holds.
+fn latest(now: Time) -> Time {
+    now.plus(TOLERANCE)
 }
 
 fn cosigned(note: &[u8], lines: &str) -> Result<Note, CheckpointError> {
@@ -278,3 +362,7 @@ fn cosigned(note: &[u8], lines: &str) -> Result<Note, CheckpointError> {
 fn keys(witnesses: &[WitnessEntry]) -> Vec<WitnessVerifier> {
     witnesses.iter().map(|witness| witness.verifier.clone()).collect()
 }
+
+#[cfg(test)]
+#[path = "witnesses_tests.rs"]
+mod tests;

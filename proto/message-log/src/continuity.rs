@@ -16,6 +16,9 @@ use crate::tree::Edge;
 /// The file that holds the last checkpoint once more: what the log gave away, it must be able to continue.
 pub(crate) const CHECKPOINT_FILE: &str = "checkpoint";
 
+/// Where the token begins in its record, behind the size.
+const TOKEN_AT: usize = 8;
+
 /// Holds the leaves against the last checkpoint in the log and the one beside it. If they differ, the kept tree may be at
 /// fault: it is made again from the leaves before the log is refused. Returns whether that was needed.
 pub(crate) fn check(shared: &Arc<Shared>, key: &NoteVerifier) -> Result<bool, LogError> {
@@ -58,7 +61,7 @@ fn last_checkpoint(shared: &Shared, key: &NoteVerifier) -> Result<Option<SignedC
         let file = shared.disk.open(&path).map_err(LogError::disk("open", &path))?;
         let payload = reading::read_record(&*file, &path, note.offset, kind)?;
         if !note.checkpoint {
-            tokens.push((note.size, bytes::Bytes::from(payload).slice(8..)));
+            tokens.push((note.size, bytes::Bytes::from(payload).slice(TOKEN_AT..)));
             continue;
         }
         let mut signed = verified(&path, note.offset, payload, key)?;
@@ -66,6 +69,22 @@ fn last_checkpoint(shared: &Shared, key: &NoteVerifier) -> Result<Option<SignedC
         return Ok(Some(signed));
     }
     Ok(None)
+}
+
+/// The last checkpoint that has a timestamp token, with it.
+pub(crate) fn last_stamped(
+    shared: &Shared,
+    key: &NoteVerifier,
+) -> Result<Option<SignedCheckpoint>, LogError> {
+    let Some([(path, note), token]) = finding::last_stamped(shared)? else { return Ok(None) };
+    let read = |path: &Path, offset, kind| {
+        let file = shared.disk.open(path).map_err(LogError::disk("open", path))?;
+        reading::read_record(&*file, path, offset, kind)
+    };
+    let mut signed = verified(&path, note.offset, read(&path, note.offset, Kind::Checkpoint)?, key)?;
+    let token = bytes::Bytes::from(read(&token.0, token.1.offset, Kind::Timestamp)?);
+    signed.timestamp = Some(token.slice(TOKEN_AT..));
+    Ok(Some(signed))
 }
 
 /// The last checkpoint that was given away, as it stands beside the log in `dir`.

@@ -95,6 +95,30 @@ pub(crate) fn notes(shared: &Shared) -> Result<Vec<(PathBuf, NoteEntry)>, LogErr
     Ok(notes)
 }
 
+/// Where the last checkpoint that has a timestamp token stands, and its last token.
+pub(crate) fn last_stamped(shared: &Shared) -> Result<Option<[(PathBuf, NoteEntry); 2]>, LogError> {
+    let (closed, open, open_path) = {
+        let catalogue = shared.catalogue();
+        (catalogue.closed.clone(), catalogue.open.notes.clone(), catalogue.open_path.clone())
+    };
+    let closed = closed.iter().rev().map(|it| it.index().notes().map(|notes| (it.path.clone(), notes)));
+    let mut token: Option<(PathBuf, NoteEntry)> = None;
+    for segment in std::iter::once(Ok((open_path, open))).chain(closed) {
+        let (path, notes) = segment?;
+        for note in notes.into_iter().rev() {
+            match token.take() {
+                None if !note.checkpoint => token = Some((path.clone(), note)),
+                // A token follows its checkpoint in the log.
+                Some(token) if note.checkpoint && token.1.size == note.size => {
+                    return Ok(Some([(path, note), token]));
+                }
+                other => token = other,
+            }
+        }
+    }
+    Ok(None)
+}
+
 /// The index entries of a range of leaves, one after the other, in either direction.
 pub(crate) struct Entries {
     shared: Arc<Shared>,

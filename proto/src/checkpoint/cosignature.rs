@@ -49,10 +49,19 @@ impl Note {
 
     /// The cosignature lines of these witnesses that verify, each with its newline; of each witness the first.
     pub fn cosignature_lines(&self, witnesses: &[WitnessVerifier]) -> String {
+        self.lines_where(witnesses, |_| true)
+    }
+
+    /// As [`Note::cosignature_lines`], without those that were made after `latest`, as they say themselves.
+    pub fn cosignature_lines_until(&self, witnesses: &[WitnessVerifier], latest: Time) -> String {
+        self.lines_where(witnesses, |time| time <= latest)
+    }
+
+    fn lines_where(&self, witnesses: &[WitnessVerifier], counts: impl Fn(Time) -> bool) -> String {
         let mut lines = String::new();
         let mut seen: Vec<&WitnessVerifier> = Vec::new();
         for (signature, witness) in self.by_witnesses(witnesses) {
-            if !seen.contains(&witness) && witness.verify(&self.text, signature).is_ok() {
+            if !seen.contains(&witness) && witness.verify(&self.text, signature).is_ok_and(&counts) {
                 seen.push(witness);
                 lines.push_str(&signature.line());
             }

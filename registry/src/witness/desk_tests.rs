@@ -45,7 +45,18 @@ impl Fixture {
     fn desk(&self) -> Desk {
         let memory = Memory::recall(self.directory.path(), &signer().verifier()).unwrap();
         let logs = Arc::new(Logs::new(vec![log().verifier()], None));
-        Desk { signer: signer(), logs, clock: self.clock.clone(), memory: Mutex::new(memory) }
+        let (memory, bodies) = (Mutex::new(memory), Semaphore::new(BODIES));
+        Desk { signer: signer(), logs, clock: self.clock.clone(), memory, bodies }
+    }
+
+    /// Names of the files that are kept against the log, without their digests.
+    fn evidence(&self) -> Vec<String> {
+        let place = self.directory.path().join("evidence").join(Digest::of(ORIGIN.as_bytes()).to_string());
+        let Ok(entries) = std::fs::read_dir(place) else { return Vec::new() };
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut kinds: Vec<_> = names.map(|name| name.rsplit_once('-').unwrap().0.to_owned()).collect();
+        kinds.sort();
+        kinds
     }
 }
 
@@ -119,13 +130,85 @@ fn a_log_with_two_stories_is_found_out_and_the_evidence_kept() {
         let fork = leaves(1, 14);
         for (what, story) in [("fork", &fork), ("rewritten", &rewritten), ("dropped", &dropped)] {
             assert_eq!(status(&desk, &request(story, seen)), 422, "{what} after {seen}");
-            assert_eq!(status(&desk, &request(&story[..seen], seen)), 422, "{what} at {seen}");
+            assert_eq!(status(&desk, &request(&story[..seen], seen)), 409, "{what} at {seen}");
         }
         assert_eq!(status(&desk, &request(&all[..seen - 1], seen - 1)), 409, "truncated");
         assert_eq!(status(&desk, &request(&all, seen)), 200, "the true story goes on");
-        let kept = std::fs::read_dir(fixture.directory.path().join("evidence")).unwrap().count();
-        assert_eq!(kept, 6, "each lie once");
+        let (unproved, stories) = (["not-proved"; 3], ["two-stories"; 3]);
+        assert_eq!(fixture.evidence(), [unproved, stories].concat(), "each lie once");
     }
+}
+
+/// Anybody can send what the log has signed, with whatever proof: that speaks against nobody, and fills no disk.
+#[test]
+fn a_wrong_proof_before_an_honest_checkpoint_is_no_second_story() {
+    let fixture = Fixture::new();
+    let desk = fixture.desk();
+    let all = leaves(0, 100);
+    assert_eq!(status(&desk, &request(&all[..4], 0)), 200);
+    let garbage = |count: usize, old, salt| AddCheckpoint {
+        proof: vec![leaf_hash(&[salt]); 3],
+        ..request(&all[..count], old)
+    };
+    assert_eq!(status(&desk, &garbage(4, 4, 0)), 422, "what was cosigned");
+    assert_eq!(fixture.evidence(), Vec::<String>::new());
+    for salt in 0..9 {
+        assert_eq!(status(&desk, &garbage(9, 4, salt)), 422, "a newer one");
+    }
+    assert_eq!(fixture.evidence(), ["not-proved"], "each checkpoint once, whatever the proof");
+    for count in 10..100 {
+        assert_eq!(status(&desk, &garbage(count, 4, 0)), 422);
+    }
+    assert_eq!(fixture.evidence().len(), 32, "as many as people look at");
+    assert_eq!(status(&desk, &request(&leaves(1, 4), 4)), 409, "another root for the same size");
+    assert!(fixture.evidence().contains(&"two-stories".to_owned()), "has its own room");
+}
+
+/// Whoever repeats the log's line under a note until nothing fits any more gets no note without a cosignature kept: with one
+/// the witness would never start again.
+#[test]
+fn a_signature_line_that_is_repeated_is_kept_once() {
+    let fixture = Fixture::new();
+    let all = leaves(0, 4);
+    let honest = request(&all, 0);
+    let body = String::from_utf8(honest.to_bytes()).unwrap();
+    let line = body.lines().last().unwrap();
+    let repeated = format!("{body}{}", format!("{line}\n").repeat(63));
+    let desk = fixture.desk();
+    let line = desk.cosign(repeated.as_bytes()).unwrap();
+    drop(desk);
+    let shown = fixture.desk().checkpoint(&Digest::of(ORIGIN.as_bytes()).to_string()).unwrap();
+    let mut expected = honest.checkpoint;
+    expected.add_lines(line.as_bytes()).unwrap();
+    assert_eq!(shown, expected.to_bytes());
+}
+
+/// Killed between the log's file and its line in `origins`, the next start mends the list, so that the file is missed later.
+#[test]
+fn a_log_that_is_not_listed_yet_is_listed_at_the_next_start() {
+    let fixture = Fixture::new();
+    let all = leaves(0, 4);
+    assert_eq!(status(&fixture.desk(), &request(&all, 0)), 200);
+    let path = fixture.directory.path();
+    std::fs::write(path.join("origins"), b"").unwrap();
+    drop(fixture.desk());
+    let origin = Digest::of(ORIGIN.as_bytes()).to_string();
+    assert_eq!(std::fs::read_to_string(path.join("origins")).unwrap(), format!("{origin}\n"));
+    std::fs::remove_file(path.join("logs").join(origin)).unwrap();
+    let lost = Memory::recall(path, &signer().verifier());
+    assert!(matches!(lost, Err(MemoryError::Missing { .. })), "{lost:?}");
+}
+
+#[tokio::test]
+async fn only_so_many_bodies_are_held_at_once() {
+    let fixture = Fixture::new();
+    let desk = Arc::new(fixture.desk());
+    let ask = async || add_checkpoint(State(Arc::clone(&desk)), Body::from("x")).await.status().as_u16();
+    assert_eq!(ask().await, 400);
+    let all = desk.bodies.acquire_many(u32::try_from(BODIES).unwrap()).await.unwrap();
+    assert_eq!(ask().await, 503);
+    drop(all);
+    assert_eq!(ask().await, 400);
 }
 
 #[test]
@@ -161,6 +244,16 @@ fn a_clock_that_goes_back_makes_no_older_statement() {
     note.add_lines(line.as_bytes()).unwrap();
     let verifier = [signer().verifier()];
     assert_eq!(note.cosignatures(&verifier).unwrap()[0].time, Time::from_millis(NOW));
+    // Nor after a restart, when the same was cosigned again in between.
+    fixture.clock.set(Time::from_millis(NOW + 7_200_000));
+    assert_eq!(status(&desk, &request(&all, 9)), 200);
+    drop(desk);
+    fixture.clock.set(Time::from_millis(NOW));
+    let again = request(&all, 9);
+    let line = fixture.desk().cosign(&again.to_bytes()).unwrap();
+    let mut note = again.checkpoint;
+    note.add_lines(line.as_bytes()).unwrap();
+    assert_eq!(note.cosignatures(&verifier).unwrap()[0].time, Time::from_millis(NOW + 7_200_000));
 }
 
 #[test]
@@ -197,11 +290,13 @@ fn without_its_disk_it_cosigns_nothing() {
     let fixture = Fixture::new();
     let desk = fixture.desk();
     let all = leaves(0, 9);
+    assert_eq!(status(&desk, &request(&all[..2], 0)), 200);
     let logs = fixture.directory.path().join("logs");
     std::fs::rename(&logs, fixture.directory.path().join("away")).unwrap();
-    assert_eq!(status(&desk, &request(&all[..4], 0)), 503);
+    assert_eq!(status(&desk, &request(&all[..4], 2)), 503);
+    assert_eq!(status(&desk, &request(&all[..2], 2)), 503, "also what was cosigned before");
     std::fs::rename(fixture.directory.path().join("away"), &logs).unwrap();
-    assert_eq!(status(&desk, &request(&all[..4], 0)), 503, "until it is started again");
+    assert_eq!(status(&desk, &request(&all[..4], 2)), 503, "until it is started again");
     drop(desk);
-    assert_eq!(status(&fixture.desk(), &request(&all[..4], 0)), 200);
+    assert_eq!(status(&fixture.desk(), &request(&all[..4], 2)), 200);
 }

@@ -32,9 +32,19 @@ pub enum Refusal {
         /// How many records the log had then; 0 for never cosigned.
         last: u64,
     },
-    /// The log tells another story than before, or proves nothing.
-    #[error("the log of {origin} does not continue what was cosigned at {last} records: {why}")]
-    Inconsistent {
+    /// The log has signed two roots for one size.
+    #[error(
+        "the log of {origin} was cosigned at {size} records, and now has another root: one of them was changed"
+    )]
+    TwoStories {
+        /// The log.
+        origin: String,
+        /// The size of both.
+        size: u64,
+    },
+    /// The proof proves nothing: a wrong one, which anybody can send, or a log that tells another story than before.
+    #[error("the checkpoint of {origin} is not shown to continue what was cosigned at {last} records: {why}")]
+    NotProved {
         /// The log.
         origin: String,
         /// What it had when it was last cosigned.
@@ -42,6 +52,11 @@ pub enum Refusal {
         /// What is wrong.
         why: &'static str,
     },
+    /// What was cosigned last, with a wrong proof: nothing that speaks against the log.
+    #[error(
+        "a checkpoint that was cosigned before needs no proof to be cosigned again, and this one is wrong"
+    )]
+    Needless,
 }
 
 /// The log of which a request speaks, as it says itself.
@@ -67,14 +82,17 @@ pub(super) fn judge(
     }
     let refused = |why| {
         let origin = checkpoint.origin.clone();
-        Err(Refusal::Inconsistent { origin, last: last.size, why })
+        Err(Refusal::NotProved { origin, last: last.size, why })
     };
     let new = Head { size, root: checkpoint.root };
     if new.size == 0 && new.root != root(&[]) {
         return refused("the empty log has another root than that of nothing");
     }
     if new.size == last.size && new.root != last.root {
-        return refused("it has as many records as before, and another root: one of them was changed");
+        return Err(Refusal::TwoStories { origin: checkpoint.origin.clone(), size });
+    }
+    if new == last && !request.proof.is_empty() {
+        return Err(Refusal::Needless);
     }
     if !is_consistent(&last, &new, &request.proof) {
         return refused("the consistency proof does not lead from what was cosigned to this checkpoint");

@@ -5,7 +5,8 @@
 //! witness           the verifier key: whose memory this is
 //! origins           SHA-256 of the origin of each log that was ever cosigned, one a line
 //! logs/ORIGIN       the last checkpoint, signed by the log and cosigned here (ORIGIN: that SHA-256)
-//! evidence/DIGEST   requests of a log's key that contradict what was cosigned: for people
+//! evidence/ORIGIN/  what the log's key has signed and was not cosigned, for people: `two-stories-DIGEST` contradicts what
+//!                   was cosigned, `not-proved-DIGEST` came with a wrong proof (DIGEST: SHA-256 of the checkpoint's text)
 //! ```
 
 use std::collections::BTreeMap;
@@ -14,13 +15,32 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use trave_host::files::{FileError, create, replace};
-use trave_proto::checkpoint::{Checkpoint, CheckpointError, Note, WitnessVerifier};
+use trave_proto::checkpoint::{AddCheckpoint, Checkpoint, CheckpointError, Note, WitnessVerifier};
 use trave_proto::clock::Time;
 use trave_proto::digest::Digest;
 use trave_proto::tree::Head;
 
-/// Most requests that are kept as evidence: people have looked long before.
-const MAX_EVIDENCE: usize = 256;
+/// Most requests of a kind that are kept as evidence of one log: people have looked long before.
+const MAX_EVIDENCE: usize = 32;
+
+/// What a request that was not cosigned shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Evidence {
+    /// The log's key has signed two roots for one size.
+    TwoStories,
+    /// Nothing by itself: anybody can send a wrong proof.
+    NotProved,
+}
+
+impl Evidence {
+    /// How its files' names begin.
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::TwoStories => "two-stories-",
+            Self::NotProved => "not-proved-",
+        }
+    }
+}
 
 /// Why the memory cannot be read or kept. A witness without its memory must not cosign.
 #[derive(Debug, thiserror::Error)]
@@ -138,14 +158,27 @@ impl Memory {
         let listed = read(&path)?;
         let damaged = |why: &str| MemoryError::Damaged { path: path.clone(), why: why.to_owned() };
         let text = String::from_utf8(listed).map_err(|_| damaged("it is no text"))?;
+        let mut listed = 0;
         for line in text.lines() {
             let mut bytes = [0; Digest::LEN];
             hex::decode_to_slice(line, &mut bytes).map_err(|_| damaged("a line is no digest"))?;
             if !self.logs.contains_key(&Digest::from_bytes(bytes)) {
                 return Err(MemoryError::Missing { path: self.directory.join("logs").join(line) });
             }
+            listed += 1;
         }
-        Ok(())
+        // Killed between a log's file and its line here: without the line the file could be lost unnoticed.
+        if listed < self.logs.len() { self.write_origins(self.logs.keys()) } else { Ok(()) }
+    }
+
+    fn write_origins<'d>(&self, origins: impl Iterator<Item = &'d Digest>) -> Result<(), MemoryError> {
+        let listed: String = origins.map(|origin| format!("{origin}\n")).collect();
+        replace(&self.directory.join("origins"), listed.as_bytes()).map_err(MemoryError::Write)
+    }
+
+    /// Whether it can be relied on: a write that failed leaves unknown what the disk holds.
+    pub(super) fn healthy(&self) -> Result<(), MemoryError> {
+        if self.poisoned { Err(MemoryError::Poisoned) } else { Ok(()) }
     }
 
     /// What was last cosigned of the log with this origin, given as its SHA-256.
@@ -155,9 +188,7 @@ impl Memory {
 
     /// Keeps what is about to be cosigned, durably. After an error nothing is kept any more.
     pub(super) fn keep(&mut self, origin: Digest, remembered: Remembered) -> Result<(), MemoryError> {
-        if self.poisoned {
-            return Err(MemoryError::Poisoned);
-        }
+        self.healthy()?;
         let written = self.write(origin, &remembered.note);
         self.poisoned = written.is_err();
         written?;
@@ -170,26 +201,36 @@ impl Memory {
         if self.logs.contains_key(&origin) {
             return Ok(());
         }
-        let all = self.logs.keys().chain([&origin]);
-        let listed: String = all.map(|origin| format!("{origin}\n")).collect();
-        replace(&self.directory.join("origins"), listed.as_bytes()).map_err(MemoryError::Write)
+        self.write_origins(self.logs.keys().chain([&origin]))
     }
 
-    /// Keeps a request that contradicts what was cosigned. As long as there is room: it changes nothing.
-    pub(super) fn keep_evidence(&self, request: &[u8]) {
-        let place = self.directory.join("evidence");
-        let path = place.join(Digest::of(request).to_string());
-        let kept = fs::create_dir_all(&place).and_then(|()| fs::read_dir(&place).map(Iterator::count));
-        match kept {
-            Ok(count) if count < MAX_EVIDENCE && !path.exists() => {
-                if let Err(error) = create(&path, request) {
-                    tracing::error!(%error, "evidence of a log with two stories cannot be kept");
-                }
-            }
-            Ok(_) => {}
-            Err(error) => tracing::error!(%error, "evidence of a log with two stories cannot be kept"),
+    /// Keeps a request for people, each checkpoint once, as long as there is room: it changes nothing.
+    pub(super) fn keep_evidence(&self, kind: Evidence, origin: &Digest, request: &AddCheckpoint) {
+        let place = self.directory.join("evidence").join(origin.to_string());
+        let text = Digest::of(request.checkpoint.text().as_bytes());
+        let path = place.join(format!("{}{text}", kind.prefix()));
+        if path.exists() {
+            return;
+        }
+        let kept = match room(&place, kind.prefix()) {
+            Ok(true) => create(&path, &request.to_bytes()).map_err(|error| error.to_string()),
+            Ok(false) => Err(format!("{} is full", place.display())),
+            Err(error) => Err(format!("{}: {error}", place.display())),
+        };
+        if let Err(error) = kept {
+            tracing::error!(error, "what speaks against a log cannot be kept");
         }
     }
+}
+
+/// Whether another file with this beginning of its name has room; makes the directory.
+fn room(place: &Path, prefix: &str) -> io::Result<bool> {
+    fs::create_dir_all(place)?;
+    let mut count = 0;
+    for entry in fs::read_dir(place)? {
+        count += usize::from(entry?.file_name().to_string_lossy().starts_with(prefix));
+    }
+    Ok(count < MAX_EVIDENCE)
 }
 
 fn recall_log(

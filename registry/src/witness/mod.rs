@@ -18,6 +18,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use tokio::sync::Semaphore;
 use trave_host::config::with_causes;
 use trave_host::drain::Drain;
 use trave_host::listen::{Limits, ListenError, Listener, TowerToHyperService, with_body_deadline};
@@ -30,7 +31,7 @@ use trave_proto::tree::Head;
 use crate::config::WitnessSettings;
 use judge::{claimed, judge};
 use logs::{Following, Logs, NoKey};
-use memory::{Memory, Remembered};
+use memory::{Evidence, Memory, Remembered};
 
 pub use judge::Refusal;
 pub use logs::FollowingError;
@@ -43,6 +44,8 @@ const STRANGERS: Duration = Duration::from_secs(120);
 const BODY: Duration = Duration::from_secs(20);
 /// The answer "409 Conflict" holds the size that was cosigned last.
 const SIZE: &str = "text/x.tlog.size";
+/// Most requests whose bodies are held at a time: one more is turned away, so that strangers cannot fill the memory.
+const BODIES: usize = 64;
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Why a witness does not start.
@@ -91,7 +94,8 @@ impl Witness {
                 }
             });
         }
-        let desk = Arc::new(Desk { signer, logs: known, clock, memory: Mutex::new(memory) });
+        let bodies = Semaphore::new(BODIES);
+        let desk = Arc::new(Desk { signer, logs: known, clock, memory: Mutex::new(memory), bodies });
         let routes = with_body_deadline(routes(desk.clone()), BODY, &[]);
         drain.spawn(door.serve(drain.clone(), move |_| TowerToHyperService::new(routes.clone())));
         tracing::info!(%address, key = %verifier, "witness serves");
@@ -131,6 +135,7 @@ struct Desk {
     logs: Arc<Logs>,
     clock: Arc<dyn Clock>,
     memory: Mutex<Memory>,
+    bodies: Semaphore,
 }
 
 /// Why there is no cosignature.
@@ -159,26 +164,22 @@ impl Desk {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let last = memory.last(&origin).cloned();
         let checkpoint = judge(&request, &key, last.as_ref().map(|last| last.head)).map_err(|refusal| {
-            if matches!(refusal, Refusal::Inconsistent { .. }) {
-                tracing::error!(
-                    refusal = with_causes(&refusal),
-                    "ALARM: a log tells two stories; tell both states"
-                );
-                memory.keep_evidence(body);
-            }
+            tell_of(&refusal, &memory, &origin, &request);
             NoCosignature::Refused(refusal)
         })?;
         // "As of this time": a clock that went back makes no older statement than the last.
         let time = last.as_ref().map_or(self.clock.now(), |last| self.clock.now().max(last.time));
         let line = self.signer.cosign(request.checkpoint.text(), time);
         let head = Head { size: checkpoint.size, root: checkpoint.root };
-        if last.is_none_or(|last| last.head != head) {
+        let newer = |last: Remembered| last.head != head || last.time.as_secs() < time.as_secs();
+        if last.is_none_or(newer) {
             let mut note = request.checkpoint.signed_by(std::slice::from_ref(&key));
-            // Both were read or made here, so the line fits.
-            let _fits = note.add_lines(line.as_bytes());
+            let added = note.add_lines(line.as_bytes());
+            added.map_err(Refusal::NotACheckpoint).map_err(NoCosignature::Refused)?;
             let remembered = Remembered { head, time, note: note.to_bytes() };
             memory.keep(origin, remembered).map_err(NoCosignature::Memory)?;
         }
+        memory.healthy().map_err(NoCosignature::Memory)?;
         Ok(line)
     }
 
@@ -192,6 +193,23 @@ impl Desk {
     }
 }
 
+/// Tells people of what a log has signed and was not cosigned, and keeps it for them. Anybody can put a wrong proof before a
+/// checkpoint that the log did sign: only another root for the same size shows two stories.
+fn tell_of(refusal: &Refusal, memory: &Memory, origin: &Digest, request: &AddCheckpoint) {
+    match refusal {
+        Refusal::TwoStories { .. } => {
+            let refusal = with_causes(refusal);
+            tracing::error!(refusal, "ALARM: a log tells two stories; tell both states");
+            memory.keep_evidence(Evidence::TwoStories, origin, request);
+        }
+        Refusal::NotProved { .. } => {
+            tracing::warn!(refusal = with_causes(refusal), "a proof does not verify");
+            memory.keep_evidence(Evidence::NotProved, origin, request);
+        }
+        _ => {}
+    }
+}
+
 /// `POST /add-checkpoint` and `GET /{SHA-256 of the origin}/checkpoint`.
 fn routes(desk: Arc<Desk>) -> Router {
     Router::new()
@@ -201,11 +219,15 @@ fn routes(desk: Arc<Desk>) -> Router {
 }
 
 async fn add_checkpoint(State(desk): State<Arc<Desk>>, body: Body) -> Response {
+    let Ok(_held) = desk.bodies.try_acquire() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many requests at once; try again\n").into_response();
+    };
     let Ok(body) = to_bytes(body, MAX_ADD_CHECKPOINT).await else {
         return (StatusCode::BAD_REQUEST, "the request is too long, too slow or broke off\n").into_response();
     };
     // Signatures are work for the processor, and the disk is waited for.
-    match tokio::task::spawn_blocking(move || desk.cosign(&body)).await {
+    let cosigning = Arc::clone(&desk);
+    match tokio::task::spawn_blocking(move || cosigning.cosign(&body)).await {
         Ok(Ok(line)) => ([(header::CONTENT_TYPE, HeaderValue::from_static(TEXT))], line).into_response(),
         Ok(Err(error)) => refused(&error),
         Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "the witness failed\n").into_response(),
@@ -213,7 +235,8 @@ async fn add_checkpoint(State(desk): State<Arc<Desk>>, body: Body) -> Response {
 }
 
 async fn checkpoint(State(desk): State<Arc<Desk>>, Path(origin): Path<String>) -> Response {
-    match desk.checkpoint(&origin) {
+    // The memory is held while the disk is waited for.
+    match tokio::task::spawn_blocking(move || desk.checkpoint(&origin)).await.ok().flatten() {
         Some(note) => ([(header::CONTENT_TYPE, HeaderValue::from_static(TEXT))], note).into_response(),
         None => (StatusCode::NOT_FOUND, "nothing was cosigned of that log\n").into_response(),
     }
@@ -228,8 +251,8 @@ fn refused(error: &NoCosignature) -> Response {
             }
             Refusal::Unknown(_) => StatusCode::NOT_FOUND,
             Refusal::NotSigned(_) => StatusCode::FORBIDDEN,
-            Refusal::Inconsistent { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-            Refusal::Conflict { last } => {
+            Refusal::NotProved { .. } | Refusal::Needless => StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::Conflict { last } | Refusal::TwoStories { size: last, .. } => {
                 let kind = [(header::CONTENT_TYPE, HeaderValue::from_static(SIZE))];
                 return (StatusCode::CONFLICT, kind, format!("{last}\n")).into_response();
             }

@@ -144,7 +144,7 @@ func submit(url, file, witnessKey string) {
 	}
 	expect(url, honest.request(300, 300), 200, "", witness)
 	expect(url, honest.request(9, 300), 409, "300\n", nil)
-	expect(url, fork.request(300, 300), 422, "", nil)
+	expect(url, fork.request(300, 300), 409, "300\n", nil)
 	fork.grow(400, "false")
 	expect(url, fork.request(300, 400), 422, "", nil)
 

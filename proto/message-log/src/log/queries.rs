@@ -9,6 +9,7 @@ use trave_proto::tree::{Head, is_consistent, root_from_path};
 
 use super::Log;
 use crate::check::{self, Report};
+use crate::continuity;
 use crate::error::LogError;
 use crate::finding;
 use crate::reading::{self, StoredRecord};
@@ -77,6 +78,11 @@ impl Log {
     /// The last checkpoint, with its timestamp token if there is one.
     pub fn latest_checkpoint(&self) -> Option<SignedCheckpoint> {
         self.0.shared.catalogue().checkpoint.clone()
+    }
+
+    /// The last checkpoint that has a timestamp token; there may be later ones without. Reads the disk.
+    pub fn last_stamped(&self) -> Result<Option<SignedCheckpoint>, LogError> {
+        continuity::last_stamped(&self.0.shared, &self.0.verifier)
     }
 
     /// The audit path of leaf `index` in the tree over the first `size` leaves (RFC 6962 section 2.1.1). It is verified
