@@ -49,7 +49,7 @@ pub(crate) async fn answer(
         exchanges.recorder.refused(Refused { exchange: None, fault, topic: None, peer: None }).await;
     }
     Some(answered.map_or_else(
-        |fault| exchange::refusal(Kind::Rest, &parts.headers, &fault, None),
+        |fault| exchange::refusal(Kind::Rest, &parts.headers, &fault, None, caller.bridge.as_deref()),
         |body| {
             let mut response = Response::new(Relayed::whole(body, None, None));
             let json = HeaderValue::from_static("application/json");

@@ -6,7 +6,9 @@ use trave_proto::fault::{Fault, Reason, Side, plain};
 use trave_proto::identifier::XRoadServiceId;
 use trave_proto::schema::transport::RegisterReached;
 
-/// Parts of a code that are said before any register was called, whichever of the two security servers says them. Of all
+/// Where in X-Road a code says that it failed: what stands before its last part.
+const PLACES: [&str; 5] = ["server", "client", "serverproxy", "clientproxy", "service_failed"];
+/// Last parts of a code that are said before any register was called, whichever of the two security servers says them. Of all
 /// others it is not known: most can be said of the answer too.
 const BEFORE_CALL: [&str; 9] = [
     "access_denied",
@@ -19,21 +21,74 @@ const BEFORE_CALL: [&str; 9] = [
     "unknown_host",
     "maintenance_mode",
 ];
+/// The parts of X-Road's codes that callers meet and that may come after the call.
+const ANY_TIME: [&str; 12] = [
+    "service_failed",
+    "network_error",
+    "io_error",
+    "invalid_message",
+    "missing_signature",
+    "invalid_signature_value",
+    "cert_validation",
+    "inconsistent_response",
+    "global_conf_outdated",
+    "logging_failed",
+    "timestamping_failed",
+    "cannot_create_signature",
+];
 /// The longest part of a code, in characters.
 const LONGEST: usize = 64;
 
-/// What the caller is told: X-Road's code and words, and that they are from beyond the bridge.
-pub(super) fn fault(code: &str, message: Option<&str>, service: &XRoadServiceId) -> Fault {
-    let parts: Vec<String> = code.split('.').map(snake_case).collect();
-    let reason = parts.iter().find_map(|part| Reason::parse(part)).unwrap_or(Reason::ServiceFailed);
-    let before = parts.iter().any(|part| BEFORE_CALL.contains(&part.as_str()));
-    let reached = if before { RegisterReached::No } else { RegisterReached::Unknown };
-    let said = message.map(|message| format!(": {}", plain(message))).unwrap_or_default();
-    let why = format!(
-        "beyond the bridge, on the way to {service}, X-Road refused with {}{said}",
-        plain(&parts.join("."))
-    );
-    Fault::before_call(reason, Side::Register, why).with_register(reached)
+/// An error from beyond the bridge, by who may have written it.
+pub(super) enum ForeignError<'a> {
+    /// X-Road alone: the answer is of none of its exchanges.
+    OfXRoad { code: &'a str, message: Option<&'a str> },
+    /// X-Road or the register there: X-Road passes on what a register calls an error of X-Road's, and may add one to an
+    /// answer that had begun. So nothing of it is believed, and nothing shown but words that are X-Road's.
+    OfEither { code: &'a str },
+}
+
+impl ForeignError<'_> {
+    /// What the caller is told: X-Road's code, and that it is from beyond the bridge. X-Road's sentence goes with it where
+    /// there was no call yet: after it, it may tell of the content.
+    pub(super) fn fault(&self, service: &XRoadServiceId) -> Fault {
+        let (Self::OfXRoad { code, .. } | Self::OfEither { code }) = self;
+        let parts: Vec<String> = code.split('.').map(snake_case).collect();
+        let shown = plain(&parts.join("."));
+        let (reached, why) = match self {
+            Self::OfXRoad { message, .. } if is_before_call(&parts) => {
+                let said = message.map(|message| format!(": {}", plain(message))).unwrap_or_default();
+                (RegisterReached::No, format!("X-Road refused with {shown}{said}"))
+            }
+            Self::OfXRoad { .. } => (RegisterReached::Unknown, format!("X-Road failed with {shown}")),
+            Self::OfEither { .. } => {
+                let known = parts.iter().all(|part| PLACES.contains(&part.as_str()) || is_leaf(part));
+                let shown = if known { &*shown } else { "a code that is none of X-Road's" };
+                let why =
+                    format!("the answer is marked as an error, by X-Road or by the service, with {shown}");
+                (RegisterReached::Unknown, why)
+            }
+        };
+        let why = format!("beyond the bridge, on the way to {service}, {why}");
+        Fault::before_call(reason(&parts), Side::Register, why).with_register(reached)
+    }
+}
+
+/// The last part says most. Reasons of our own that X-Road has not are none that it can have meant.
+fn reason(parts: &[String]) -> Reason {
+    let theirs = parts.iter().rev().filter(|part| is_leaf(part));
+    theirs.filter_map(|part| Reason::parse(part)).next().unwrap_or(Reason::ServiceFailed)
+}
+
+/// Whether the code can only come before the call: that says its last part, and the others say no more than where.
+fn is_before_call(parts: &[String]) -> bool {
+    let Some((last, places)) = parts.split_last() else { return false };
+    BEFORE_CALL.contains(&last.as_str()) && places.iter().all(|part| PLACES.contains(&part.as_str()))
+}
+
+/// Whether X-Road's codes have this part.
+fn is_leaf(part: &str) -> bool {
+    BEFORE_CALL.contains(&part) || ANY_TIME.contains(&part)
 }
 
 /// Both spellings become the later one. What is no code stays as it is, and is none that is known.
@@ -113,13 +168,57 @@ mod tests {
                 RegisterReached::No,
                 "server.serverproxy.service_disabled",
             ),
+            // The last part is the reason, and says alone whether there was a call.
+            (
+                "server.serverproxy.service_failed.unknown_member",
+                Reason::UnknownMember,
+                RegisterReached::No,
+                "server.serverproxy.service_failed.unknown_member",
+            ),
+            (
+                "server.network_error.access_denied",
+                Reason::AccessDenied,
+                RegisterReached::Unknown,
+                "server.network_error.access_denied",
+            ),
+            (
+                "server.serverproxy.access_denied.io_error",
+                Reason::AccessDenied,
+                RegisterReached::Unknown,
+                "server.serverproxy.access_denied.io_error",
+            ),
+            // Reasons of ours that X-Road has not.
+            ("server.serverproxy.disk_full", Reason::ServiceFailed, RegisterReached::Unknown, "disk_full"),
             ("", Reason::ServiceFailed, RegisterReached::Unknown, ""),
             ("\u{1b}[2J.x", Reason::ServiceFailed, RegisterReached::Unknown, "?[2_j.x"),
         ] {
-            let fault = fault(code, Some("Request is not allowed"), &service);
+            let fault = ForeignError::OfXRoad { code, message: Some("GET /anna?b") }.fault(&service);
             assert_eq!((fault.reason, fault.register_reached, fault.side), (reason, reached, Side::Register));
             assert!(fault.message.contains(shown), "{code}: {}", fault.message);
-            assert!(fault.message.ends_with(": Request is not allowed"));
+            // After a call the sentence may hold what was asked.
+            assert_eq!(fault.message.ends_with(": GET /anna?b"), reached == RegisterReached::No, "{code}");
+            assert_eq!(fault.message.contains("anna"), reached == RegisterReached::No, "{code}");
+        }
+    }
+
+    #[test]
+    fn what_a_register_may_have_written_is_not_believed() {
+        let service = "EE/GOV/1/sub/rr".parse().unwrap();
+        for (code, shown) in [
+            ("server.serverproxy.maintenance_mode", true),
+            ("Server.ServerProxy.AccessDenied", true),
+            ("server.network_error.access_denied", true),
+            ("anna.access_denied", false),
+            ("", false),
+        ] {
+            let fault = ForeignError::OfEither { code }.fault(&service);
+            assert_eq!(
+                (fault.register_reached, fault.retry_safe()),
+                (RegisterReached::Unknown, false),
+                "{code}"
+            );
+            assert!(!fault.message.contains("anna"), "{}", fault.message);
+            assert_eq!(fault.message.contains("none of X-Road's"), !shown, "{}", fault.message);
         }
     }
 

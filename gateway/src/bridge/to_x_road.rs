@@ -14,7 +14,7 @@ use trave_proto::identifier::{ExchangeId, SubsystemId, XRoadClientId, XRoadServe
 use trave_proto::message::CallerContext;
 use trave_proto::schema::transport::RegisterReached;
 
-use super::foreign_error;
+use super::foreign_error::{self, ForeignError};
 use crate::config;
 
 /// The methods of X-Road's message protocol for REST.
@@ -138,9 +138,14 @@ impl Crossing {
     ) -> Result<Response<Incoming>, Fault> {
         if let Some(error) = response.headers().get(ERROR) {
             let code = plain(&String::from_utf8_lossy(error.as_bytes()));
+            // X-Road's own errors are of no exchange of its: they never have an id. A register's answer always has one.
+            if response.headers().contains_key(ID) {
+                return Err(ForeignError::OfEither { code: &code }.fault(&self.service));
+            }
             let (parts, body) = response.into_parts();
             let message = foreign_error::message(parts.headers.get(CONTENT_TYPE), &told(body).await);
-            return Err(foreign_error::fault(&code, message.as_deref(), &self.service));
+            let error = ForeignError::OfXRoad { code: &code, message: message.as_deref() };
+            return Err(error.fault(&self.service));
         }
         self.check(asked, response.headers())?;
         let request_id = response.headers().get(REQUEST_ID).map(HeaderValue::as_bytes).unwrap_or_default();
@@ -164,9 +169,11 @@ impl Crossing {
                 _ => Err(()),
             }
         };
-        let (Ok(id), Ok(client), Ok(service)) = (said(&ID), said(&CLIENT), said(&SERVICE)) else {
+        let (Ok(id), Ok(client)) = (said(&ID), said(&CLIENT)) else {
             return refuse("says twice what it answers");
         };
+        // X-Road passes on what a register says here of itself, and puts its own after it.
+        let service = answered.get_all(&SERVICE).iter().next_back();
         if id.is_none() {
             return refuse("is no X-Road security server: the header x-road-id is missing");
         }
@@ -218,6 +225,9 @@ mod tests {
             ("x-road-service", "EE/GOV/70000562/rr/isikud"),
         );
         assert!(check(&[id]) && check(&[id, client, service]));
+        // A register's own name of itself stands before X-Road's.
+        let other_service = ("x-road-service", "EE/GOV/70000562/rr/other");
+        assert!(check(&[id, other_service, service]));
         for other in [
             &[][..],
             &[client, service],
@@ -226,7 +236,8 @@ mod tests {
             &[id, client, client],
             &[id, ("x-road-client", "EE/GOV/90000001/other")],
             &[id, ("x-road-client", "%")],
-            &[id, ("x-road-service", "EE/GOV/70000562/rr/other")],
+            &[id, other_service],
+            &[id, service, other_service],
         ] {
             assert!(!check(other), "{other:?}");
         }

@@ -80,10 +80,8 @@ pub(crate) async fn run(exchanges: Arc<Exchanges>, mut call: Call) {
         // HTTP has no other word for it than to break off: what has no end is never taken for the whole.
         Some(relay) => drop(relay),
         None => {
-            let mut refusal = reply::refusal(call.kind, &call.parts.headers, &fault, Some(exchange));
-            if call.caller.bridge.is_some() {
-                reply::as_of_a_service(&mut refusal);
-            }
+            let (headers, bridge) = (&call.parts.headers, call.caller.bridge.as_deref());
+            let mut refusal = reply::refusal(call.kind, headers, &fault, Some(exchange), bridge);
             refusal.headers_mut().extend(stage.labels);
             drop(call.reply.send(refusal));
         }

@@ -11,8 +11,9 @@ use trave_proto::fault::Fault;
 use trave_proto::identifier::ExchangeId;
 
 use super::head::{EXCHANGE_ID, Kind};
+use crate::bridge::FromXRoad;
 use crate::relayed::Relayed;
-pub(crate) use rest::{as_of_a_service, labels};
+pub(crate) use rest::labels;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -49,16 +50,18 @@ struct ErrorInfo {
     metadata: std::collections::BTreeMap<String, String>,
 }
 
-/// An error to whoever came through the door of this kind with these headers.
+/// An error to whoever came through the door of this kind with these headers; beyond a bridge, where the door is one.
 pub(crate) fn refusal(
     kind: Kind,
     asked: &HeaderMap,
     fault: &Fault,
     exchange: Option<ExchangeId>,
+    bridge: Option<&FromXRoad>,
 ) -> Response<Relayed> {
-    match kind {
-        Kind::Grpc => trailers_only(fault, exchange),
-        Kind::Rest => rest::fault(fault, asked, exchange),
+    match (kind, bridge) {
+        (Kind::Grpc, _) => trailers_only(fault, exchange),
+        (Kind::Rest, None) => rest::fault(fault, asked, exchange),
+        (Kind::Rest, Some(_)) => rest::as_of_a_service(rest::fault(fault, asked, exchange)),
     }
 }
 
@@ -141,5 +144,17 @@ mod tests {
         assert_eq!((info.reason.as_str(), info.domain.as_str()), ("ACCESS_DENIED", "trave"));
         assert_eq!(info.metadata["register_reached"], "no");
         assert_eq!(info.metadata["side"], "provider_server");
+    }
+
+    #[test]
+    fn beyond_a_bridge_an_error_of_ours_is_the_services_own() {
+        let bridge = FromXRoad::new(&[]);
+        let fault = Fault::before_call(Reason::InternalError, Side::ClientServer, "it stops");
+        let refusal = |bridge| refusal(Kind::Rest, &HeaderMap::new(), &fault, None, bridge);
+        let (here, beyond) = (refusal(None), refusal(Some(&bridge)));
+        assert_eq!(here.headers()["x-road-error"], "server.clientproxy.internal_error");
+        assert!(!here.headers().contains_key("trave-error"));
+        assert_eq!(beyond.headers()["trave-error"], "server.clientproxy.internal_error");
+        assert!(!beyond.headers().contains_key("x-road-error"));
     }
 }

@@ -67,11 +67,17 @@ impl Guests {
     }
 }
 
+/// Whoever came through a door, a bridge's perhaps, and may speak for nobody.
+#[derive(Debug, Clone)]
+struct Stranger(Option<Arc<FromXRoad>>);
+
 /// An open door, not yet served.
 #[derive(Debug)]
 pub(crate) struct AgencyDoor {
     listener: Listener,
     guests: Guests,
+    /// Where it is a bridge's.
+    bridge: Option<Arc<FromXRoad>>,
 }
 
 impl AgencyDoor {
@@ -107,7 +113,7 @@ impl AgencyDoor {
                 (listener, Guests::Known(Arc::new(guests)))
             }
         };
-        Ok(Self { listener: listener.map_err(AgencyDoorError::Listen)?.with_limits(limits), guests })
+        Ok(Self { listener: listener.map_err(AgencyDoorError::Listen)?.with_limits(limits), guests, bridge })
     }
 
     /// Where it listens; none for a Unix socket.
@@ -122,11 +128,12 @@ impl AgencyDoor {
 
     /// Serves until the server drains.
     pub(crate) async fn serve(self, exchanges: Arc<Exchanges>, drain: Drain) {
-        let Self { listener, guests } = self;
+        let Self { listener, guests, bridge } = self;
         let tasks = drain.clone();
         listener
             .serve(drain, move |connection: &mut Connection| {
                 let caller = guests.admit(connection);
+                let caller = caller.ok_or_else(|| Stranger(bridge.clone()));
                 let (exchanges, tasks) = (Arc::clone(&exchanges), tasks.clone());
                 service_fn(move |request| {
                     let (caller, exchanges, tasks) = (caller.clone(), Arc::clone(&exchanges), tasks.clone());
@@ -168,30 +175,34 @@ pub(crate) fn pin(path: &Path) -> Result<Digest, AgencyDoorError> {
 
 /// Hands a call to its exchange, which runs on a task of its own, and waits for the head of the reply.
 async fn answer(
-    caller: Option<Caller>,
+    caller: Result<Caller, Stranger>,
     exchanges: Arc<Exchanges>,
     tasks: &Drain,
     request: Request<Incoming>,
 ) -> Response<Relayed> {
     let (parts, body) = request.into_parts();
     let kind = if exchange::is_grpc(&parts) { Kind::Grpc } else { Kind::Rest };
-    let Some(caller) = caller else {
-        let why = "the certificate that signed in at this door is bound to no subsystem";
-        let fault = Fault::before_call(Reason::InvalidClientIdentifier, Side::Client, why);
-        return exchange::refusal(kind, &parts.headers, &fault, None);
+    let caller = match caller {
+        Ok(caller) => caller,
+        Err(Stranger(bridge)) => {
+            let why = "the certificate that signed in at this door is bound to no subsystem";
+            let fault = Fault::before_call(Reason::InvalidClientIdentifier, Side::Client, why);
+            return exchange::refusal(kind, &parts.headers, &fault, None, bridge.as_deref());
+        }
     };
+    let bridge = caller.bridge.clone();
     let refused = parts.extensions.get::<Refusal>().copied();
     // What X-Road's clients ask about services, its own security servers answer.
     if kind == Kind::Rest
         && refused.is_none()
-        && caller.bridge.is_none()
+        && bridge.is_none()
         && let Some(answer) = metadata::answer(&exchanges, &caller, &parts).await
     {
         return answer;
     }
     let id = match exchange::new_id(&exchanges) {
         Ok(id) => id,
-        Err(fault) => return exchange::refusal(kind, &parts.headers, &fault, None),
+        Err(fault) => return exchange::refusal(kind, &parts.headers, &fault, None, bridge.as_deref()),
     };
     let (reply, answered) = oneshot::channel();
     tasks.spawn(exchange::ask(exchanges, Call { id, kind, refused, caller, parts, body, reply }));
@@ -200,6 +211,6 @@ async fn answer(
         let why = "this security server ended before it had an answer";
         let fault = Fault::before_call(Reason::InternalError, Side::ClientServer, why);
         let fault = fault.with_register(RegisterReached::Unknown);
-        exchange::refusal(kind, &http::HeaderMap::new(), &fault, Some(id))
+        exchange::refusal(kind, &http::HeaderMap::new(), &fault, Some(id), bridge.as_deref())
     })
 }

@@ -268,6 +268,11 @@ async fn exchange(
     ] {
         headers.insert(name, value);
     }
+    // What a service says here of itself is passed on, before X-Road's own.
+    let own = headers.remove("x-road-service");
+    for value in answered.get_all("x-road-service").iter().cloned().chain(own) {
+        headers.append("x-road-service", value);
+    }
     let state = state.lock().unwrap();
     state.says.iter().for_each(|(name, value)| _ = headers.insert(name, value.clone()));
     state.unsaid.iter().for_each(|name| _ = headers.remove(name));

@@ -1,7 +1,8 @@
 //! A service of ours whose register is a service of the other instance.
 
-use http::Request;
 use http::request::Builder;
+use http::{Request, Response};
+use hyper::body::Incoming;
 use trave_gateway::config::{Config, GatewayConfigError};
 use trave_proto::proof::{Conclusion, NotProved};
 use trave_proto::schema::message::Direction;
@@ -199,9 +200,57 @@ async fn errors_of_the_other_instance_are_told_as_such() {
             (&error["reason"], &error["register_reached"], &error["retry_safe"]),
             (&"service_failed".into(), &"unknown".into(), &"no".into())
         );
+        // X-Road's own sentence may hold what was asked, when there may have been a call.
+        assert!(!error["message"].as_str().unwrap().contains("cannot reach"), "{error}");
         assert!(world.register.seen().is_empty());
         world.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_cannot_speak_for_x_road() {
+    let world = World::start(Release::New).await;
+    let told = |request: Request<Incoming>| async move {
+        Response::builder()
+            .header("x-road-service", "EE/GOV/1/other/service")
+            .header("x-road-error", &request.headers()["code"])
+            .header("content-type", "application/json")
+            .body(full(r#"{"message":"Anna Beispiel was entered"}"#))
+            .unwrap()
+    };
+    let register = HttpRegister::start(false, told).await;
+    world.x_road.publish(SERVICE, &format!("http://{}/", register.address), &[THEIRS]);
+    // Were one of them believed, the call would be made again by itself: the register has already done it.
+    let codes = [
+        "a.network_error.access_denied",
+        "server.clientproxy.network_error",
+        "server.serverproxy.maintenance_mode",
+    ];
+    for (before, code) in codes.into_iter().enumerate() {
+        let request = asking("POST", "/a").header("code", code).body(full("Anna Beispiel")).unwrap();
+        let answer = ask(world.instance.sh.door, request).await;
+        let error = answer.json();
+        assert_eq!((&error["side"], &error["register_reached"]), (&"register".into(), &"unknown".into()));
+        assert_eq!(error["retry_safe"], "no");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains("beyond the bridge") && !message.contains("Anna"), "{message}");
+        assert_eq!(register.seen().len(), before + 1, "{code}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_may_name_itself() {
+    let world = World::start(Release::New).await;
+    let told = |_: Request<Incoming>| async move {
+        Response::builder().header("x-road-service", "EE/GOV/1/other/service").body(full("jah")).unwrap()
+    };
+    let register = HttpRegister::start(false, told).await;
+    world.x_road.publish(SERVICE, &format!("http://{}/", register.address), &[THEIRS]);
+    let answer = ask(world.instance.sh.door, asking("GET", "/a").body(nothing()).unwrap()).await;
+    assert_eq!((answer.status.as_u16(), answer.body.as_ref()), (200, &b"jah"[..]), "{:?}", answer.headers);
+    assert_eq!(answer.header("x-road-service"), Some(REST_SERVICE), "our name of it");
+    world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -93,10 +93,15 @@ fn parsed<T: FromStr<Err: std::fmt::Display>>(
     text.parse().map(Some).map_err(error)
 }
 
-/// Free text in UTF-8, at most 1 KiB; empty if absent.
+/// Free text in UTF-8, at most 1 KiB; empty if absent. No header's value begins or ends with a blank (RFC 9113, section 8.2.1),
+/// but HTTP/2 could carry one that does, and the next hop over HTTP/1.1 would lose its blanks: what we signed would not be what
+/// the register got, and an `X-Road-Id` would not come back as it went.
 fn text(headers: &HeaderMap, name: &str) -> Result<String, Fault> {
     let Some(value) = single(headers, name)? else { return Ok(String::new()) };
     match std::str::from_utf8(value.as_bytes()) {
+        Ok(text) if text.trim_matches([' ', '\t']).len() < text.len() => {
+            Err(invalid(format!("the header {name} begins or ends with a blank: leave it out")))
+        }
         Ok(text) if text.len() <= 1024 => Ok(text.to_owned()),
         _ => Err(invalid(format!("the header {name} is not UTF-8 of at most 1024 bytes"))),
     }
@@ -113,4 +118,30 @@ fn represented_party(headers: &HeaderMap) -> Result<String, Fault> {
 
 fn invalid(message: String) -> Fault {
     Fault::before_call(Reason::InvalidMessage, Side::Client, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_text_has_no_blanks_at_its_ends() {
+        for name in
+            ["x-road-id", "x-road-userid", "x-road-issue", "x-road-represented-party", "trave-subject"]
+        {
+            let read = |value: &'static str| {
+                let headers = HeaderMap::from_iter([(
+                    http::HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )]);
+                [Declared::read(&headers), Declared::read_at_bridge(&headers)]
+                    .map(|declared| declared.map_err(|fault| (fault.reason, fault.side)).map(|_| ()))
+            };
+            assert_eq!(read("m 1"), [Ok(()), Ok(())]);
+            for blank in [" m", "m ", "\tm", "m\t", " "] {
+                let refused = Err((Reason::InvalidMessage, Side::Client));
+                assert_eq!(read(blank), [refused, refused], "{name}: {blank:?}");
+            }
+        }
+    }
 }

@@ -61,10 +61,11 @@ pub(crate) fn fault(fault: &Fault, asked: &HeaderMap, exchange: Option<ExchangeI
 }
 
 /// Beyond a bridge an error of ours is the service's own: X-Road itself did not fail.
-pub(crate) fn as_of_a_service(refusal: &mut Response<Relayed>) {
+pub(super) fn as_of_a_service(mut refusal: Response<Relayed>) -> Response<Relayed> {
     if let Some(code) = refusal.headers_mut().remove(X_ROAD_ERROR) {
         refusal.headers_mut().insert(TRAVE_ERROR, code);
     }
+    refusal
 }
 
 /// X-Road's code: where it failed, and why.
