@@ -178,6 +178,10 @@ fn of_exchange(
     }
     let Some(mut entry) = entry else { return Ok(None) };
     entry.exchange_id = bytes::Bytes::copy_from_slice(id.as_bytes());
+    if let Some(end) = ended.as_ref().filter(|_| entry.bridged_to.is_empty()) {
+        // A bridge's own record: no answer came that would name it.
+        entry.bridged_to.clone_from(&end.bridged_to);
+    }
     if entry.outcome.is_empty() {
         let cut_off = places.last().is_some_and(|last| *last < begun);
         let open = if cut_off { "unknown" } else { "in_flight" };

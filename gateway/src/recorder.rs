@@ -11,7 +11,7 @@ use trave_proto::clock::Clock;
 use trave_proto::conversation::{Topic, Verified};
 use trave_proto::digest::Digest;
 use trave_proto::fault::{Fault, Reason, Side};
-use trave_proto::identifier::{ExchangeId, ServerId};
+use trave_proto::identifier::{ExchangeId, ServerId, XRoadServiceId};
 use trave_proto::message::{Direction, Ending};
 use trave_proto::schema::configuration::SignedConfiguration;
 use trave_proto::schema::log::leaf::Entry as LeafEntry;
@@ -176,18 +176,18 @@ impl Recorder {
     }
 
     /// Logs how an exchange ended that did not end with a complete answer.
-    pub(crate) async fn ended(&self, exchange: ExchangeId, fault: &Fault, counts: (u64, u64)) {
-        self.ended_and_continued(exchange, fault, counts, None).await;
-    }
-
-    /// The same, where the call was made again as another exchange.
-    pub(crate) async fn ended_and_continued(
+    pub(crate) async fn ended(
         &self,
         exchange: ExchangeId,
         fault: &Fault,
         counts: (u64, u64),
-        continued_as: Option<ExchangeId>,
+        went: Went<'_>,
     ) {
+        let (continued_as, bridged_to) = match went {
+            Went::NoFurther => (None, None),
+            Went::OnAs(exchange) => (Some(exchange), None),
+            Went::Beyond(service) => (None, Some(service)),
+        };
         let entry = LeafEntry::Ended(ExchangeEnded {
             exchange_id: Bytes::copy_from_slice(exchange.as_bytes()),
             outcome: outcome(fault, counts.1).into(),
@@ -197,6 +197,7 @@ impl Recorder {
             requests: counts.0,
             responses: counts.1,
             continued_as: continued_as.map(|id| Bytes::copy_from_slice(id.as_bytes())).unwrap_or_default(),
+            bridged_to: bridged_to.map(ToString::to_string).unwrap_or_default(),
         });
         self.own(entry).await;
     }
@@ -248,6 +249,17 @@ impl Recorder {
         let entry = Entry { leaf: leaf.clone(), signature: None, artefacts, content: None, last: false };
         self.log.append(entry, leaf)?.await
     }
+}
+
+/// Where the call of an exchange went that has no complete answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Went<'a> {
+    /// To the other side, as its messages say.
+    NoFurther,
+    /// It was made again, as another exchange.
+    OnAs(ExchangeId),
+    /// Over this server, a bridge, to a service of another instance: no answer may ever have named it.
+    Beyond(&'a XRoadServiceId),
 }
 
 /// A refusal, with what is known of the call: values of the catalogue alone.

@@ -33,7 +33,7 @@ use super::progress::Progress;
 use super::{Exchanges, reply};
 use crate::admission::Place;
 use crate::config::KeepContent;
-use crate::recorder::{Refused, log_fault};
+use crate::recorder::{Refused, Went, log_fault};
 use crate::relayed::{Left, Relay, Relayed};
 use crate::transport::PeerConnection;
 use answering::Answering;
@@ -119,7 +119,7 @@ async fn finish(exchanges: &Exchanges, stage: Stage) {
         let why = "the answer was complete before the request was";
         let fault =
             Fault::before_call(Reason::Aborted, Side::Register, why).with_register(RegisterReached::Yes);
-        exchanges.recorder.ended(stage.exchange, &fault, progress.settled().await).await;
+        exchanges.recorder.ended(stage.exchange, &fault, progress.settled().await, Went::NoFurther).await;
     }
     if let Some(relay) = stage.relay {
         relay.taken().await;
@@ -137,7 +137,7 @@ async fn record(exchanges: &Exchanges, stage: &Stage, fault: &Fault) {
         None => (0, 0),
     };
     if counts.0 > 0 {
-        exchanges.recorder.ended(stage.exchange, fault, counts).await;
+        exchanges.recorder.ended(stage.exchange, fault, counts, Went::NoFurther).await;
     } else {
         let (exchange, topic) = (Some(stage.exchange), stage.topic.as_ref());
         exchanges.recorder.refused(Refused { exchange, fault, topic, peer: None }).await;
@@ -251,7 +251,7 @@ impl Question<'_> {
         let Ok(id) = again else { return Err(fault.clone()) };
         if let Some(progress) = stage.progress.take() {
             let counts = progress.settled().await;
-            exchanges.recorder.ended_and_continued(before, fault, counts, Some(id)).await;
+            exchanges.recorder.ended(before, fault, counts, Went::OnAs(id)).await;
         }
         tracing::info!(exchange = %before, continued_as = %id, reason = fault.reason.as_str(), message = fault.message,
             "a call that was not taken up is made again");

@@ -13,7 +13,7 @@ use tonic::Streaming;
 use trave_message_log::Logged;
 use trave_proto::conversation::{Conversation, Topic, Verified};
 use trave_proto::fault::{Fault, Reason, Side, plain};
-use trave_proto::identifier::{ExchangeId, XRoadClientId};
+use trave_proto::identifier::{ExchangeId, XRoadClientId, XRoadServiceId};
 use trave_proto::message::{CallerContext, Content, Ending};
 use trave_proto::schema::message::Envelope;
 use trave_proto::schema::transport::{ExchangeRequest, RegisterReached, exchange_response::Answer};
@@ -31,7 +31,7 @@ use super::replay::ReplayError;
 use crate::access::{Circumstances, GrantedPlace, Permitted};
 use crate::admission::Place;
 use crate::bridge::Crossing;
-use crate::recorder::{Evidence, Refused};
+use crate::recorder::{Evidence, Refused, Went};
 use crate::relayed::{Leaving, Left, Relayed};
 use crate::services::Service;
 use crate::transport::{Greeted, Session};
@@ -95,7 +95,7 @@ async fn finish(exchanges: &Exchanges, stage: Stage, mut requests: Streaming<Exc
         let fault =
             Fault::before_call(Reason::Aborted, Side::Register, why).with_register(RegisterReached::Yes);
         let (sent, received) = progress.settled().await;
-        exchanges.recorder.ended(exchange, &fault, (received, sent)).await;
+        exchanges.recorder.ended(exchange, &fault, (received, sent), stage.went()).await;
         complete = false;
     }
     if complete {
@@ -119,6 +119,8 @@ struct Stage {
     exchange: Option<ExchangeId>,
     /// Set when its values are known to be the catalogue's.
     topic: Option<Topic>,
+    /// Set when the call may cross a bridge: where to.
+    bridged_to: Option<XRoadServiceId>,
     /// Set when the first message is on its way to the log.
     progress: Option<Arc<Progress>>,
     /// Of the last of the answer.
@@ -128,13 +130,21 @@ struct Stage {
     granted: Option<GrantedPlace>,
 }
 
+impl Stage {
+    fn went(&self) -> Went<'_> {
+        self.bridged_to.as_ref().map_or(Went::NoFurther, Went::Beyond)
+    }
+}
+
 async fn record(exchanges: &Exchanges, session: &Session, stage: &Stage, fault: &Fault) {
     let (sent, received) = match &stage.progress {
         Some(progress) => progress.settled().await,
         None => (0, 0),
     };
     match stage.exchange {
-        Some(exchange) if received > 0 => exchanges.recorder.ended(exchange, fault, (received, sent)).await,
+        Some(exchange) if received > 0 => {
+            exchanges.recorder.ended(exchange, fault, (received, sent), stage.went()).await;
+        }
         exchange => {
             let refused =
                 Refused { exchange, fault, topic: stage.topic.as_ref(), peer: Some(session.server()) };
@@ -271,7 +281,8 @@ fn admit(
     stage.granted = permitted.take_place();
     let bridge = service.bridge();
     let crossing = bridge.map(|bridge| bridge.crossing(&topic.client, &asked)).transpose()?;
-    let conversation = conversation.bridged_to(bridge.map(|bridge| bridge.service().clone()));
+    stage.bridged_to = bridge.map(|bridge| bridge.service().clone());
+    let conversation = conversation.bridged_to(stage.bridged_to.clone());
     let answering = &exchanges.answering;
     let counted = [
         answering.peer(session.server().as_str()),

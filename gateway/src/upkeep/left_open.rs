@@ -107,5 +107,6 @@ fn end(log: &Log, exchange: Bytes, side: Side) -> Result<ExchangeEnded, LogError
         requests,
         responses,
         continued_as: Bytes::new(),
+        bridged_to: String::new(),
     })
 }

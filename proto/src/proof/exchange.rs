@@ -10,7 +10,7 @@ use super::trust::Trust;
 use crate::clock::Time;
 use crate::conversation::{TOLERANCE, Topic};
 use crate::digest::Digest;
-use crate::identifier::ServerId;
+use crate::identifier::{ServerId, XRoadServiceId};
 use crate::message::{Direction, Ending, Manifest};
 use crate::schema::log::Outcome;
 
@@ -114,6 +114,20 @@ fn answer(
     Ok(())
 }
 
+/// Where the record of the end says that a call crossed a bridge: the same as the answer does, as far as there is one.
+fn check_bridge(reading: &Reading<'_>, recorded: &str) -> Result<(), &'static str> {
+    if recorded.is_empty() {
+        return Ok(());
+    }
+    let recorded: XRoadServiceId =
+        recorded.parse().map_err(|_| "the record of its end names no service beyond a bridge")?;
+    let answers = reading.messages.iter().filter(|one| one.manifest.direction == Direction::Response);
+    match answers.map(|one| one.manifest.bridged_to.as_ref()).all(|there| there == Some(&recorded)) {
+        true => Ok(()),
+        false => Err("the record of its end names another service beyond the bridge than the answer"),
+    }
+}
+
 /// Whether the exchange is whole, or broken off with a record of why, or open.
 pub(super) fn completeness(reading: &Reading<'_>) -> Found<Completeness> {
     let (requests, responses) = counts(reading);
@@ -135,6 +149,7 @@ pub(super) fn completeness(reading: &Reading<'_>) -> Found<Completeness> {
         if !matches!(noted.entry.outcome(), Outcome::Failed | Outcome::Aborted | Outcome::Unknown) {
             return Err(Failure::fails("the record of its end says nothing"));
         }
+        check_bridge(reading, &noted.entry.bridged_to).map_err(Failure::fails)?;
     }
     if endings == [Some(Ending::End), Some(Ending::End)] {
         return Ok((Completeness::Whole, detail));

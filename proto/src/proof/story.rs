@@ -48,7 +48,8 @@ pub struct Story {
     pub route: Option<String>,
     /// The client of an existing X-Road instance for which the client, a bridge, asked; as the bridge declared.
     pub bridged_from: Option<XRoadClientId>,
-    /// The service of an existing X-Road instance that answered through the provider, a bridge; as the bridge declared.
+    /// The service of an existing X-Road instance that answered through the provider, a bridge, or that the bridge's own log
+    /// says was to answer; as the bridge declared.
     pub bridged_to: Option<XRoadServiceId>,
     /// Who acted, for which case, as declared.
     pub caller_context: CallerContextStory,

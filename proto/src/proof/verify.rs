@@ -12,7 +12,7 @@ use super::{Proof, contents, exchange, permission, signers};
 use crate::checkpoint::Checkpoint;
 use crate::clock::Time;
 use crate::global_configuration::{Anchor, Configuration};
-use crate::identifier::{ExchangeId, SubsystemId};
+use crate::identifier::{ExchangeId, SubsystemId, XRoadServiceId};
 use crate::message::{Direction, Manifest};
 use crate::schema::log::Outcome;
 
@@ -102,7 +102,7 @@ fn tell(reading: &Reading<'_>, trust: &Trust, facts: Facts) -> Option<Story> {
         ),
         route: manifest.route.clone(),
         bridged_from: manifest.bridged_from.clone(),
-        bridged_to: reading.messages.iter().find_map(|message| message.manifest.bridged_to.clone()),
+        bridged_to: bridged_to(reading),
         caller_context: facts.caller_context.unwrap_or(CallerContextStory::NotIncluded),
         client_server: client_server.clone(),
         provider_server: provider_server.clone(),
@@ -155,6 +155,13 @@ fn messages(reading: &Reading<'_>) -> (Vec<MessageStory>, Vec<MessageStory>) {
         content: contents::state(message, reading).unwrap_or(ContentStory::Mismatch),
     };
     reading.messages.iter().map(story).partition(|story| story.direction == Direction::Request)
+}
+
+/// As the messages of the answer say, or as the record of the end says where there is none.
+fn bridged_to(reading: &Reading<'_>) -> Option<XRoadServiceId> {
+    let signed = reading.messages.iter().find_map(|message| message.manifest.bridged_to.clone());
+    let recorded = || reading.ended.as_ref()?.entry.bridged_to.parse().ok();
+    signed.or_else(recorded)
 }
 
 fn ended(reading: &Reading<'_>) -> Option<Ended> {

@@ -11,6 +11,7 @@ use trave_tests::network::{
     export, judge, manifests, rest_grant,
 };
 
+use super::reverse::said;
 use super::{ask, echo, full, nothing};
 
 /// As whom our client is known there.
@@ -186,6 +187,15 @@ async fn errors_of_the_other_instance_are_told_as_such() {
         assert!(message.ends_with("hooldus"), "{message}");
         let tells = world.instance.mv.tells(answer.exchange());
         assert_eq!(tells, ["received request end", "ended failed service_failed by register, register no"]);
+        // No answer was signed that could be marked: the bridge's own log says where the call went.
+        let bridge = &world.instance.mv;
+        let report = judge(&world.instance, &export(bridge, answer.exchange(), false).await);
+        assert_eq!(report.conclusion, Conclusion::Holds, "{:#?}", report.checks);
+        assert!(report.not_proved.contains(&NotProved::BeyondBridge));
+        assert_eq!(report.story.unwrap().bridged_to.unwrap().as_str(), SERVICE);
+        let listed = said(&["log", "list", "--reason", "Probe"], &bridge.configuration_file()).await;
+        let line = listed.lines().find(|line| line.contains(&answer.exchange().to_string())).unwrap();
+        assert!(line.ends_with(&format!("\tbridged to X-Road: {SERVICE}")), "{listed}");
 
         world.x_road.publish(SERVICE, &format!("http://{}/", world.register.address), &[]);
         let (_, error) = refused().await;

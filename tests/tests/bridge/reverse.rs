@@ -76,7 +76,7 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 }
 
 /// What our program says, on both of its ways.
-async fn said(arguments: &[&str], config: &Path) -> String {
+pub(super) async fn said(arguments: &[&str], config: &Path) -> String {
     let mut command = Command::new(program("trave-gateway"));
     command.args(arguments).args(["--config".as_ref(), config.as_os_str()]);
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
