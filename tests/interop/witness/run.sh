@@ -48,7 +48,10 @@ mkdir -p "$work"
 # Our witness, and a log of Go's.
 log_key=$("$work/go" key "$work/log.key")
 ours=$(port)
-witness_key=$(registry init-witness "$work/ours" --name witness.trave.example/w1 --listen "127.0.0.1:$ours" 2>/dev/null | head -1)
+# All of it is read: cut off by head, the program would fail at its next line.
+told=$(registry init-witness "$work/ours" --name witness.trave.example/w1 --listen "127.0.0.1:$ours" 2>"$work/init.out") ||
+    { cat "$work/init.out" && exit 1; }
+witness_key=${told%%$'\n'*}
 printf '[[log]]\nkey = "%s"\n' "$log_key" >>"$work/ours/witness.toml"
 registry witness --config "$work/ours/witness.toml" --log warn >"$work/ours.out" 2>&1 &
 started+=($!)
@@ -79,7 +82,7 @@ PYTHON
     -key "$(ssh-keygen -lf "$work/key.pub" | cut -d' ' -f2)" -listen "127.0.0.1:$lite" >"$work/litewitness.out" 2>&1 &
 started+=($!)
 until_holds 30 serves "$lite"
-lite_key=$(sed -n 's/.*vkey="\{0,1\}\([^" ]*\).*/\1/p' "$work/litewitness.out" | head -1)
+lite_key=$(sed -n 's/.*vkey="\{0,1\}\([^" ]*\).*/\1/p;T;q' "$work/litewitness.out")
 anna=$instance/nord/administrators/anna-albrecht/admin.toml
 bernd=$instance/nord/administrators/bernd-brandt/admin.toml
 act=$(registry admin --config "$anna" witness add "$lite_key" --class MV --url "http://127.0.0.1:$lite" 2>"$work/applied") ||
