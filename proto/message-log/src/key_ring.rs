@@ -80,18 +80,14 @@ impl KeyRing {
         }
     }
 
-    /// Encrypts a content under the key of its exchange, which is forgotten with the last.
+    /// Encrypts a content under the key of its exchange.
     pub(crate) fn seal(
         &self,
-        (exchange, last): ([u8; 16], bool),
+        exchange: [u8; 16],
         manifest: &[u8],
         parts: &ContentParts,
     ) -> Result<Sealed, LogError> {
-        let key = self.key(exchange)?;
-        if last {
-            self.finished(&exchange);
-        }
-        key.seal(manifest, parts)
+        self.key(exchange)?.seal(manifest, parts)
     }
 
     /// Lets go of the key of an exchange of which nothing more is expected.

@@ -38,17 +38,15 @@ pub(crate) fn prepare(shared: &Shared, entry: Entry) -> Result<Prepared, LogErro
     check_size(bytes.len() + attachment.len())?;
     artefacts.iter().try_for_each(|artefact| check_size(artefact.bytes().len()))?;
     let content = match (content, &leaf.entry) {
-        (None, _) => {
-            if last {
-                shared.key_ring.finished(&exchange);
-            }
-            None
-        }
+        (None, _) => None,
         (Some(parts), Some(leaf::Entry::Message(message))) => {
-            Some(shared.key_ring.seal((exchange, last), &message.manifest, &parts)?)
+            Some(shared.key_ring.seal(exchange, &message.manifest, &parts)?)
         }
         (Some(_), _) => return Err(LogError::Refused("a content without a message")),
     };
+    if last {
+        shared.key_ring.finished(&exchange);
+    }
     check_size(content.as_ref().map_or(0, |content| content.payload.len()))?;
     let hash = leaf_hash(&bytes);
     Ok(Prepared { leaf: bytes, hash, kind, exchange, time, attachment, artefacts, content, done: None })
