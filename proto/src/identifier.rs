@@ -4,6 +4,23 @@
 //! `INSTANCE/CLASS/MEMBER/SERVER`. A part has 1 to 64 characters of `A–Z a–z 0–9 . _ -`, begins with a letter or digit,
 //! and upper and lower case differ.
 
+/// Shows an identifier as it is written.
+macro_rules! shown_as_written {
+    ($name:ident) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.0)
+            }
+        }
+    };
+}
+
 mod x_road;
 
 use std::fmt;
@@ -118,17 +135,7 @@ macro_rules! identifier {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!(stringify!($name), "({})"), self.0)
-            }
-        }
+        shown_as_written!($name);
     };
 }
 
