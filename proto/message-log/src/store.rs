@@ -6,11 +6,12 @@
 //! waits for it. The segments' catalogue is not in here: the head of each index file says it already, and a second copy
 //! could only disagree.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Largest value, in bytes: sled keeps larger ones in files that it does not make durable.
 pub const MAX_VALUE: usize = 4_096;
@@ -18,6 +19,8 @@ pub const MAX_VALUE: usize = 4_096;
 pub const MAX_KEY: usize = 256;
 /// Memory that the database may use for its cache, in bytes.
 const CACHE: u64 = 32 << 20;
+/// How long an open waits for the one before to let go: sled's own threads hold the lock a little longer than its handle.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the database did not do what was asked. What it held can be made again.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +40,12 @@ pub enum StoreError {
     Database {
         /// What it says.
         source: sled::Error,
+    },
+    /// Somebody else has it open: it is whole, and stays where it is.
+    #[error("the state database {path} is in use by another process", path = path.display())]
+    InUse {
+        /// Its directory.
+        path: PathBuf,
     },
     /// The database broke off. It is set aside at the next start.
     #[error("the state database is damaged; restart the server, which sets it aside and begins a new one")]
@@ -64,8 +73,9 @@ pub struct Store {
 
 impl Store {
     /// Opens the database in the directory `dir`, or begins it. If it cannot be opened, it is renamed (`-damaged-1`, …) and a
-    /// new one begun; the second value says where the old one went.
+    /// new one begun; the second value says where the old one went. One that is in use is left alone. Blocks.
     pub fn open(dir: &Path) -> Result<(Self, Option<PathBuf>), StoreError> {
+        wait_until_free(dir, PATIENCE)?;
         let first = match Self::try_open(dir) {
             Ok(store) => return Ok((store, None)),
             Err(error) => error,
@@ -149,6 +159,29 @@ fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, StoreError> {
     }
 }
 
+/// Waits until nobody holds the lock that sled takes on its file.
+fn wait_until_free(dir: &Path, patience: Duration) -> Result<(), StoreError> {
+    let path = dir.join("db");
+    let disk = |what, path: &Path, source| StoreError::Disk { what, path: path.to_owned(), source };
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(disk("open", &path, error)),
+    };
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            // The lock goes with the file, which is closed here.
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if begun.elapsed() < patience => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(TryLockError::WouldBlock) => return Err(StoreError::InUse { path: dir.to_owned() }),
+            Err(TryLockError::Error(error)) => return Err(disk("lock", &path, error)),
+        }
+    }
+}
+
 /// Renames a damaged database, so that somebody can look at it.
 fn set_aside(dir: &Path) -> Result<PathBuf, StoreError> {
     let disk = |what| move |source| StoreError::Disk { what, path: dir.to_owned(), source };
@@ -189,6 +222,24 @@ mod tests {
         assert_eq!((space.get(b"a").unwrap(), space.get(b"c").unwrap()), (Some(b"1".to_vec()), None));
         let keys: Vec<_> = space.entries().map(|entry| entry.unwrap().0).collect();
         assert_eq!(keys, [b"a", b"b"]);
+    }
+
+    #[test]
+    fn a_database_in_use_is_not_taken_for_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let (store, _) = Store::open(&path).unwrap();
+        let refused = wait_until_free(&path, Duration::from_millis(30));
+        assert!(matches!(refused, Err(StoreError::InUse { .. })), "{refused:?}");
+        // Whoever waits opens it as soon as the other has let go, and finds it whole.
+        store.namespace("ocsp").unwrap().put(b"a", b"1").unwrap();
+        store.persist().unwrap();
+        let waiting = std::thread::spawn(move || Store::open(&path).unwrap());
+        std::thread::sleep(Duration::from_millis(100));
+        drop(store);
+        let (store, aside) = waiting.join().unwrap();
+        assert_eq!(aside, None);
+        assert_eq!(store.namespace("ocsp").unwrap().get(b"a").unwrap(), Some(b"1".to_vec()));
     }
 
     #[test]
