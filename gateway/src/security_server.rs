@@ -203,6 +203,7 @@ impl Opened {
                 .ok_or_else(|| StartError::LogNotListed(server.clone()))?;
             let key = custody.take_log_key().ok_or(StartError::LogNotListed(server))?;
             let signer = NoteSigner::new(&log_origin, key.into_pair()).map_err(StartError::Origin)?;
+            let must_continue = upkeep::last_witnessed(&layout, &signer.verifier());
             let gauge = Gauge::default();
             let release = env!("CARGO_PKG_VERSION").to_owned();
             let options = Options {
@@ -213,9 +214,9 @@ impl Opened {
                 segment_size,
                 reserve,
                 release,
+                must_continue,
             };
             let (log, recovered) = Log::open(options).map_err(StartError::Log)?;
-            upkeep::must_continue(&layout, &log).map_err(StartError::Log)?;
             tracing::info!(?recovered, "message log opened");
             let begun = recovered.records;
             Ok(Self { passphrase: Arc::new(passphrase), custody, trust, log_origin, log, begun, gauge })

@@ -30,7 +30,7 @@ pub(crate) use checkpoints::SealError;
 pub(crate) use lapses::Lapse;
 pub use status::StatusError;
 pub(crate) use status::own_signer;
-pub(crate) use witnesses::{Witnessed, must_continue};
+pub(crate) use witnesses::{Witnessed, last_witnessed};
 
 /// Shortest and longest pause before something that failed is tried again.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));

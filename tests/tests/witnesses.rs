@@ -3,7 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use prost::Message;
@@ -324,10 +325,12 @@ async fn a_log_that_was_put_back_is_found_out() {
     instance.sh.stop().await;
     std::fs::remove_dir_all(&log).unwrap();
     copy(&kept.path().join("log"), &log);
+    let lies = picture(&data);
     match instance.sh.start().await {
         Err(StartError::Log(LogError::ContradictsCheckpoint { .. })) => {}
         other => panic!("it starts with a log that takes back what was witnessed: {other:?}"),
     }
+    assert!(picture(&data) == lies, "what was put back lies there as it was");
     std::fs::remove_dir_all(&data).unwrap();
     copy(kept.path(), &data);
     instance.sh.start().await.unwrap();
@@ -337,6 +340,20 @@ async fn a_log_that_was_put_back_is_found_out() {
     };
     minutes_later(&instance, "the witnesses know better", alarmed).await;
     instance.stop().await;
+}
+
+/// The files below a directory, with their bytes.
+fn picture(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(picture(&path));
+        } else if let Ok(bytes) = std::fs::read(&path) {
+            found.insert(path, bytes);
+        }
+    }
+    found
 }
 
 /// Copies a directory with all that is below it, but no socket.

@@ -14,7 +14,9 @@ use trave_host::client::{Fetch, FetchError};
 use trave_host::config::with_causes;
 use trave_host::files;
 use trave_message_log::{Log, LogError, SignedCheckpoint};
-use trave_proto::checkpoint::{AddCheckpoint, Checkpoint, CheckpointError, MAX_NOTE, Note, WitnessVerifier};
+use trave_proto::checkpoint::{
+    AddCheckpoint, Checkpoint, CheckpointError, MAX_NOTE, Note, NoteVerifier, WitnessVerifier,
+};
 use trave_proto::clock::Time;
 use trave_proto::conversation::TOLERANCE;
 use trave_proto::global_configuration::{Configuration, WitnessEntry};
@@ -121,27 +123,16 @@ impl Contradictions {
     }
 }
 
-/// Refuses a log that cannot continue what was witnessed: an older one was put in its place.
-pub(crate) fn must_continue(layout: &Layout, log: &Log) -> Result<(), LogError> {
-    let Some(witnessed) = recall(&layout.witnessed(), log) else { return Ok(()) };
-    let Checkpoint { size, root, .. } = witnessed.checkpoint.checkpoint;
-    let leaves = log.size();
-    if size > leaves {
-        let what = format!("witnesses saw that many, and the log has only {leaves} records");
-        return Err(LogError::ContradictsCheckpoint { size, what });
-    }
-    if log.root(size)? != root {
-        let what = "its leaves give another root than the one that was witnessed".to_owned();
-        return Err(LogError::ContradictsCheckpoint { size, what });
-    }
-    Ok(())
+/// The last checkpoint of the log with this key that was witnessed: what the log must continue.
+pub(crate) fn last_witnessed(layout: &Layout, key: &NoteVerifier) -> Option<Checkpoint> {
+    recall(&layout.witnessed(), key).map(|witnessed| witnessed.checkpoint.checkpoint)
 }
 
 /// The last checkpoint that was witnessed, as it was kept. What cannot be read is not believed; witnesses give it again.
-fn recall(path: &Path, log: &Log) -> Option<Witnessed> {
+fn recall(path: &Path, key: &NoteVerifier) -> Option<Witnessed> {
     let bytes = std::fs::read(path).ok()?;
     let stored = Stored::decode(bytes.as_slice()).ok()?;
-    let checkpoint = Checkpoint::verify(&stored.note, std::slice::from_ref(log.verifier())).ok()?;
+    let checkpoint = Checkpoint::verify(&stored.note, std::slice::from_ref(key)).ok()?;
     let lines = String::from_utf8(stored.cosignatures.to_vec()).ok()?;
     cosigned(&stored.note, &lines).ok()?;
     let timestamp = Some(stored.timestamp_token).filter(|token| !token.is_empty());
@@ -163,7 +154,7 @@ impl Upkeep {
     }
 
     pub(super) fn remember_last_witnessed(&self) {
-        let recalled = recall(&self.layout.witnessed(), self.exchanges.recorder.log());
+        let recalled = recall(&self.layout.witnessed(), self.exchanges.recorder.log().verifier());
         *self.witnessing.last.lock().unwrap_or_else(PoisonError::into_inner) = recalled.map(Arc::new);
     }
 

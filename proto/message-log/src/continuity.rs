@@ -95,15 +95,48 @@ fn beside(disk: &dyn Disk, dir: &Path, key: &NoteVerifier) -> Result<Option<Sign
     note.map(|note| verified(&path, 0, note, key)).transpose()
 }
 
-/// Refuses a log of `leaves` leaves that gave away a checkpoint over more: asked before anything in it is changed.
-pub(crate) fn must_reach(
-    disk: &dyn Disk,
-    dir: &Path,
+/// A checkpoint that a log must continue, because others may hold it.
+pub(crate) struct Given {
+    pub(crate) checkpoint: Checkpoint,
+    /// Who saw it, in words.
+    seen: &'static str,
+}
+
+/// What was given away of the log in `dir`, as far as it is known without reading the log: the checkpoint beside it, and
+/// `witnessed`. Asked before anything is changed.
+pub(crate) fn given(
+    (disk, dir): (&dyn Disk, &Path),
     key: &NoteVerifier,
-    leaves: u64,
-) -> Result<(), LogError> {
-    let given = beside(disk, dir, key)?.map_or(0, |signed| signed.checkpoint.size);
-    if given > leaves { Err(too_short(given, leaves)) } else { Ok(()) }
+    witnessed: Option<&Checkpoint>,
+) -> Result<Vec<Given>, LogError> {
+    let beside = beside(disk, dir, key)?.map(|signed| signed.checkpoint);
+    let beside = beside.map(|checkpoint| Given { checkpoint, seen: "the log gave it away" });
+    Ok(beside.into_iter().chain(witnessed.map(Given::seen)).collect())
+}
+
+impl Given {
+    /// One that others saw.
+    pub(crate) fn seen(checkpoint: &Checkpoint) -> Self {
+        Self { checkpoint: checkpoint.clone(), seen: "it was seen by witnesses" }
+    }
+
+    /// Refuses a log of only `leaves` leaves.
+    pub(crate) fn must_reach(&self, leaves: u64) -> Result<(), LogError> {
+        if self.checkpoint.size <= leaves {
+            return Ok(());
+        }
+        Err(self.contradicted(&format!("the log has only {leaves} whole records")))
+    }
+
+    /// That the log's leaves give another root.
+    pub(crate) fn differs(&self) -> LogError {
+        self.contradicted("its records give another root")
+    }
+
+    fn contradicted(&self, what: &str) -> LogError {
+        let what = format!("{}, and {what}", self.seen);
+        LogError::ContradictsCheckpoint { size: self.checkpoint.size, what }
+    }
 }
 
 fn too_short(size: u64, leaves: u64) -> LogError {

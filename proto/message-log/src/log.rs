@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
-use trave_proto::checkpoint::{NoteSigner, NoteVerifier};
+use trave_proto::checkpoint::{Checkpoint, NoteSigner, NoteVerifier};
 use trave_proto::clock::Clock;
 use trave_proto::identifier::ExchangeId;
 use trave_proto::schema::log::{Erasure, Leaf, leaf};
@@ -28,7 +28,7 @@ use crate::keeper::Keeper;
 use crate::keys::SLOTS_PER_FILE;
 use crate::pending::Pending;
 use crate::prepare::{check_size, prepare, started};
-use crate::recovery::{self, Opened};
+use crate::recovery::{self, Opened, Terms};
 use crate::shared::{Counters, Recovered, Shared, SignedCheckpoint};
 
 /// How a log is opened.
@@ -48,6 +48,9 @@ pub struct Options {
     pub reserve: u64,
     /// Version of the program, for the record that says that the log was opened.
     pub release: String,
+    /// A checkpoint of this log that others are known to have seen, whose signature was verified. A log that does not
+    /// continue it is refused, as it lies there: nothing in its directory is changed.
+    pub must_continue: Option<Checkpoint>,
 }
 
 impl Options {
@@ -61,6 +64,7 @@ impl Options {
             segment_size: 64 << 20,
             reserve: 256 << 20,
             release: env!("CARGO_PKG_VERSION").to_owned(),
+            must_continue: None,
         }
     }
 }
@@ -104,12 +108,23 @@ impl Log {
         key_block: u64,
     ) -> Result<(Self, Recovered), LogError> {
         let dir = options.dir.clone();
+        if let Some(given) = &options.must_continue {
+            recovery::must_have_begun(&*disk, &dir, given)?;
+        }
         disk.create_dir(&dir).map_err(LogError::disk("create", &dir))?;
         let lock_path = dir.join("lock");
         let lock = disk.lock(&lock_path).map_err(LogError::disk("lock", &lock_path))?;
         let lock = lock.ok_or(LogError::Locked { path: lock_path })?;
-        let Opened { shared, segment, mut recovered } =
-            recovery::open(&disk, &dir, &options.signer.verifier(), (options.segment_size, key_block))?;
+        let Opened { shared, segment, mut recovered } = recovery::open(
+            &disk,
+            &dir,
+            &Terms {
+                key: &options.signer.verifier(),
+                must_continue: options.must_continue.as_ref(),
+                segment_size: options.segment_size,
+                key_block,
+            },
+        )?;
         erasure::redo(&shared, &mut recovered)?;
         let thread = LogError::disk("start a thread for", &dir);
         let keeper = Keeper::start(shared.clone(), options.segment_size, options.reserve).map_err(thread)?;

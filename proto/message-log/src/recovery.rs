@@ -1,14 +1,14 @@
 //! Opening a log, which is the same after a clean stop and after a power cut: read, cut what was never acknowledged, refuse
 //! what contradicts a checkpoint.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
-use trave_proto::checkpoint::NoteVerifier;
+use trave_proto::checkpoint::{Checkpoint, NoteVerifier};
 use trave_proto::digest::Digest;
 
-use crate::continuity;
+use crate::continuity::{self, Given};
 use crate::disk::{Disk, DiskFile, fill_zeros};
 use crate::error::LogError;
 use crate::index::MemoryIndex;
@@ -18,8 +18,8 @@ use crate::keys::KeyFiles;
 use crate::open_segment::{self, OpenSegment};
 use crate::scan::{Extent, Tail, read_closed, read_last};
 use crate::segment::{self, SegmentHeader};
-use crate::shared::{Catalogue, Closed, Recovered, Shared, TREE_DIR, grow};
-use crate::tree::Tree;
+use crate::shared::{Catalogue, Closed, Recovered, Shared, TREE_DIR, grow, hashes};
+use crate::tree::{Edge, Tree};
 
 /// What the committer begins with.
 pub(crate) struct Opened {
@@ -28,13 +28,52 @@ pub(crate) struct Opened {
     pub(crate) recovered: Recovered,
 }
 
-/// Opens the log in `dir`, or begins it.
-pub(crate) fn open(
-    disk: &Arc<dyn Disk>,
-    dir: &Path,
-    key: &NoteVerifier,
-    (segment_size, key_block): (u64, u64),
-) -> Result<Opened, LogError> {
+/// What a log is opened with.
+pub(crate) struct Terms<'a> {
+    pub(crate) key: &'a NoteVerifier,
+    /// A checkpoint that others have seen, beside those that the log keeps itself.
+    pub(crate) must_continue: Option<&'a Checkpoint>,
+    pub(crate) segment_size: u64,
+    pub(crate) key_block: u64,
+}
+
+/// Opens the log in `dir`, or begins it. Nothing is written before the log is known to continue what was given away.
+pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &Path, terms: &Terms<'_>) -> Result<Opened, LogError> {
+    // Before the segments: a content that is damaged may be one that is being erased.
+    let keys = KeyFiles::new(disk, &dir.join(KEYS_DIR));
+    let found = Found::read((disk, &keys), dir, terms.key)?;
+    for given in continuity::given((&**disk, dir), terms.key, terms.must_continue)? {
+        given.must_reach(found.next())?;
+        if !found.has_root(disk, dir, &given.checkpoint)? {
+            return Err(given.differs());
+        }
+    }
+    make_dirs(&**disk, dir)?;
+    let mut recovered = Recovered { indexes_rebuilt: found.unwritten.len() as u64, ..Recovered::default() };
+    recovered.records = found.next();
+    let (segment, cut_bytes) = found.take_up(&**disk, &dir.join(SEGMENTS_DIR), terms)?;
+    recovered.cut_bytes = cut_bytes;
+    let (next_slot, left) = slots(&keys, found.open.next_slot, &mut recovered)?;
+    let tree = load_tree(disk, dir, &found, &mut recovered)?;
+    let Found { closed, open, unwritten, .. } = found;
+    let catalogue = Catalogue { closed, open_path: segment.path.clone(), open, checkpoint: None };
+    let keys = (keys, KeyRing::new(next_slot, terms.key_block));
+    let shared = Arc::new(Shared::new(disk.clone(), dir.to_owned(), tree, keys, catalogue));
+    recovered.tree_rebuilt |= continuity::check(&shared, terms.key)?;
+    write_indexes(&shared, unwritten)?;
+    // Last: nothing is overwritten before the log is known to be whole.
+    shared.prepare_keys(left)?;
+    Ok(Opened { shared, segment, recovered })
+}
+
+/// Refuses to begin a log of which others saw a checkpoint: asked before anything is made.
+pub(crate) fn must_have_begun(disk: &dyn Disk, dir: &Path, seen: &Checkpoint) -> Result<(), LogError> {
+    let begun = !list(disk, &dir.join(SEGMENTS_DIR))?.is_empty();
+    if begun { Ok(()) } else { Given::seen(seen).must_reach(0) }
+}
+
+/// Makes what is missing of a log's directories, and clears away files that were being prepared.
+fn make_dirs(disk: &dyn Disk, dir: &Path) -> Result<(), LogError> {
     // All of them before the log's directory is synced: without its entry, what is synced in one of them is lost.
     for made in [SEGMENTS_DIR, KEYS_DIR, TREE_DIR].map(|name| dir.join(name)) {
         disk.create_dir(&made).map_err(LogError::disk("create", &made))?;
@@ -42,22 +81,13 @@ pub(crate) fn open(
     for dir in [dir.parent(), Some(dir)].into_iter().flatten() {
         disk.sync_dir(dir).map_err(LogError::disk("sync", dir))?;
     }
-    let mut recovered = Recovered::default();
-    // Before the segments: a content that is damaged may be one that is being erased.
-    let keys = KeyFiles::new(disk, &dir.join(KEYS_DIR));
-    let found = Found::read((disk, &keys), dir, key, segment_size, &mut recovered)?;
-    recovered.records = found.open.next();
-    let (next_slot, left) = slots(&keys, found.open.next_slot, &mut recovered)?;
-    let tree = load_tree(disk, dir, &found, &mut recovered)?;
-    let Found { closed, segment, open, unwritten } = found;
-    let catalogue = Catalogue { closed, open_path: segment.path.clone(), open, checkpoint: None };
-    let keys = (keys, KeyRing::new(next_slot, key_block));
-    let shared = Arc::new(Shared::new(disk.clone(), dir.to_owned(), tree, keys, catalogue));
-    recovered.tree_rebuilt |= continuity::check(&shared, key)?;
-    write_indexes(&shared, unwritten)?;
-    // Last: nothing is overwritten before the log is known to be whole.
-    shared.prepare_keys(left)?;
-    Ok(Opened { shared, segment, recovered })
+    let segments = dir.join(SEGMENTS_DIR);
+    let names = disk.list(&segments).map_err(LogError::disk("list", &segments))?;
+    for path in names.iter().filter(|name| name.ends_with(".tmp")).map(|name| segments.join(name)) {
+        disk.remove(&path).map_err(LogError::disk("remove", &path))?;
+    }
+    // What the system shows may not be on the disk, if an earlier process died between making a file and this.
+    disk.sync_dir(&segments).map_err(LogError::disk("sync", &segments))
 }
 
 /// Most key slots that a process leaves behind the last one that the log names: those that it had prepared, and those of
@@ -98,10 +128,12 @@ const SEGMENTS_DIR: &str = "segments";
 /// The directory of the keys of contents, in that of the log.
 const KEYS_DIR: &str = "keys";
 
-/// The segments on the disk.
+/// The segments on the disk, as they were read: nothing is changed yet.
 struct Found {
     closed: Vec<Arc<Closed>>,
-    segment: OpenSegment,
+    /// The segment that was written to; none in a log that has not begun.
+    last: Option<Last>,
+    origin: Digest,
     open: MemoryIndex,
     /// Closed segments whose indexes are to be written, after the tree is durable.
     unwritten: Vec<Unwritten>,
@@ -113,30 +145,33 @@ struct Unwritten {
     chain: Digest,
 }
 
+/// The segment that was last written to.
+struct Last {
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+    header: SegmentHeader,
+    extent: Extent,
+    tail: Tail,
+}
+
 impl Found {
     fn read(
         (disk, keys): (&Arc<dyn Disk>, &KeyFiles),
         dir: &Path,
         key: &NoteVerifier,
-        segment_size: u64,
-        recovered: &mut Recovered,
     ) -> Result<Self, LogError> {
         let origin = Digest::of(key.name().as_bytes());
-        let (log, dir) = (dir, &dir.join(SEGMENTS_DIR));
+        let dir = &dir.join(SEGMENTS_DIR);
         let mut firsts = list(&**disk, dir)?;
-        let Some(last) = firsts.pop() else {
-            continuity::must_reach(&**disk, log, key, 0)?;
-            let header = SegmentHeader { origin, id: [0; 16], first: 0, chain: random_chain()? };
-            let segment = open_segment::begin(&**disk, dir, header, segment_size, None)?;
-            let open = MemoryIndex::new(0);
-            return Ok(Self { closed: Vec::new(), segment, open, unwritten: Vec::new() });
-        };
         let (mut closed, mut unwritten) = (Vec::new(), Vec::new());
+        let Some(last) = firsts.pop() else {
+            return Ok(Self { closed, last: None, origin, open: MemoryIndex::new(0), unwritten });
+        };
         let (mut next, mut chain, mut next_slot) = (0, None, 0);
         for first in firsts {
             let path = dir.join(segment::file_name(first));
             let header = checked_header(&**disk, &path, origin, (first, next, chain))?;
-            let (segment, end) = open_closed((disk, keys), &path, header, recovered)?;
+            let (segment, end) = open_closed((disk, keys), &path, header)?;
             (next, chain, next_slot) = (first + segment.count, Some(end.chain), end.next_slot.max(next_slot));
             let segment = Arc::new(segment);
             if let Some(index) = end.unwritten {
@@ -147,23 +182,64 @@ impl Found {
         let path = dir.join(segment::file_name(last));
         let header = checked_header(&**disk, &path, origin, (last, next, chain))?;
         let file = disk.open(&path).map_err(LogError::disk("open", &path))?;
-        let read = read_last(&*file, &path, header, keys)?;
-        let must_reach = |leaves| continuity::must_reach(&**disk, log, key, leaves);
-        recovered.cut_bytes = cut_tail(&*file, &path, (&read.1, read.2), must_reach)?;
-        let (mut open, segment) = (read.0, reopen(file, &path, header, read.1)?);
+        let (mut open, extent, tail) = read_last(&*file, &path, header, keys)?;
         open.next_slot = open.next_slot.max(next_slot);
-        Ok(Self { closed, segment, open, unwritten })
+        let last = Last { file, path, header, extent, tail };
+        last.must_be_whole()?;
+        Ok(Self { closed, last: Some(last), origin, open, unwritten })
+    }
+
+    /// Number of whole leaves.
+    fn next(&self) -> u64 {
+        self.open.next()
+    }
+
+    /// The size of the tree that is kept.
+    fn kept(&self) -> u64 {
+        self.unwritten.first().map_or(self.open.first, |first| first.segment.first)
+    }
+
+    /// Whether the first `size` leaves have this root: by the tree that is kept, and where that says otherwise, by the
+    /// leaves alone.
+    fn has_root(&self, disk: &Arc<dyn Disk>, dir: &Path, given: &Checkpoint) -> Result<bool, LogError> {
+        let kept = self.kept().min(given.size);
+        let edge =
+            (kept > 0).then(|| Tree::load(disk, &dir.join(TREE_DIR), self.kept())).transpose()?.flatten();
+        let edge = edge.and_then(|tree| tree.edge_at(kept).ok()).unwrap_or_default();
+        Ok(self.root_from(edge.clone(), given.size)? == given.root
+            || edge.size() > 0 && self.root_from(Edge::default(), given.size)? == given.root)
+    }
+
+    fn root_from(&self, mut edge: Edge, size: u64) -> Result<Digest, LogError> {
+        hashes((&self.closed, self.open.first, &self.open.leaves), edge.size()..size, |hash| {
+            edge.push(hash);
+            Ok(())
+        })?;
+        Ok(edge.root())
+    }
+
+    /// Makes ready for writing: cuts what was never acknowledged, or begins the first segment. Says how many bytes were cut.
+    fn take_up(
+        &self,
+        disk: &dyn Disk,
+        dir: &Path,
+        terms: &Terms<'_>,
+    ) -> Result<(OpenSegment, u64), LogError> {
+        let Some(last) = &self.last else {
+            let header = SegmentHeader { origin: self.origin, id: [0; 16], first: 0, chain: random_chain()? };
+            return Ok((open_segment::begin(disk, dir, header, terms.segment_size, None)?, 0));
+        };
+        let cut = last.cut_tail()?;
+        Ok((last.reopen()?, cut))
     }
 }
 
-/// The first leaves of all segments, ascending. Files that were being prepared are removed.
+/// The first leaves of all segments, ascending; none where there is no such directory.
 fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>, LogError> {
-    let names = disk.list(dir).map_err(LogError::disk("list", dir))?;
-    for name in names.iter().filter(|name| name.ends_with(".tmp")) {
-        disk.remove(&dir.join(name)).map_err(LogError::disk("remove", &dir.join(name)))?;
-    }
-    // What the system shows may not be on the disk, if an earlier process died between making a file and this.
-    disk.sync_dir(dir).map_err(LogError::disk("sync", dir))?;
+    let names = match disk.list(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        names => names.map_err(LogError::disk("list", dir))?,
+    };
     let mut firsts: Vec<_> = names.iter().filter_map(|name| segment::first_of(name)).collect();
     firsts.sort_unstable();
     Ok(firsts)
@@ -216,7 +292,6 @@ fn open_closed(
     (disk, keys): (&Arc<dyn Disk>, &KeyFiles),
     path: &Path,
     header: SegmentHeader,
-    recovered: &mut Recovered,
 ) -> Result<(Closed, End), LogError> {
     if let Ok(index) = IndexFile::open(disk, &file::path_of(path))
         && index.head().first == header.first
@@ -225,7 +300,6 @@ fn open_closed(
         let end = End { chain: head.chain, next_slot: head.next_slot, unwritten: None };
         return Ok((Closed::new(path.to_owned(), head.first, head.count, head.times, Arc::new(index)), end));
     }
-    recovered.indexes_rebuilt += 1;
     let (index, chain) = read_closed(&**disk, path, header, keys)?;
     let (count, times, next_slot) = (index.leaves.len() as u64, index.times(), index.next_slot);
     let index = Arc::new(index);
@@ -233,42 +307,37 @@ fn open_closed(
     Ok((closed, End { chain, next_slot, unwritten: Some(index) }))
 }
 
-/// Cuts what follows the last whole group, if it is the rest of a write; says how many bytes. A write that was never
-/// acknowledged is in no checkpoint: `must_reach` is asked first, so that what was given away is never cut.
-fn cut_tail(
-    file: &dyn DiskFile,
-    path: &Path,
-    (extent, tail): (&Extent, Tail),
-    must_reach: impl FnOnce(u64) -> Result<(), LogError>,
-) -> Result<u64, LogError> {
-    if let Tail::GroupsBeyond { at } = tail {
-        let why = extent.torn.as_deref().unwrap_or("zeros");
+impl Last {
+    /// Refuses bytes after the last whole group that are no torn write.
+    fn must_be_whole(&self) -> Result<(), LogError> {
+        let Tail::GroupsBeyond { at } = self.tail else { return Ok(()) };
+        let why = self.extent.torn.as_deref().unwrap_or("zeros");
         let what = format!("{why}, but a whole group follows at byte {at}");
-        return Err(LogError::damaged(path, extent.end, what));
+        Err(LogError::damaged(&self.path, self.extent.end, what))
     }
-    must_reach(extent.next)?;
-    let Tail::Torn { to } = tail else { return Ok(0) };
-    let bytes = to - extent.end;
-    tracing::warn!(path = %path.display(), bytes, "cut the rest of a write that was never acknowledged");
-    fill_zeros(file, extent.end, to).map_err(LogError::disk("cut", path))?;
-    Ok(bytes)
-}
 
-/// Makes ready for writing the segment that was last written to. Writes the last group again, since after a failed sync of
-/// an earlier process the system may show bytes that the disk does not have.
-fn reopen(
-    file: Arc<dyn DiskFile>,
-    path: &Path,
-    header: SegmentHeader,
-    extent: Extent,
-) -> Result<OpenSegment, LogError> {
-    let mut last = vec![0; usize::try_from(extent.end - extent.last_group).unwrap_or(0)];
-    file.read_exact_at(&mut last, extent.last_group).map_err(LogError::disk("read", path))?;
-    file.write_all_at(&last, extent.last_group).map_err(LogError::disk("write", path))?;
-    file.sync().map_err(LogError::disk("sync", path))?;
-    let capacity = file.len().map_err(LogError::disk("read", path))?;
-    let Extent { end, chain, .. } = extent;
-    Ok(OpenSegment { file, path: path.to_owned(), header, end, capacity, chain })
+    /// Cuts what follows the last whole group: the rest of a write that was never acknowledged, and so is in nothing that
+    /// was given away. Says how many bytes.
+    fn cut_tail(&self) -> Result<u64, LogError> {
+        let (Tail::Torn { to }, end) = (self.tail, self.extent.end) else { return Ok(0) };
+        let bytes = to - end;
+        tracing::warn!(path = %self.path.display(), bytes, "cut the rest of a write that was never acknowledged");
+        fill_zeros(&*self.file, end, to).map_err(LogError::disk("cut", &self.path))?;
+        Ok(bytes)
+    }
+
+    /// Makes ready for writing. Writes the last group again, since after a failed sync of an earlier process the system may
+    /// show bytes that the disk does not have.
+    fn reopen(&self) -> Result<OpenSegment, LogError> {
+        let Self { file, path, header, extent, .. } = self;
+        let mut last = vec![0; usize::try_from(extent.end - extent.last_group).unwrap_or(0)];
+        file.read_exact_at(&mut last, extent.last_group).map_err(LogError::disk("read", path))?;
+        file.write_all_at(&last, extent.last_group).map_err(LogError::disk("write", path))?;
+        file.sync().map_err(LogError::disk("sync", path))?;
+        let capacity = file.len().map_err(LogError::disk("read", path))?;
+        let (file, path) = (file.clone(), path.clone());
+        Ok(OpenSegment { file, path, header: *header, end: extent.end, capacity, chain: extent.chain })
+    }
 }
 
 /// The tree as it was kept when the first segment without an index file began, and the leaves from there; or all of it made
@@ -279,8 +348,7 @@ fn load_tree(
     found: &Found,
     recovered: &mut Recovered,
 ) -> Result<Tree, LogError> {
-    let from = found.unwritten.first().map_or(found.open.first, |first| first.segment.first);
-    let kept = Tree::load(disk, &dir.join(TREE_DIR), from)?;
+    let kept = Tree::load(disk, &dir.join(TREE_DIR), found.kept())?;
     recovered.tree_rebuilt = kept.is_none();
     let mut tree = match kept {
         Some(tree) => tree,

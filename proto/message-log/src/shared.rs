@@ -1,6 +1,7 @@
 //! What the one writer and the many readers of a log share: the catalogue of its segments, the tree, the keys.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -259,15 +260,26 @@ pub(crate) fn grow(
     first: u64,
     open: &[LeafEntry],
 ) -> Result<(), LogError> {
+    let range = tree.size()..first + open.len() as u64;
+    hashes((closed, first, open), range, |hash| tree.append(hash))
+}
+
+/// Hands over the hashes of the leaves in `range`, from closed segments and from `open`, whose first is `first`.
+pub(crate) fn hashes(
+    (closed, first, open): (&[Arc<Closed>], u64, &[LeafEntry]),
+    range: Range<u64>,
+    mut take: impl FnMut(Digest) -> Result<(), LogError>,
+) -> Result<(), LogError> {
     for segment in closed {
         let index = segment.index();
-        for leaf in tree.size().max(segment.first)..segment.first + segment.count {
+        for leaf in range.start.max(segment.first)..range.end.min(segment.first + segment.count) {
             let entry = index.leaf(leaf)?;
             let entry =
                 entry.ok_or_else(|| LogError::damaged(&segment.path, 0, "its index is incomplete"))?;
-            tree.append(entry.hash)?;
+            take(entry.hash)?;
         }
     }
-    let known = usize::try_from(tree.size().saturating_sub(first)).unwrap_or(usize::MAX);
-    open.iter().skip(known).try_for_each(|leaf| tree.append(leaf.hash))
+    let at = |leaf: u64| usize::try_from(leaf.saturating_sub(first)).unwrap_or(usize::MAX).min(open.len());
+    let (from, to) = (at(range.start), at(range.end));
+    open.get(from..to).unwrap_or_default().iter().try_for_each(|leaf| take(leaf.hash))
 }

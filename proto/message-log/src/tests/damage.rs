@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::support::*;
 use proptest::prelude::*;
+use trave_proto::checkpoint::Checkpoint;
 
 use crate::{ContentState, Log, LogError, Options};
 
@@ -208,6 +209,82 @@ fn all_files(dir: &Path) -> Vec<PathBuf> {
     }
     found.sort();
     found
+}
+
+/// Every file below a directory, with its bytes, and every directory.
+fn picture(dir: &Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
+    let mut found = vec![(dir.to_owned(), None)];
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(picture(&path))
+        } else {
+            found.push((path.clone(), fs::read(&path).ok()))
+        }
+    }
+    found.sort();
+    found
+}
+
+/// A log that others saw further than it goes, or otherwise, stays as it lies there: it is what people will look at.
+#[test]
+fn a_log_that_cannot_continue_what_others_saw_is_left_as_it_is() {
+    // As a crash leaves it: a tail that would be cut, keys that would be overwritten, no index and no tree.
+    let (dir, _) = crashed(30);
+    let path = segments(dir.path()).pop().unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    let last = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[last - 20..=last].fill(0);
+    fs::write(&path, &bytes).unwrap();
+    assert!(segments(dir.path()).len() > 1);
+    let seen = {
+        let copied = memory();
+        copy(dir.path(), copied.path());
+        let (log, recovered) = Log::open(options(copied.path())).unwrap();
+        assert!(recovered.cut_bytes > 0 && recovered.records == 30, "{recovered:?}");
+        append_each(&log, 100..103);
+        block_on(log.checkpoint()).unwrap().checkpoint
+    };
+    let root = |size| {
+        let copied = memory();
+        copy(dir.path(), copied.path());
+        let (log, _) = Log::open(options(copied.path())).unwrap();
+        Checkpoint { origin: ORIGIN.into(), size, root: log.root(size).unwrap() }
+    };
+    let otherwise = |size| Checkpoint { root: root(size - 1).root, ..root(size) };
+    for (given, says) in [
+        (seen.clone(), "34: it was seen by witnesses, and the log has only 30 whole records"),
+        (otherwise(30), "30: it was seen by witnesses, and its records give another root"),
+        (otherwise(7), "7: it was seen by witnesses, and its records give another root"),
+    ] {
+        for bare in [false, true] {
+            let lies = memory();
+            copy(dir.path(), lies.path());
+            if bare {
+                fs::remove_dir_all(lies.path().join("tree")).unwrap();
+                let indexes = files(&lies.path().join("segments"), ".index");
+                indexes.iter().for_each(|path| fs::remove_file(path).unwrap());
+            }
+            let before = picture(lies.path());
+            let must_continue = Some(given.clone());
+            let refused = Log::open(Options { must_continue, ..options(lies.path()) }).unwrap_err();
+            assert!(refused.to_string().contains(says), "{refused}");
+            assert!(picture(lies.path()) == before, "{says}: it was changed");
+        }
+    }
+    for size in [1, 7, 29, 30] {
+        let copied = memory();
+        copy(dir.path(), copied.path());
+        let must_continue = Some(root(size));
+        Log::open(Options { must_continue, ..options(copied.path()) }).unwrap();
+    }
+    let gone = memory();
+    for place in [gone.path().join("log"), gone.path().to_owned()] {
+        let must_continue = Some(seen.clone());
+        let refused = Log::open(Options { must_continue, ..options(&place) }).unwrap_err();
+        assert!(matches!(refused, LogError::ContradictsCheckpoint { size: 34, .. }), "{refused}");
+        assert_eq!(picture(gone.path()).len(), 1, "nothing is begun");
+    }
 }
 
 proptest! {
