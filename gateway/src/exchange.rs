@@ -14,6 +14,7 @@ mod permission;
 mod progress;
 mod reply;
 mod replay;
+mod request_hash;
 mod suspicion;
 mod framing;
 mod head;
@@ -49,6 +50,7 @@ pub(crate) use head::{Kind, is_grpc};
 pub(crate) use provider::{Said, run as answer};
 pub(crate) use replay::ReplayGuard;
 pub(crate) use reply::refusal;
+pub(crate) use request_hash::{Heard, RequestHash};
 pub(crate) use suspicion::Suspicion;
 
 /// What all calls together keep of their requests while another security server may have to be asked, in KiB.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use trave_host::config::{FilePath, Problems};
-use trave_proto::identifier::SubsystemId;
+use trave_proto::identifier::{ServiceId, SubsystemId};
 
 use super::x_road::{self, FromXRoad};
 use super::{KeepContent, Parsed};
@@ -27,6 +27,10 @@ pub struct Agency {
     pub clients: Vec<AgencyClient>,
     /// What is kept of the contents of calls made here.
     pub keep_content: KeepContent,
+    /// Services whose answers carry X-Road's hash of the request: it has no salt, and tells what was asked to whoever keeps
+    /// it, also after an erasure.
+    #[serde(default)]
+    pub request_hash: Vec<Parsed<ServiceId>>,
     /// This door is the service of an existing X-Road instance, and a bridge from it: which of its clients may ask what of
     /// ours. Nobody else comes in.
     pub x_road: Option<Vec<FromXRoad>>,
@@ -85,6 +89,10 @@ impl Agency {
     pub(super) fn check(&self, key: &str, problems: &mut Problems) {
         if let Some(x_road) = &self.x_road {
             x_road::check(&format!("{key}.x_road"), x_road, &self.subsystems(), problems);
+        }
+        if self.x_road.is_some() && !self.request_hash.is_empty() {
+            let what = "beyond a bridge, X-Road's own security server gives the hash of the request";
+            problems.add(format!("{key}.request_hash"), what).hint("leave it out");
         }
         let tls = match self.transport() {
             Ok(transport) => matches!(transport, AgencyTransport::Tls(..)),

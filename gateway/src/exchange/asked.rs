@@ -29,6 +29,8 @@ pub(crate) struct Caller {
     pub(crate) keep: KeepContent,
     /// Where it is the security server of an X-Road instance: who may come over the bridge.
     pub(crate) bridge: Option<Arc<FromXRoad>>,
+    /// Services of whose answers it wants X-Road's hash of the request.
+    pub(crate) hashed: Arc<[ServiceId]>,
 }
 
 /// What callers on a route need not say themselves.

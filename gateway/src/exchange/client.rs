@@ -9,7 +9,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::body::Incoming as HyperBody;
 use prost::Message;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -30,6 +29,7 @@ use super::incoming::{Incoming, Other};
 use super::outgoing::{Outgoing, content_of};
 use super::patience::{Over, Patience};
 use super::progress::Progress;
+use super::request_hash::Heard;
 use super::{Exchanges, reply};
 use crate::admission::Place;
 use crate::config::KeepContent;
@@ -54,7 +54,7 @@ pub(crate) struct Call {
     pub(crate) refused: Option<Refusal>,
     pub(crate) caller: Caller,
     pub(crate) parts: http::request::Parts,
-    pub(crate) body: HyperBody,
+    pub(crate) body: Heard,
     pub(crate) reply: oneshot::Sender<http::Response<Relayed>>,
 }
 
@@ -217,7 +217,7 @@ impl Question<'_> {
     async fn ask(
         mut self,
         mut candidates: Candidates,
-        mut request: InHand<&mut HyperBody>,
+        mut request: InHand<&mut Heard>,
         reply: &mut Reply,
         stage: &mut Stage,
     ) -> Result<(), Fault> {
@@ -268,7 +268,7 @@ impl Question<'_> {
     async fn attempt(
         &self,
         connection: &PeerConnection,
-        request: &mut InHand<&mut HyperBody>,
+        request: &mut InHand<&mut Heard>,
         reply: &mut Reply,
         stage: &mut Stage,
     ) -> Result<(), Fault> {
@@ -394,7 +394,7 @@ struct Asking<'a> {
 
 impl Asking<'_> {
     /// Makes the caller's body into messages, and sends each when it is signed and in the log's queue.
-    async fn send(self, outgoing: Outgoing<'_>, request: &mut InHand<&mut HyperBody>) -> Result<(), Fault> {
+    async fn send(self, outgoing: Outgoing<'_>, request: &mut InHand<&mut Heard>) -> Result<(), Fault> {
         let mut first = Some(self.first);
         let mut last: Option<Pending<_>> = None;
         loop {

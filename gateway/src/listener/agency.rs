@@ -18,11 +18,12 @@ use trave_host::tls::{self, Clients, Http, Identity, Pinned, TlsError};
 use trave_proto::clock::Clock;
 use trave_proto::digest::Digest;
 use trave_proto::fault::{Fault, Reason, Side};
+use trave_proto::identifier::ServiceId;
 use trave_proto::schema::transport::RegisterReached;
 
 use crate::bridge::FromXRoad;
 use crate::config::{Agency, AgencyTransport, Config};
-use crate::exchange::{self, Call, Caller, Exchanges, Kind};
+use crate::exchange::{self, Call, Caller, Exchanges, Heard, Kind, RequestHash};
 use crate::metadata;
 use crate::relayed::Relayed;
 
@@ -88,14 +89,25 @@ impl AgencyDoor {
         passphrase: &Secret,
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, AgencyDoorError> {
+        let hashed: Arc<[_]> = agency.request_hash.iter().map(|service| service.0.clone()).collect();
         let bridge = agency.x_road.as_deref().map(|listed| Arc::new(FromXRoad::new(listed)));
         let one = |agency: &Agency| {
             let subsystems: Vec<_> = agency.subsystem.iter().map(|subsystem| subsystem.0.clone()).collect();
-            let bridge = bridge.clone();
-            Guests::Anyone(Caller { subsystems: subsystems.into(), keep: agency.keep_content, bridge })
+            let (bridge, hashed) = (bridge.clone(), Arc::clone(&hashed));
+            Guests::Anyone(Caller {
+                subsystems: subsystems.into(),
+                keep: agency.keep_content,
+                bridge,
+                hashed,
+            })
         };
         // Callers see the headers that registers sent, and no date of ours among them.
-        let limits = config.limits.at_door(Limits { date: false, guarded: true, ..Limits::default() });
+        let limits = config.limits.at_door(Limits {
+            date: false,
+            guarded: true,
+            raw_heads: !hashed.is_empty(),
+            ..Limits::default()
+        });
         let transport = agency.transport().map_err(AgencyDoorError::Configuration)?;
         let (listener, guests) = match transport {
             AgencyTransport::Loopback(address) => (Listener::tcp(address, Http::TwoOrOne).await, one(agency)),
@@ -103,7 +115,7 @@ impl AgencyDoor {
                 (Listener::unix(path).map(|door| door.speaking(Http::TwoOrOne)), one(agency))
             }
             AgencyTransport::Tls(address, certificate, key) => {
-                let guests = known_guests(config, agency, bridge.as_ref())?;
+                let guests = known_guests(config, agency, (bridge.as_ref(), &hashed))?;
                 let key = SigningKey::open(&config.path(key), passphrase).map_err(AgencyDoorError::Key)?;
                 let chain = tls::chain_from_pem(&config.path(certificate)).map_err(AgencyDoorError::Tls)?;
                 let identity = Identity::new(chain, Arc::new(key)).map_err(AgencyDoorError::Tls)?;
@@ -147,14 +159,14 @@ impl AgencyDoor {
 fn known_guests(
     config: &Config,
     agency: &Agency,
-    bridge: Option<&Arc<FromXRoad>>,
+    (bridge, hashed): (Option<&Arc<FromXRoad>>, &Arc<[ServiceId]>),
 ) -> Result<HashMap<Digest, Caller>, AgencyDoorError> {
     let mut guests = HashMap::new();
     for client in &agency.clients {
         let key = pin(&config.path(client.certificate()))?;
         let subsystems: Vec<_> = client.subsystems.iter().map(|subsystem| subsystem.0.clone()).collect();
-        let bridge = bridge.cloned();
-        let caller = Caller { subsystems: subsystems.into(), keep: agency.keep_content, bridge };
+        let (bridge, hashed) = (bridge.cloned(), Arc::clone(hashed));
+        let caller = Caller { subsystems: subsystems.into(), keep: agency.keep_content, bridge, hashed };
         if guests.insert(key, caller).is_some() {
             let path = config.path(client.certificate());
             return Err(AgencyDoorError::Configuration(format!(
@@ -204,13 +216,20 @@ async fn answer(
         Ok(id) => id,
         Err(fault) => return exchange::refusal(kind, &parts.headers, &fault, None, bridge.as_deref()),
     };
+    let services = Arc::clone(&caller.hashed);
+    let hash = if services.is_empty() { None } else { RequestHash::of(&parts, &body) };
+    let body = Heard::new(body, hash.as_ref());
     let (reply, answered) = oneshot::channel();
     tasks.spawn(exchange::ask(exchanges, Call { id, kind, refused, caller, parts, body, reply }));
-    answered.await.unwrap_or_else(|_| {
+    let mut answer = answered.await.unwrap_or_else(|_| {
         // Its task ended without a word, as when the server stops: what the register did by then is not known.
         let why = "this security server ended before it had an answer";
         let fault = Fault::before_call(Reason::InternalError, Side::ClientServer, why);
         let fault = fault.with_register(RegisterReached::Unknown);
         exchange::refusal(kind, &http::HeaderMap::new(), &fault, Some(id), bridge.as_deref())
-    })
+    });
+    if let Some(hash) = hash {
+        hash.label(&services, answer.headers_mut());
+    }
+    answer
 }

@@ -5,6 +5,7 @@
 mod backends;
 mod metadata;
 mod refused;
+mod request_hash;
 mod streamed;
 
 use std::pin::Pin;

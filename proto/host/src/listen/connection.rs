@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tower::BoxError;
 
 use super::frames::Followed;
-use super::guard::{Guarded, RefusedHead};
+use super::guard::{Guarded, Heads, RefusedHead};
 use super::idle::{Idlers, Standing};
 use super::places::{Place, Places, Waiting};
 use super::taking::{Taken, Unblocked, Watching};
@@ -122,9 +122,11 @@ impl<F> Door<F> {
         let standing = self.idlers.stand();
         let mut connection = Connection { peer, chain, extensions: Extensions::new() };
         let refused = RefusedHead::default();
+        let heads = (self.limits.raw_heads && self.limits.guarded && !two).then(Heads::default);
         let service = (self.make)(&mut connection);
         let (extensions, asked) = (stamp(connection), Arc::clone(&standing));
-        let service = Stamped { service, extensions, refused: refused.clone(), standing: asked };
+        let service =
+            Stamped { service, extensions, refused: refused.clone(), heads: heads.clone(), standing: asked };
         let driven = (peer, &*standing);
         let stream =
             Unblocked::new(Replayed { first, at: 0, stream }, self.limits.untaken, Arc::clone(&self.counts));
@@ -137,7 +139,7 @@ impl<F> Door<F> {
             gathered.drive(self.drive(driven, connection)).await;
         } else if self.limits.guarded {
             let max_head = usize::try_from(self.limits.header_list).unwrap_or(usize::MAX);
-            let io = TokioIo::new(Guarded::new(stream, max_head, refused));
+            let io = TokioIo::new(Guarded::new(stream, max_head, refused, heads));
             self.drive(driven, one.serve_connection(io, service)).await;
         } else {
             self.drive(driven, one.serve_connection(TokioIo::new(stream), service)).await;
@@ -269,6 +271,7 @@ struct Stamped<S> {
     service: S,
     extensions: Extensions,
     refused: RefusedHead,
+    heads: Option<Heads>,
     standing: Arc<Standing>,
 }
 
@@ -284,6 +287,9 @@ where
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().extend(self.extensions.clone());
+        if let Some(head) = self.heads.as_ref().and_then(Heads::next) {
+            request.extensions_mut().insert(head);
+        }
         // Asked at once: the library calls for each head before it reads the next.
         if let Some(refusal) = self.refused.get() {
             request.extensions_mut().insert(refusal);

@@ -5,12 +5,14 @@
 //! extensions say why: so the caller gets an answer in the door's own words. Where messages end is followed from head to
 //! head; if this lost count, the library's own reading would still hold.
 
+use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::chunks::Chunks;
@@ -42,6 +44,34 @@ impl RefusedHead {
     }
 }
 
+/// The head of an HTTP/1.1 request as its caller wrote it, from the first line to the empty one; the request carries it
+/// among its extensions where [`super::Limits::raw_heads`] says so. The library gives names in lower case only.
+#[derive(Clone)]
+pub struct RawHead(pub Bytes);
+
+/// Not what stands in it, which may be about a person.
+impl fmt::Debug for RawHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RawHead({} bytes)", self.0.len())
+    }
+}
+
+/// The heads that were passed on and whose requests have not come to the service yet: as many as the library reads ahead.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Heads(Arc<Mutex<VecDeque<RawHead>>>);
+
+impl Heads {
+    /// The head of the next request.
+    pub(super) fn next(&self) -> Option<RawHead> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    fn passed(&self, head: &[u8]) {
+        let head = RawHead(Bytes::copy_from_slice(head));
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(head);
+    }
+}
+
 /// Where in the stream of requests the next byte belongs.
 #[derive(Debug)]
 enum Place {
@@ -60,6 +90,8 @@ pub(super) struct Guarded<T> {
     stream: T,
     max_head: usize,
     refused: RefusedHead,
+    /// Where heads are kept as they came.
+    heads: Option<Heads>,
     place: Place,
     /// Read and not yet judged.
     input: BytesMut,
@@ -68,9 +100,9 @@ pub(super) struct Guarded<T> {
 }
 
 impl<T> Guarded<T> {
-    pub(super) fn new(stream: T, max_head: usize, refused: RefusedHead) -> Self {
+    pub(super) fn new(stream: T, max_head: usize, refused: RefusedHead, heads: Option<Heads>) -> Self {
         let (input, passed) = (BytesMut::new(), BytesMut::new());
-        Self { stream, max_head, refused, place: Place::Head, input, passed }
+        Self { stream, max_head, refused, heads, place: Place::Head, input, passed }
     }
 
     /// Moves what is judged from input to passed. False if more must be read first.
@@ -101,6 +133,9 @@ impl<T> Guarded<T> {
                 Ok(Some((len, after))) => {
                     self.passed = self.input.split_to(len);
                     self.place = after;
+                    if let Some(heads) = &self.heads {
+                        heads.passed(&self.passed);
+                    }
                 }
                 Err(refusal) => {
                     let _ = self.refused.0.set(refusal);
@@ -212,14 +247,19 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     async fn read(bytes: &[u8], step: usize) -> (Vec<u8>, Option<Refusal>) {
+        let (all, refused, _) = read_with_heads(bytes, step).await;
+        (all, refused)
+    }
+
+    async fn read_with_heads(bytes: &[u8], step: usize) -> (Vec<u8>, Option<Refusal>, Heads) {
         let (mut near, far) = tokio::io::duplex(step);
-        let refused = RefusedHead::default();
-        let mut guarded = Guarded::new(far, 1024, refused.clone());
+        let (refused, heads) = (RefusedHead::default(), Heads::default());
+        let mut guarded = Guarded::new(far, 1024, refused.clone(), Some(heads.clone()));
         let bytes = bytes.to_vec();
         tokio::spawn(async move { tokio::io::AsyncWriteExt::write_all(&mut near, &bytes).await });
         let mut all = Vec::new();
         guarded.read_to_end(&mut all).await.unwrap();
-        (all, refused.get())
+        (all, refused.get(), heads)
     }
 
     #[tokio::test]
@@ -230,6 +270,23 @@ mod tests {
         for step in [1, 7, 4096] {
             assert_eq!(read(requests, step).await, (requests.to_vec(), None));
         }
+    }
+
+    #[tokio::test]
+    async fn heads_are_kept_in_order_as_they_came_and_a_refused_one_is_not() {
+        let first = "POST /a HTTP/1.1\r\nHOST: x\r\nContent-Length: 3\r\n\r\n";
+        let second = "\r\nGET /b?C=%64 HTTP/1.1\r\nhost:x\r\nX-Case:  Kept \r\n\r\n";
+        let refused = "GET /c HTTP/1.1\r\nhost: x\r\nhost: y\r\n\r\n";
+        for step in [1, 4096] {
+            let requests = format!("{first}abc{second}{refused}");
+            let (_, refused, heads) = read_with_heads(requests.as_bytes(), step).await;
+            assert!(refused.is_some());
+            for head in [first, second] {
+                assert_eq!(heads.next().unwrap().0, head);
+            }
+            assert!(heads.next().is_none());
+        }
+        assert_eq!(format!("{:?}", RawHead(Bytes::from_static(b"secret"))), "RawHead(6 bytes)");
     }
 
     #[tokio::test]

@@ -51,6 +51,8 @@ pub struct Limits {
     /// Whether heads of HTTP/1.1 that could be read in two ways are refused, as [`super::Refusal`] tells the service:
     /// where requests are passed on.
     pub guarded: bool,
+    /// Whether each request of HTTP/1.1 carries its head as it came, as [`super::RawHead`]; where heads are guarded alone.
+    pub raw_heads: bool,
 }
 
 impl Limits {
@@ -86,6 +88,7 @@ impl Default for Limits {
             stood: Duration::from_millis(20),
             date: true,
             guarded: false,
+            raw_heads: false,
         }
     }
 }

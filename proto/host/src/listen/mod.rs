@@ -34,7 +34,7 @@ use crate::drain::Drain;
 use crate::tls::{self, Http};
 pub use body::with_body_deadline;
 use connection::Door;
-pub use guard::Refusal;
+pub use guard::{RawHead, Refusal};
 use idle::Idlers;
 pub use limits::Limits;
 use places::Places;
