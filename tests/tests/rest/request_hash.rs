@@ -31,7 +31,7 @@ async fn ask(world: &World, requests: &str) -> Vec<Vec<(String, String)>> {
     stream.write_all(requests.as_bytes()).await.unwrap();
     let mut answers = Vec::new();
     let read = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut answers)).await;
-    read.expect("the connection ends").unwrap();
+    read.unwrap().unwrap();
     let text = String::from_utf8(answers).unwrap();
     let heads = text.split("HTTP/1.1 200 OK\r\n").skip(1);
     let fields = |head: &str| {
