@@ -12,6 +12,7 @@ pub mod access;
 pub mod signature;
 pub mod message;
 pub mod fault;
+pub mod search;
 pub mod timestamp;
 pub mod certificate;
 pub mod checkpoint;

@@ -48,6 +48,14 @@ pub enum LogError {
         /// The lock file.
         path: PathBuf,
     },
+    /// What a search needs is still being made.
+    #[error(
+        "the search indexes of {left} segments of the log are still being made; search again in a few minutes"
+    )]
+    NotIndexed {
+        /// Segments that have none.
+        left: usize,
+    },
     /// The log cannot continue what it has signed.
     #[error(
         "the log contradicts its checkpoint of size {size}: {what}; do not continue it: restore the missing segments, or begin a new generation"

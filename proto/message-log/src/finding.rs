@@ -52,6 +52,26 @@ pub(crate) fn of_exchange(shared: &Shared, exchange: &[u8; 16], from: u64) -> Re
     Ok(found)
 }
 
+/// The indexes of the leaves about an exchange in a range of leaves, ascending: only segments there are looked into.
+pub(crate) fn of_exchange_within(
+    shared: &Shared,
+    exchange: &[u8; 16],
+    range: Range<u64>,
+) -> Result<Vec<u64>, LogError> {
+    let closed = {
+        let catalogue = shared.catalogue();
+        let first = catalogue.closed.partition_point(|segment| segment.first + segment.count <= range.start);
+        let after = catalogue.closed.partition_point(|segment| segment.first < range.end);
+        catalogue.closed[first..after.max(first)].to_vec()
+    };
+    let mut found = Vec::new();
+    for segment in closed {
+        found.extend(segment.index().of_exchange(exchange)?);
+    }
+    found.retain(|index| range.contains(index));
+    Ok(found)
+}
+
 /// The last erasure of an exchange. What was found is kept, since whoever meets one erased content mostly meets all those of
 /// its exchange: only what came since is looked through again.
 pub(crate) fn last_erasure(shared: &Shared, exchange: &[u8; 16]) -> Result<Option<u64>, LogError> {

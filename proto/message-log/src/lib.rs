@@ -4,7 +4,7 @@
 //! anything), *durable* ([`Logged`]: it and all before it survive a power cut), *checkpointed* ([`SignedCheckpoint`]: it
 //! can no longer be taken back without contradiction), *timestamped*. A content may be *erased*; its record stays.
 //!
-//! On the disk: `segments/` holds the truth and an index beside each closed segment, `tree/` the hashes of the Merkle
+//! On the disk: `segments/` holds the truth and, beside each closed segment, its index and its search index, `tree/` the hashes of the Merkle
 //! tree, `keys/` the keys of the contents (leave it out of archives and ordinary backups: whoever has it and the segments
 //! reads everything, and whoever keeps it un-erases), `checkpoint` what was last given away, `erasures` which erasures could
 //! not be finished so far, `state/` small things that can be made again. Modules stand from the door to the cellar.
@@ -17,6 +17,7 @@ mod recovery;
 mod committer;
 mod continuity;
 mod keeper;
+mod search;
 mod erasure;
 mod reading;
 mod finding;
@@ -24,6 +25,7 @@ mod shared;
 mod group;
 mod open_segment;
 mod scan;
+mod search_index;
 mod index;
 mod tree;
 mod key_ring;
@@ -44,6 +46,7 @@ pub use error::LogError;
 pub use log::{Log, Options};
 pub use pending::{Logged, Pending};
 pub use reading::{ContentState, StoredRecord};
+pub use search::{Count, Found, Search, Searcher};
 pub use shared::{Counters, Recovered, SignedCheckpoint};
 
 #[cfg(test)]

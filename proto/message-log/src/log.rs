@@ -29,6 +29,7 @@ use crate::keys::SLOTS_PER_FILE;
 use crate::pending::Pending;
 use crate::prepare::{check_size, prepare, started};
 use crate::recovery::{self, Opened, Terms};
+use crate::search::Searcher;
 use crate::shared::{Counters, Recovered, Shared, SignedCheckpoint};
 
 /// How a log is opened.
@@ -193,6 +194,12 @@ impl Log {
         let (done, answer) = oneshot::channel();
         self.push(Command::Erase(*exchange.as_bytes(), logged.index(), done), 64)?;
         answer.await.unwrap_or(Err(LogError::Closed))
+    }
+
+    /// Has the log's exchanges indexed for searching, from now on and back to its beginning, by a thread that no exchange
+    /// waits for. One searcher serves all; it ends when its last clone is dropped.
+    pub fn searcher(&self) -> Result<Searcher, LogError> {
+        Searcher::start(self.0.shared.clone())
     }
 
     /// The key that verifies this log's checkpoints; its name is the origin.

@@ -15,6 +15,7 @@ use crate::error::LogError;
 use crate::index::{Index, MemoryIndex};
 use crate::key_ring::KeyRing;
 use crate::keys::KeyFiles;
+use crate::search_index::SearchIndexes;
 use crate::segment::LeafEntry;
 use crate::tree::Tree;
 
@@ -93,6 +94,7 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     pub(crate) disk_full: AtomicBool,
     pub(crate) poisoned: OnceLock<Arc<str>>,
+    pub(crate) search: SearchIndexes,
     catalogue: RwLock<Catalogue>,
     last_erasures: Mutex<HashMap<[u8; 16], LastErasure>>,
 }
@@ -165,6 +167,7 @@ impl Shared {
             counters: Counters::default(),
             disk_full: AtomicBool::new(false),
             poisoned: OnceLock::new(),
+            search: SearchIndexes::default(),
             catalogue: RwLock::new(catalogue),
             last_erasures: Mutex::default(),
         }

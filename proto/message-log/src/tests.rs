@@ -7,3 +7,4 @@ mod faults;
 mod keys;
 mod damage;
 mod erasure;
+mod search;
