@@ -3,8 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use prost::Message;
@@ -13,15 +11,12 @@ use trave_message_log::LogError;
 use trave_proto::clock::Time;
 use trave_proto::proof::{CheckName, Conclusion, NotProved, Outcome, Proof, verify};
 use trave_proto::schema::configuration::{Deadlines, GlobalConfiguration, SignedConfiguration, Witnessing};
-use trave_proto::schema::operator::{StatusRequest, StatusResponse};
 use trave_proto::schema::proof as schema;
-use trave_tests::network::{Instance, Plan, Server, Witness, export, judge, operator, story};
+use trave_tests::network::{
+    Instance, Server, Witness, copy, export, judge, picture, status, story, witnessed,
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
-
-async fn status(server: &Server) -> StatusResponse {
-    operator(server).await.status(StatusRequest {}).await.unwrap().into_inner()
-}
 
 /// What an operator is told of witnesses; of the registry, which none of these instances has, nothing.
 async fn warnings(server: &Server) -> Vec<String> {
@@ -40,27 +35,6 @@ async fn minutes_later(instance: &Instance, what: &str, mut holds: impl AsyncFnM
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("not in 10 s: {what}");
-}
-
-/// An instance with a witness in each state, both running, and what `change` makes of the configuration's policy.
-async fn witnessed(change: impl FnOnce(&mut GlobalConfiguration)) -> (Instance, Witness, Witness) {
-    let at_client = "[operations]\nlisten = \"127.0.0.1:0\"\n".to_owned();
-    let mut instance = Instance::planned(Plan { at_client, ..Plan::default() }).await;
-    let mut mv = Witness::make("MV", &instance.clock).await;
-    let mut sh = Witness::make("SH", &instance.clock).await;
-    mv.start().await;
-    sh.start().await;
-    let next = instance.next_configuration(|next| {
-        (next.version, next.witnesses) = (2, vec![mv.listed(), sh.listed()]);
-        change(next);
-    });
-    for server in [&mut instance.sh, &mut instance.mv] {
-        server.stop().await;
-        server.put_configuration(&next);
-        server.start().await.unwrap();
-    }
-    instance.configuration = next;
-    (instance, sh, mv)
 }
 
 fn deadlines(next: &mut GlobalConfiguration, alarm_after_ms: u64, refuse_after_ms: u64) {
@@ -340,34 +314,4 @@ async fn a_log_that_was_put_back_is_found_out() {
     };
     minutes_later(&instance, "the witnesses know better", alarmed).await;
     instance.stop().await;
-}
-
-/// The files below a directory, with their bytes.
-fn picture(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(picture(&path));
-        } else if let Ok(bytes) = std::fs::read(&path) {
-            found.insert(path, bytes);
-        }
-    }
-    found
-}
-
-/// Copies a directory with all that is below it, but no socket.
-fn copy(from: &Path, to: &Path) {
-    use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let (path, kind) = (entry.path(), entry.file_type().unwrap());
-        let target = to.join(entry.file_name());
-        if kind.is_dir() {
-            copy(&path, &target);
-        } else if !kind.is_socket() {
-            assert!(std::fs::copy(&path, &target).is_ok());
-        }
-    }
 }

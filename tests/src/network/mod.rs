@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at what it did not expect")]
 
 pub mod hostile;
+mod forger;
+mod disk;
 mod proving;
 mod instance;
 mod process;
@@ -25,18 +27,20 @@ mod x_road;
 
 pub use caller::{Answer, Caller, Open, Question, Sender, binary, frame};
 pub use configuration::{ConfigurationKeys, grant, rest_grant};
+pub use disk::{copy, picture};
+pub use forger::Forger;
 pub use http_register::{HttpBody, HttpRegister, Seen};
 pub use instance::{Instance, Plan};
 pub use keys::{Identities, Keys, PASSPHRASE};
 pub use process::{Process, serve_if_told};
-pub use proving::{export, judge, operator, story};
+pub use proving::{export, judge, operator, status, story, try_export};
 pub use register::{Ended, Register, RegisterCall, Script};
 pub use saboteur::{Harm, Saboteur, Way};
 pub use server::{Record, Server, reserve};
 pub use told::{ended_after, exchange_of, happened, manifest_of, manifests, summary, told};
 pub use trust_services::Authorities;
 pub use tunnel::{Certified, Tunnel, certified_by_itself};
-pub use witness::Witness;
+pub use witness::{Witness, witnessed};
 pub use x_road::{Release, XRoad};
 
 /// The time at which every instance begins: 2026-11-21, 10:00 UTC.

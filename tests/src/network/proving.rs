@@ -1,13 +1,14 @@
 //! A proof, as the operator exports it and as a stranger judges it years later.
 
 use bytes::Bytes;
+use tonic::Status;
 use trave_gateway::config::Config;
 use trave_host::client::Channel;
 use trave_host::stubs::operator::operator_service_client::OperatorServiceClient;
 use trave_proto::clock::Time;
 use trave_proto::identifier::ExchangeId;
 use trave_proto::proof::{Conclusion, Proof, Report, Story, verify};
-use trave_proto::schema::operator::ProveRequest;
+use trave_proto::schema::operator::{ProveRequest, StatusRequest, StatusResponse};
 
 use super::START;
 use super::instance::Instance;
@@ -22,20 +23,35 @@ pub async fn operator(server: &Server) -> OperatorServiceClient<Channel> {
     OperatorServiceClient::new(Channel::unix(&socket).await.unwrap())
 }
 
+/// The status as the operator reads it.
+pub async fn status(server: &Server) -> StatusResponse {
+    operator(server).await.status(StatusRequest {}).await.unwrap().into_inner()
+}
+
 /// The proof as the operator exports it.
 pub async fn export(server: &Server, exchange: ExchangeId, without_content: bool) -> Bytes {
+    try_export(server, exchange, without_content).await.unwrap()
+}
+
+/// The same, or what the server says where it exports none.
+pub async fn try_export(
+    server: &Server,
+    exchange: ExchangeId,
+    without_content: bool,
+) -> Result<Bytes, String> {
     let request = ProveRequest {
         exchange_id: Bytes::copy_from_slice(exchange.as_bytes()),
         without_content,
         reader: "Prüferin Muster".into(),
         reason: "Stichprobe".into(),
     };
-    let mut pieces = operator(server).await.prove(request).await.unwrap().into_inner();
+    let said = |status: Status| status.message().to_owned();
+    let mut pieces = operator(server).await.prove(request).await.map_err(said)?.into_inner();
     let mut file = Vec::new();
-    while let Some(piece) = pieces.message().await.unwrap() {
+    while let Some(piece) = pieces.message().await.map_err(said)? {
         file.extend_from_slice(&piece.chunk);
     }
-    file.into()
+    Ok(file.into())
 }
 
 /// What the verifier says of a proof.

@@ -9,14 +9,37 @@ use tempfile::TempDir;
 use tokio::net::TcpSocket;
 use trave_proto::checkpoint::WitnessVerifier;
 use trave_proto::clock::Clock;
-use trave_proto::schema::configuration as schema;
+use trave_proto::schema::configuration::{self as schema, GlobalConfiguration};
 use trave_registry::Witness as Running;
 use trave_registry::ceremony::WitnessCeremony;
 use trave_registry::config::WitnessSettings;
 
+use super::instance::{Instance, Plan};
 use super::keys::Identities;
 use super::server::reserve;
 use super::{LUEBECK, REGISTER};
+
+/// An instance with a witness in each state, both running, and what `change` makes of the configuration's policy: the
+/// instance, the witness of Schleswig-Holstein, that of Mecklenburg-Vorpommern.
+pub async fn witnessed(change: impl FnOnce(&mut GlobalConfiguration)) -> (Instance, Witness, Witness) {
+    let at_client = "[operations]\nlisten = \"127.0.0.1:0\"\n".to_owned();
+    let mut instance = Instance::planned(Plan { at_client, ..Plan::default() }).await;
+    let mut mv = Witness::make("MV", &instance.clock).await;
+    let mut sh = Witness::make("SH", &instance.clock).await;
+    mv.start().await;
+    sh.start().await;
+    let next = instance.next_configuration(|next| {
+        (next.version, next.witnesses) = (2, vec![mv.listed(), sh.listed()]);
+        change(next);
+    });
+    for server in [&mut instance.sh, &mut instance.mv] {
+        server.stop().await;
+        server.put_configuration(&next);
+        server.start().await.unwrap();
+    }
+    instance.configuration = next;
+    (instance, sh, mv)
+}
 
 /// A witness with its directory; it runs, or has been stopped.
 #[derive(Debug)]
@@ -75,6 +98,11 @@ impl Witness {
         if let Some(running) = self.running.take() {
             running.stop().await;
         }
+    }
+
+    /// Where it remembers what it cosigned.
+    pub fn state(&self) -> PathBuf {
+        self.configuration.with_file_name("state")
     }
 
     /// As the global configuration lists it.
