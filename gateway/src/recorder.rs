@@ -246,7 +246,7 @@ impl Recorder {
         artefacts: Vec<Artefact>,
     ) -> Result<Logged<Leaf>, LogError> {
         let leaf = Leaf::of(self.clock.now().as_millis(), entry);
-        let entry = Entry { leaf: leaf.clone(), signature: None, artefacts, content: None, last: false };
+        let entry = Entry { artefacts, ..Entry::new(leaf.clone()) };
         self.log.append(entry, leaf)?.await
     }
 }
@@ -334,6 +334,7 @@ fn message_entry<W: Way>(
         signature: Some(signature),
         artefacts: evidence.artefacts(),
         content: kept,
+        persons: Vec::new(),
         last: W::DIRECTION == Direction::Response && signed.manifest().ending != Ending::Continue,
     }
 }

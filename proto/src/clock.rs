@@ -43,6 +43,12 @@ impl Time {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
+    /// Year and month in UTC.
+    pub fn year_and_month(self) -> (i64, i64) {
+        let (year, month, ..) = self.civil();
+        (year, month)
+    }
+
     /// Year, month, day, hour, minute, second in UTC (proleptic Gregorian).
     fn civil(self) -> (i64, i64, i64, i64, i64, i64) {
         let (days, second) = (self.as_secs().div_euclid(86_400), self.as_secs().rem_euclid(86_400));

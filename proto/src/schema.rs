@@ -73,12 +73,17 @@ pub mod management {
 }
 
 impl log::Leaf {
-    /// The version that is written, the highest that is known. Every earlier one is read too: version 2 says more of grants,
-    /// knows groups, and names what an exchange became.
-    pub const VERSION: u32 = 2;
+    /// The highest version that is known. Every earlier one is read too: version 2 says more of grants, knows groups, and
+    /// names what an exchange became; version 3 knows more kinds of entries.
+    pub const VERSION: u32 = 3;
 
-    /// What is logged at this time, in milliseconds since 1970.
+    /// What is logged at this time, in milliseconds since 1970, under the lowest version that knows the entry: whoever
+    /// reads no later one goes on reading what it knows.
     pub fn of(logged_ms: i64, entry: log::leaf::Entry) -> Self {
-        Self { version: Self::VERSION, logged_ms, entry: Some(entry) }
+        let version = match entry {
+            log::leaf::Entry::Persons(_) => 3,
+            _ => 2,
+        };
+        Self { version, logged_ms, entry: Some(entry) }
     }
 }

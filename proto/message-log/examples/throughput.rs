@@ -104,6 +104,7 @@ fn message(exchange: &ExchangeId, chain: Artefact, body: Bytes) -> Entry {
         signature: None,
         artefacts: vec![chain],
         content: Some(ContentParts { body, ..ContentParts::default() }),
+        persons: Vec::new(),
         last: false,
     }
 }

@@ -2,20 +2,24 @@
 //!
 //! Nothing is changed, and exchanges go on meanwhile. Every problem is said in words; one does not hide the next.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use trave_proto::checkpoint::{Checkpoint, NoteVerifier};
 use trave_proto::digest::Digest;
 
+use crate::concerned;
 use crate::error::LogError;
 use crate::finding;
-use crate::index::{Index, MemoryIndex, file};
+use crate::forgetting;
+use crate::index::file::persons;
+use crate::index::{Index, MemoryIndex, PersonRow, file};
 use crate::reading::{self, ContentState};
 use crate::record::Kind;
 use crate::scan;
 use crate::segment::SegmentHeader;
-use crate::shared::Shared;
+use crate::shared::{Closed, Shared};
 use crate::tree::Edge;
 
 /// What a check found.
@@ -48,9 +52,13 @@ pub(crate) fn check(shared: &Arc<Shared>, key: &NoteVerifier) -> Report {
         let catalogue = shared.catalogue();
         (catalogue.closed.clone(), catalogue.open_path.clone(), catalogue.open.next())
     };
+    let mut overwritten = BTreeSet::new();
+    let mut persons = Vec::new();
     for segment in &closed {
         let index = check.segment(&segment.path, segment.first, None);
-        let Some(index) = index else { continue };
+        let Some(mut index) = index else { continue };
+        overwritten.extend(std::mem::take(&mut index.overwritten));
+        persons.push((segment.clone(), std::mem::take(&mut index.persons)));
         let differs = match same_index(&*segment.index(), &index) {
             Ok(None) => continue,
             Ok(Some(what)) => format!("it differs in {what} from the segment"),
@@ -59,7 +67,11 @@ pub(crate) fn check(shared: &Arc<Shared>, key: &NoteVerifier) -> Report {
         let (what, path) = ("remove it: it is made again at the next start", file::path_of(&segment.path));
         check.report.problems.push(format!("the index {}: {differs}; {what}", path.display()));
     }
-    check.segment(&open_path, closed.last().map_or(0, |last| last.first + last.count), Some(size));
+    let open = check.segment(&open_path, closed.last().map_or(0, |last| last.first + last.count), Some(size));
+    overwritten.extend(open.map(|index| index.overwritten).unwrap_or_default());
+    if let Err(error) = check.persons(&persons, overwritten) {
+        check.report.problem(&error);
+    }
     check.kept_tree(size);
     for index in 0..size {
         check.content(index);
@@ -151,6 +163,41 @@ impl Check<'_> {
             );
             self.report.problems.push(what);
         }
+    }
+
+    /// Holds the tables of persons against the segments, and what was overwritten against the acts that say so. What is
+    /// erased meanwhile is in the acts, which are read last.
+    fn persons(
+        &mut self,
+        read: &[(Arc<Closed>, Vec<PersonRow>)],
+        overwritten: BTreeSet<(u64, u64)>,
+    ) -> Result<(), LogError> {
+        let mut missing = Vec::new();
+        for (segment, rows) in read {
+            let kept: BTreeSet<_> = concerned::all(self.shared, segment)?.into_iter().collect();
+            let read: BTreeSet<_> = rows.iter().copied().collect();
+            missing.extend(read.difference(&kept).map(|row| (segment, (row.leaf, row.offset))));
+            if let Some(row) = kept.difference(&read).next() {
+                let (path, leaf) = (persons::path_of(&segment.path), row.leaf);
+                let what = "remove it: it is made again from the segment after the next start";
+                let differs = format!("{}: leaf {leaf} differs from the segment; {what}", path.display());
+                self.report.problems.push(differs);
+            }
+        }
+        if missing.is_empty() && overwritten.is_empty() {
+            return Ok(());
+        }
+        let erased = forgetting::erased(self.shared)?;
+        for (segment, (leaf, _)) in missing.iter().filter(|(_, place)| !erased.contains(place)) {
+            let path = persons::path_of(&segment.path);
+            let what = "remove it: it is made again from the segment after the next start";
+            self.report.problems.push(format!("{}: it lacks leaf {leaf}; {what}", path.display()));
+        }
+        for (leaf, _) in overwritten.difference(&erased) {
+            let what = "was overwritten, and no record says so";
+            self.report.problems.push(format!("a pseudonym beside record {leaf} {what}"));
+        }
+        Ok(())
     }
 
     fn content(&mut self, index: u64) {

@@ -12,8 +12,10 @@ use crate::continuity::{CHECKPOINT_FILE, must_extend};
 use crate::disk::{fill_zeros, replace};
 use crate::erasure;
 use crate::error::LogError;
+use crate::forgetting::{self, Forgetting};
 use crate::group::{Group, Prepared};
 use crate::index::MemoryIndex;
+use crate::index::file::persons::Table;
 use crate::keeper::Keeper;
 use crate::open_segment::{self, OpenSegment};
 use crate::segment::{DATA, Item, SegmentHeader};
@@ -29,6 +31,8 @@ pub(crate) enum Command {
     Timestamp(u64, Bytes, oneshot::Sender<Result<(), LogError>>),
     /// Overwrite keys and contents of an exchange, as the erasure at this index says.
     Erase([u8; 16], u64, oneshot::Sender<Result<u64, LogError>>),
+    /// Overwrite pseudonyms or their keys, as the act that is durable says.
+    Forget(Forgetting, oneshot::Sender<Result<u64, LogError>>),
 }
 
 impl std::fmt::Debug for Command {
@@ -38,6 +42,7 @@ impl std::fmt::Debug for Command {
             Self::Checkpoint(_) => "Checkpoint",
             Self::Timestamp(..) => "Timestamp",
             Self::Erase(..) => "Erase",
+            Self::Forget(..) => "Forget",
         })
     }
 }
@@ -111,11 +116,18 @@ impl Committer {
             }
             Command::Erase(exchange, before, done) => {
                 let erased = healthy.and_then(|()| erasure::overwrite(&self.shared, &exchange, before));
-                let failed =
-                    |error: LogError| if error.is_failed_write() { self.shared.poison(error) } else { error };
-                let _ = done.send(erased.map_err(failed));
+                let _ = done.send(erased.map_err(|error| self.failed(error)));
+            }
+            Command::Forget(forgetting, done) => {
+                let forgotten = healthy.and_then(|()| forgetting::forget(&self.shared, &forgetting));
+                let _ = done.send(forgotten.map_err(|error| self.failed(error)));
             }
         }
+    }
+
+    /// After a write that failed, what the disk holds is unknown.
+    fn failed(&self, error: LogError) -> LogError {
+        if error.is_failed_write() { self.shared.poison(error) } else { error }
     }
 
     /// Makes leaves durable, in this order, and returns the index of the first.
@@ -230,10 +242,12 @@ impl Committer {
             let mut catalogue = self.shared.catalogue_mut();
             let mut fresh = MemoryIndex::new(first);
             fresh.next_slot = catalogue.open.next_slot;
-            let index = std::mem::replace(&mut catalogue.open, fresh);
+            let mut index = std::mem::replace(&mut catalogue.open, fresh);
+            let persons = Table::Memory(std::mem::take(&mut index.persons));
             let (count, times) = (index.leaves.len() as u64, index.times());
             let index = Arc::new(index);
-            let closed = Arc::new(Closed::new(path, index.first, count, times, index.clone()));
+            let closed = Closed::new(path, index.first, count, times, index.clone());
+            let closed = Arc::new(closed.with_persons(persons));
             catalogue.closed.push(closed.clone());
             catalogue.open_path = self.segment.path.clone();
             (closed, index)

@@ -6,6 +6,7 @@ use trave_proto::schema::log::Leaf;
 use trave_proto::schema::message::Signature;
 
 use crate::contents::ContentParts;
+use crate::person::Person;
 
 /// Bytes named by their SHA-256: a certificate chain, an OCSP answer, a configuration. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +40,9 @@ impl Artefact {
     }
 }
 
+/// Most persons of one message.
+pub const MAX_PERSONS: usize = 16;
+
 /// What is appended.
 #[derive(Debug, Clone)]
 pub struct Entry {
@@ -50,6 +54,8 @@ pub struct Entry {
     pub artefacts: Vec<Artefact>,
     /// Of a message: its content, if the policy of the service keeps it.
     pub content: Option<ContentParts>,
+    /// Of a message: the persons concerned, at most [`MAX_PERSONS`]. Their pseudonyms alone are kept.
+    pub persons: Vec<Person>,
     /// Whether it ends its exchange: the key of the contents is not held in memory any longer. If something comes after
     /// all, it gets a key of its own.
     pub last: bool,
@@ -58,7 +64,7 @@ pub struct Entry {
 impl Entry {
     /// A leaf with nothing beside it.
     pub const fn new(leaf: Leaf) -> Self {
-        Self { leaf, signature: None, artefacts: Vec::new(), content: None, last: false }
+        Self { leaf, signature: None, artefacts: Vec::new(), content: None, persons: Vec::new(), last: false }
     }
 }
 
@@ -86,4 +92,6 @@ pub mod kind {
     pub const STARTED: u8 = 19;
     /// A local group changed.
     pub const GROUP: u8 = 20;
+    /// Pseudonyms of persons were erased, or their keys destroyed.
+    pub const PERSONS: u8 = 28;
 }

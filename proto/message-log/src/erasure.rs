@@ -13,6 +13,7 @@ use crate::disk::{fill_zeros, read_small, replace};
 use crate::entry::kind;
 use crate::error::LogError;
 use crate::finding;
+use crate::forgetting;
 use crate::reading::{self, Located};
 use crate::record::{CONTENT_PREFIX, HEADER};
 use crate::segment::LeafEntry;
@@ -82,7 +83,13 @@ pub(crate) fn redo(shared: &Arc<Shared>, recovered: &mut Recovered) -> Result<()
     let mut left = BTreeSet::new();
     for (index, entry) in to_redo(shared, kept.as_ref())? {
         recovered.erasures_redone += 1;
-        match overwrite(shared, &entry.exchange, index) {
+        let done = match entry.kind {
+            kind::PERSONS => {
+                forgetting::act(shared, index).and_then(|act| forgetting::forget(shared, &act).map(|_| ()))
+            }
+            _ => overwrite(shared, &entry.exchange, index).map(|_| ()),
+        };
+        match done {
             Err(error) if error.is_failed_write() => return Err(error),
             Err(error) => {
                 let why = error.in_full();
@@ -92,7 +99,7 @@ pub(crate) fn redo(shared: &Arc<Shared>, recovered: &mut Recovered) -> Result<()
                 recovered.warnings.push(what);
                 left.insert(index);
             }
-            Ok(_) => {}
+            Ok(()) => {}
         }
     }
     // Before the log says that it was opened: from then on, the list alone knows of them.
@@ -108,7 +115,7 @@ fn to_redo(shared: &Arc<Shared>, kept: Option<&BTreeSet<u64>>) -> Result<BTreeMa
         if entry.kind == kind::STARTED && kept.is_some() {
             break;
         }
-        if entry.kind == kind::ERASURE {
+        if matches!(entry.kind, kind::ERASURE | kind::PERSONS) {
             found.insert(index, entry);
         }
     }

@@ -8,6 +8,7 @@ use trave_proto::schema::log::{Attachment, StoredContent};
 use crate::contents::Sealed;
 use crate::entry::Artefact;
 use crate::error::LogError;
+use crate::pseudonyms::{PSEUDONYM_LEN, Pseudonym};
 use crate::record::{self, HEADER, Kind, Marker};
 use crate::segment::{Item, LeafEntry, SegmentHeader};
 
@@ -22,6 +23,7 @@ pub(crate) struct Prepared {
     pub(crate) attachment: Vec<u8>,
     pub(crate) artefacts: Vec<Artefact>,
     pub(crate) content: Option<Sealed>,
+    pub(crate) pseudonyms: Vec<Pseudonym>,
     pub(crate) done: Option<oneshot::Sender<Result<u64, LogError>>>,
 }
 
@@ -30,7 +32,8 @@ impl Prepared {
     pub(crate) fn weight(&self) -> usize {
         let content = self.content.as_ref().map_or(0, |content| content.payload.len());
         // Artefacts are shared between entries and mostly in the segment already.
-        self.leaf.len() + self.attachment.len() + content + 256
+        let pseudonyms = self.pseudonyms.len() * (HEADER + PSEUDONYM_LEN);
+        self.leaf.len() + self.attachment.len() + content + pseudonyms + 256
     }
 }
 
@@ -71,6 +74,10 @@ impl Group {
             // A protobuf message may be written in pieces: this adds the field to the attachment.
             place = Attachment { content, ..Attachment::default() }.encode_to_vec();
             slot = Some(key_slot);
+        }
+        for pseudonym in &prepared.pseudonyms {
+            let offset = self.record(Kind::Pseudonym, &[&pseudonym.payload()]);
+            self.items.push(Item::Pseudonym(Some(*pseudonym), offset));
         }
         let len = u32::try_from(prepared.leaf.len()).unwrap_or(u32::MAX).to_le_bytes();
         let offset = self.record(Kind::Leaf, &[&len, &prepared.leaf, &prepared.attachment, &place]);

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use trave_proto::digest::Digest;
 
 use crate::error::LogError;
+use crate::pseudonyms::{HASH, Pseudonym};
 use crate::segment::{Item, LeafEntry};
 
 pub(crate) mod file;
@@ -33,6 +34,20 @@ pub(crate) struct MemoryIndex {
     pub(crate) notes: Vec<NoteEntry>,
     /// The first key slot that no record here or before names.
     pub(crate) next_slot: u64,
+    pub(crate) persons: Vec<PersonRow>,
+    /// How many there were, also when some were erased since or stand elsewhere.
+    pub(crate) persons_ever: u64,
+    /// Pseudonyms that were overwritten: their leaves, and where their records begin.
+    pub(crate) overwritten: Vec<(u64, u64)>,
+}
+
+/// That a person is concerned by a leaf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PersonRow {
+    pub(crate) hash: [u8; HASH],
+    pub(crate) leaf: u64,
+    /// Where the record of the pseudonym begins.
+    pub(crate) offset: u64,
 }
 
 impl MemoryIndex {
@@ -68,6 +83,12 @@ impl MemoryIndex {
             Item::Timestamp(size, offset) => {
                 self.notes.push(NoteEntry { checkpoint: false, size: *size, offset: *offset });
             }
+            Item::Pseudonym(Some(Pseudonym { hash, .. }), offset) => {
+                self.persons_ever += 1;
+                // It stands before its leaf.
+                self.persons.push(PersonRow { hash: *hash, leaf: self.next(), offset: *offset });
+            }
+            Item::Pseudonym(None, offset) => self.overwritten.push((self.next(), *offset)),
             Item::Content(slot) => self.next_slot = self.next_slot.max(slot + 1),
         }
     }

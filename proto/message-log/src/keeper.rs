@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use trave_proto::digest::Digest;
 
+use crate::concerned;
 use crate::disk::{Disk, fill_zeros};
 use crate::index::MemoryIndex;
 use crate::index::file::{self, IndexFile};
@@ -109,16 +110,26 @@ fn work(
     spare: &Mutex<Option<(PathBuf, u64)>>,
 ) {
     let mut made = 0_u64;
+    let mut unsettled = unsettled(shared);
     loop {
         let job = match todo.recv_timeout(SPACE_INTERVAL) {
             Err(RecvTimeoutError::Disconnected) => return,
-            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Timeout) => {
+                // One at a time, while nothing else is to be done.
+                unsettled.pop().into_iter().for_each(|segment| keep_persons(shared, &segment));
+                None
+            }
             Ok(job) => Some(job),
         };
         look_at_space(shared, reserve);
         let Some(job) = job else { continue };
         match job {
-            Job::Closed(segment, index, chain) => keep_index(shared, &segment, &index, chain),
+            Job::Closed(segment, index, chain) => {
+                keep_index(shared, &segment, &index, chain);
+                if concerned::is_unsettled(&segment) {
+                    keep_persons(shared, &segment);
+                }
+            }
             Job::Keys(to) => {
                 if let Err(error) = shared.prepare_keys(to) {
                     tracing::warn!(error = %error.in_full(), "no keys could be prepared");
@@ -174,6 +185,19 @@ fn keep_index(shared: &Shared, segment: &Closed, index: &MemoryIndex, chain: Dig
         Err(error) => {
             tracing::warn!(error = %error.in_full(), "an index stays in memory; it is made again at the next start");
         }
+    }
+}
+
+/// The segments whose tables of persons are in no file: those of a release that knew of none, and those that were lost.
+fn unsettled(shared: &Shared) -> Vec<Arc<Closed>> {
+    let closed = shared.catalogue().closed.clone();
+    closed.into_iter().filter(|segment| concerned::is_unsettled(segment)).collect()
+}
+
+/// Writes a segment's table of persons. Without it, the segment is read whenever somebody looks for a person.
+fn keep_persons(shared: &Shared, segment: &Closed) {
+    if let Err(error) = concerned::settle(shared, segment) {
+        tracing::warn!(error = %error.in_full(), "a table of persons could not be written");
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`Log::append`] never waits; its [`Pending`] is ready when the record is durable, and then every record before it is
 //! durable too.
 
+mod persons;
 mod queries;
 
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ use crate::prepare::{check_size, prepare, started};
 use crate::recovery::{self, Opened, Terms};
 use crate::search::Searcher;
 use crate::shared::{Counters, Recovered, Shared, SignedCheckpoint};
+pub use persons::{Concerned, ErasedPerson};
 
 /// How a log is opened.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use trave_proto::clock::Time;
 use trave_proto::schema::log::{Attachment, Leaf, LogStarted, leaf};
 use trave_proto::tree::leaf_hash;
 
-use crate::entry::{Artefact, Entry, kind};
+use crate::entry::{Artefact, Entry, MAX_PERSONS, kind};
 use crate::error::LogError;
 use crate::group::Prepared;
 use crate::record::MAX_PAYLOAD;
@@ -21,7 +21,7 @@ pub(crate) fn check_size(bytes: usize) -> Result<(), LogError> {
 
 /// Encodes and encrypts an entry, in the thread of its caller.
 pub(crate) fn prepare(shared: &Shared, entry: Entry) -> Result<Prepared, LogError> {
-    let Entry { leaf, signature, artefacts, content, last } = entry;
+    let Entry { leaf, signature, artefacts, content, persons, last } = entry;
     let (kind, exchange) = segment::describe(&leaf);
     if kind == 0 {
         return Err(LogError::Refused("a leaf without an entry"));
@@ -44,12 +44,22 @@ pub(crate) fn prepare(shared: &Shared, entry: Entry) -> Result<Prepared, LogErro
         }
         (Some(_), _) => return Err(LogError::Refused("a content without a message")),
     };
+    let pseudonyms = match (&persons[..], kind) {
+        ([], _) => Vec::new(),
+        (persons, kind::MESSAGE) if persons.len() <= MAX_PERSONS => {
+            let of = |person| shared.period_keys.pseudonym(Time::from_millis(time), person);
+            persons.iter().map(of).collect::<Result<_, _>>()?
+        }
+        (_, kind::MESSAGE) => return Err(LogError::Refused("more persons than one message may concern")),
+        _ => return Err(LogError::Refused("persons without a message")),
+    };
     if last {
         shared.key_ring.finished(&exchange);
     }
     check_size(content.as_ref().map_or(0, |content| content.payload.len()))?;
     let hash = leaf_hash(&bytes);
-    Ok(Prepared { leaf: bytes, hash, kind, exchange, time, attachment, artefacts, content, done: None })
+    let (leaf, done) = (bytes, None);
+    Ok(Prepared { leaf, hash, kind, exchange, time, attachment, artefacts, content, pseudonyms, done })
 }
 
 /// The record that says that the log was opened.
@@ -67,6 +77,7 @@ pub(crate) fn started(origin: &str, release: &str, size: u64, now: Time) -> Prep
         attachment: Attachment::default().encode_to_vec(),
         artefacts: Vec::new(),
         content: None,
+        pseudonyms: Vec::new(),
         done: None,
     }
 }

@@ -28,11 +28,20 @@ pub(crate) enum Kind {
     Timestamp = 5,
     /// The end of a group, chained to the last.
     Marker = 6,
+    /// The pseudonym of a person concerned by the message in the leaf that follows.
+    Pseudonym = 7,
 }
 
 impl Kind {
-    const ALL: [Self; 6] =
-        [Self::Leaf, Self::Artefact, Self::Content, Self::Checkpoint, Self::Timestamp, Self::Marker];
+    const ALL: [Self; 7] = [
+        Self::Leaf,
+        Self::Artefact,
+        Self::Content,
+        Self::Checkpoint,
+        Self::Timestamp,
+        Self::Marker,
+        Self::Pseudonym,
+    ];
 }
 
 /// A header that was read and is well-formed; its payload is not yet checked.
@@ -101,11 +110,27 @@ pub(crate) fn split_leaf(payload: &[u8]) -> Option<(&[u8], &[u8])> {
 /// Bytes before the ciphertext in a content record: key slot (8), exchange id (16), nonce (12).
 pub(crate) const CONTENT_PREFIX: usize = 36;
 
-/// Whether a content record was overwritten: its ciphertext is all zeros, which AES-GCM never gives.
+/// Whether a record was overwritten: the ciphertext of a content is all zeros, which AES-GCM never gives; or all of a
+/// pseudonym with its salt, which is never drawn so.
 pub(crate) fn is_overwritten(kind: Kind, payload: &[u8]) -> bool {
-    kind == Kind::Content
-        && payload.len() > CONTENT_PREFIX
-        && payload[CONTENT_PREFIX..].iter().all(|byte| *byte == 0)
+    let kept = match kind {
+        Kind::Content => CONTENT_PREFIX,
+        Kind::Pseudonym => 0,
+        _ => return false,
+    };
+    payload.len() > kept && payload[kept..].iter().all(|byte| *byte == 0)
+}
+
+/// Bytes that a disk writes whole or not at all.
+const SECTOR: u64 = 512;
+
+/// Whether a pseudonym, whose payload stands at `at`, may have been overwritten in part when the power went: one of the two
+/// sectors in which it lies was. What is left of it is overwritten at the next start.
+pub(crate) fn is_half_overwritten(kind: Kind, payload: &[u8], at: u64) -> bool {
+    let first = usize::try_from(SECTOR - at % SECTOR).unwrap_or(usize::MAX);
+    let halves = payload.split_at_checked(first).filter(|_| kind == Kind::Pseudonym);
+    let gone = |half: &[u8]| !half.is_empty() && half.iter().all(|byte| *byte == 0);
+    halves.is_some_and(|(before, after)| gone(before) || gone(after))
 }
 
 /// The key slot that a content record names; overwriting the content leaves it in place.

@@ -8,14 +8,17 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use trave_proto::checkpoint::{Checkpoint, NoteVerifier};
 use trave_proto::digest::Digest;
 
+use crate::concerned;
 use crate::continuity::{self, Given};
 use crate::disk::{Disk, DiskFile, fill_zeros};
 use crate::error::LogError;
 use crate::index::MemoryIndex;
+use crate::index::file::persons::Table;
 use crate::index::file::{self, IndexFile};
 use crate::key_ring::KeyRing;
 use crate::keys::KeyFiles;
 use crate::open_segment::{self, OpenSegment};
+use crate::pseudonyms::PeriodKeys;
 use crate::scan::{Extent, Tail, read_closed, read_last};
 use crate::segment::{self, SegmentHeader};
 use crate::shared::{Catalogue, Closed, Recovered, Shared, TREE_DIR, grow, hashes};
@@ -57,7 +60,9 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &Path, terms: &Terms<'_>) -> Resul
     let tree = load_tree(disk, dir, &found, &mut recovered)?;
     let Found { closed, open, unwritten, .. } = found;
     let catalogue = Catalogue { closed, open_path: segment.path.clone(), open, checkpoint: None };
-    let keys = (keys, KeyRing::new(next_slot, terms.key_block));
+    let (period_keys, unreadable) = PeriodKeys::load(disk, &dir.join(KEYS_DIR))?;
+    recovered.warnings.extend(unreadable);
+    let keys = (keys, KeyRing::new(next_slot, terms.key_block), period_keys);
     let shared = Arc::new(Shared::new(disk.clone(), dir.to_owned(), tree, keys, catalogue));
     recovered.tree_rebuilt |= continuity::check(&shared, terms.key)?;
     write_indexes(&shared, unwritten)?;
@@ -298,13 +303,16 @@ fn open_closed(
     {
         let head = index.head().clone();
         let end = End { chain: head.chain, next_slot: head.next_slot, unwritten: None };
-        return Ok((Closed::new(path.to_owned(), head.first, head.count, head.times, Arc::new(index)), end));
+        let persons = concerned::at_start(disk, path, &head);
+        let closed = Closed::new(path.to_owned(), head.first, head.count, head.times, Arc::new(index));
+        return Ok((closed.with_persons(persons), end));
     }
-    let (index, chain) = read_closed(&**disk, path, header, keys)?;
+    let (mut index, chain) = read_closed(&**disk, path, header, keys)?;
+    let persons = Table::Memory(std::mem::take(&mut index.persons));
     let (count, times, next_slot) = (index.leaves.len() as u64, index.times(), index.next_slot);
     let index = Arc::new(index);
     let closed = Closed::new(path.to_owned(), header.first, count, times, index.clone());
-    Ok((closed, End { chain, next_slot, unwritten: Some(index) }))
+    Ok((closed.with_persons(persons), End { chain, next_slot, unwritten: Some(index) }))
 }
 
 impl Last {

@@ -133,10 +133,13 @@ impl<'a> Scanner<'a> {
             Some(slot) => keys.is_erased(slot),
             None => Ok(false),
         };
-        if !header.covers(payload) && !record::is_overwritten(header.kind, payload) && !erased(payload)? {
-            return Ok(Err("a record whose checksum is wrong"));
+        if header.covers(payload) || record::is_overwritten(header.kind, payload) || erased(payload)? {
+            return Ok(Ok(Some((header.kind, bytes, payload.to_vec()))));
         }
-        Ok(Ok(Some((header.kind, bytes, payload.to_vec()))))
+        if record::is_half_overwritten(header.kind, payload, at + HEADER as u64) {
+            return Ok(Ok(Some((header.kind, bytes, vec![0; payload.len()]))));
+        }
+        Ok(Err("a record whose checksum is wrong"))
     }
 
     fn bytes(&mut self, at: u64, len: usize) -> Result<Option<&[u8]>, LogError> {

@@ -12,6 +12,7 @@ use trave_proto::tree::leaf_hash;
 
 use crate::disk::DiskFile;
 use crate::error::LogError;
+use crate::pseudonyms::Pseudonym;
 use crate::record::{self, Kind};
 
 /// Where the first group begins.
@@ -105,6 +106,8 @@ pub(crate) enum Item {
     Checkpoint(Vec<u8>, u64),
     /// A timestamp token: the size of the checkpoint, and where its record stands.
     Timestamp(u64, u64),
+    /// The pseudonym of a person, which stands before its leaf, and where its record stands; none if it was overwritten.
+    Pseudonym(Option<Pseudonym>, u64),
 }
 
 /// Reads the parts of a leaf that the index keeps.
@@ -133,6 +136,7 @@ pub(crate) fn describe(leaf: &Leaf) -> (u8, [u8; 16]) {
         Some(Entry::Act(_)) => (18, [0; 16]),
         Some(Entry::Started(_)) => (19, [0; 16]),
         Some(Entry::Group(_)) => (20, [0; 16]),
+        Some(Entry::Persons(_)) => (28, [0; 16]),
     }
 }
 
@@ -152,6 +156,8 @@ pub(crate) fn item(kind: Kind, payload: &[u8], offset: u64) -> Option<Item> {
         Kind::Content => Item::Content(record::key_slot(kind, payload)?),
         Kind::Checkpoint => Item::Checkpoint(payload.to_vec(), offset),
         Kind::Timestamp => Item::Timestamp(u64::from_le_bytes(*payload.first_chunk()?), offset),
+        Kind::Pseudonym if record::is_overwritten(kind, payload) => Item::Pseudonym(None, offset),
+        Kind::Pseudonym => Item::Pseudonym(Some(Pseudonym::of_payload(payload)?), offset),
         Kind::Marker => return None,
     })
 }

@@ -12,9 +12,11 @@ use trave_proto::digest::Digest;
 
 use crate::disk::Disk;
 use crate::error::LogError;
+use crate::index::file::persons::Table;
 use crate::index::{Index, MemoryIndex};
 use crate::key_ring::KeyRing;
 use crate::keys::KeyFiles;
+use crate::pseudonyms::PeriodKeys;
 use crate::search_index::SearchIndexes;
 use crate::segment::LeafEntry;
 use crate::tree::Tree;
@@ -91,6 +93,7 @@ pub(crate) struct Shared {
     pub(crate) tree: RwLock<Tree>,
     pub(crate) keys: KeyFiles,
     pub(crate) key_ring: KeyRing,
+    pub(crate) period_keys: PeriodKeys,
     pub(crate) counters: Counters,
     pub(crate) disk_full: AtomicBool,
     pub(crate) poisoned: OnceLock<Arc<str>>,
@@ -126,6 +129,7 @@ pub(crate) struct Closed {
     pub(crate) times: Option<(i64, i64)>,
     pub(crate) path: PathBuf,
     index: RwLock<Arc<dyn Index>>,
+    persons: Mutex<Table>,
 }
 
 impl Closed {
@@ -136,7 +140,17 @@ impl Closed {
         times: Option<(i64, i64)>,
         index: Arc<dyn Index>,
     ) -> Self {
-        Self { first, count, times, path, index: RwLock::new(index) }
+        Self { first, count, times, path, index: RwLock::new(index), persons: Mutex::new(Table::Unknown) }
+    }
+
+    /// With the pseudonyms that stand in it.
+    pub(crate) fn with_persons(self, persons: Table) -> Self {
+        Self { persons: Mutex::new(persons), ..self }
+    }
+
+    /// The pseudonyms in it. Whoever reads or changes them or their file holds this.
+    pub(crate) fn persons(&self) -> MutexGuard<'_, Table> {
+        self.persons.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The index, wherever it is.
@@ -155,7 +169,7 @@ impl Shared {
         disk: Arc<dyn Disk>,
         dir: PathBuf,
         tree: Tree,
-        keys: (KeyFiles, KeyRing),
+        keys: (KeyFiles, KeyRing, PeriodKeys),
         catalogue: Catalogue,
     ) -> Self {
         Self {
@@ -164,6 +178,7 @@ impl Shared {
             tree: RwLock::new(tree),
             keys: keys.0,
             key_ring: keys.1,
+            period_keys: keys.2,
             counters: Counters::default(),
             disk_full: AtomicBool::new(false),
             poisoned: OnceLock::new(),

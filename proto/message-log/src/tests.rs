@@ -2,6 +2,7 @@
 
 mod support;
 mod round_trip;
+mod persons;
 mod power;
 mod faults;
 mod keys;

@@ -66,6 +66,7 @@ fn message(number: u32) -> Entry {
         signature: None,
         artefacts: vec![Artefact::new(Bytes::from_static(&[1; 2_000]))],
         content: Some(parts(number)),
+        persons: Vec::new(),
         last: false,
     }
 }

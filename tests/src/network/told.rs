@@ -44,6 +44,7 @@ pub fn told(record: &Record) -> String {
         Entry::Read(_) => "read".into(),
         Entry::Act(_) => "act".into(),
         Entry::Started(_) => "started".into(),
+        Entry::Persons(change) => format!("persons {} {}", change.erased.len(), change.destroyed_before),
     }
 }
 

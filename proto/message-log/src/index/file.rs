@@ -4,6 +4,8 @@
 //! Page 0 is the head. Then follow, each from a page of its own: leaves by index, exchanges by id, artefacts by digest,
 //! notes in order. A page is 4,092 bytes and the CRC-32 of its number and these bytes.
 
+pub(crate) mod persons;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,6 +45,8 @@ pub(crate) struct IndexHead {
     /// Chain value of the segment's last marker.
     pub(crate) chain: Digest,
     rows: [u64; 3],
+    /// Pseudonyms of persons that the segment had when it was closed; none if the file is of a release that knew of none.
+    pub(crate) persons: Option<u64>,
 }
 
 /// Writes the index file of a closed segment.
@@ -65,6 +69,7 @@ pub(crate) fn write(
         next_slot: index.next_slot,
         chain,
         rows,
+        persons: Some(index.persons_ever),
     };
     let mut pages = Pages::default();
     pages.table(std::iter::once(head.to_bytes()));
@@ -136,6 +141,8 @@ impl IndexHead {
         bytes.extend(numbers.iter().flat_map(|number| number.to_be_bytes()));
         bytes.extend([min, max].iter().flat_map(|time| time.to_be_bytes()));
         bytes.extend_from_slice(self.chain.as_ref());
+        // One more than there are: zeros stood here before.
+        bytes.extend_from_slice(&self.persons.map_or(0, |persons| persons + 1).to_be_bytes());
         bytes
     }
 
@@ -149,8 +156,11 @@ impl IndexHead {
         let (first, count, next_slot) = (number()?, number()?, number()?);
         let rows = [number()?, number()?, number()?];
         let (min, max) = (number()?.cast_signed(), number()?.cast_signed());
-        let chain = Digest::from_slice(rest.get(..Digest::LEN)?)?;
-        Some(Self { first, count, times: (min <= max).then_some((min, max)), next_slot, chain, rows })
+        let (chain, rest) = rest.split_at_checked(Digest::LEN)?;
+        let chain = Digest::from_slice(chain)?;
+        let persons = u64::from_be_bytes(*rest.first_chunk()?).checked_sub(1);
+        let times = (min <= max).then_some((min, max));
+        Some(Self { first, count, times, next_slot, chain, rows, persons })
     }
 }
 

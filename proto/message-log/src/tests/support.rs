@@ -84,6 +84,7 @@ pub(super) fn message(number: u32) -> Entry {
             Artefact::new(format!("OCSP answer {}", number / 8).into()),
         ],
         content: Some(parts(number)),
+        persons: Vec::new(),
         last: false,
     }
 }

@@ -1,0 +1,176 @@
+//! Finding what concerns a person, and the tables that make it quick.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use trave_proto::clock::Time;
+
+use crate::disk::Disk;
+use crate::error::LogError;
+use crate::index::PersonRow;
+use crate::index::file::IndexHead;
+use crate::index::file::persons::{self, PersonsFile, Table};
+use crate::person::Person;
+use crate::pseudonyms::{HASH, Period};
+use crate::scan;
+use crate::segment::SegmentHeader;
+use crate::shared::{Closed, Shared};
+
+/// The first leaves from `from` on that concern a person, ascending; at least `enough` of them, if there are so many, and
+/// all of the segment in which the last of them stands.
+pub(crate) fn of_person(
+    shared: &Shared,
+    person: &Person,
+    from: u64,
+    enough: usize,
+) -> Result<Vec<PersonRow>, LogError> {
+    let named = shared.period_keys.all_of(person);
+    let within = |times: Option<(i64, i64)>| {
+        let of = |at| Period::of(Time::from_millis(at));
+        let range = times.map(|(earliest, latest)| of(earliest)..=of(latest));
+        let here =
+            named.iter().filter(|(period, _)| range.as_ref().is_some_and(|range| range.contains(period)));
+        here.map(|(_, hash)| *hash).collect::<Vec<_>>()
+    };
+    // At one moment, so that no segment is closed between the two.
+    let (closed, open) = {
+        let catalogue = shared.catalogue();
+        let first = catalogue.closed.partition_point(|segment| segment.first + segment.count <= from);
+        let hashes = within(catalogue.open.times());
+        let rows = catalogue.open.persons.iter().filter(|row| row.leaf >= from && hashes.contains(&row.hash));
+        (catalogue.closed[first..].to_vec(), rows.copied().collect::<Vec<_>>())
+    };
+    let mut found = Vec::new();
+    for segment in &closed {
+        let mut rows = find(shared, segment, &within(segment.times))?;
+        rows.retain(|row| row.leaf >= from);
+        rows.sort_unstable_by_key(|row| (row.leaf, row.offset));
+        found.append(&mut rows);
+        if found.len() >= enough {
+            return Ok(found);
+        }
+    }
+    found.extend(open);
+    Ok(found)
+}
+
+/// The table of a segment as a start finds it, whose index says that it should have so many rows.
+pub(crate) fn at_start(disk: &Arc<dyn Disk>, path: &Path, head: &IndexHead) -> Table {
+    match head.persons {
+        Some(0) => Table::Memory(Vec::new()),
+        _ => PersonsFile::open(disk, &persons::path_of(path), head.first).map_or(Table::Unknown, Table::File),
+    }
+}
+
+fn find(shared: &Shared, segment: &Closed, hashes: &[[u8; HASH]]) -> Result<Vec<PersonRow>, LogError> {
+    if hashes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut table = segment.persons();
+    if let Table::File(file) = &*table {
+        let found: Result<Vec<_>, _> = hashes.iter().map(|hash| file.find(hash)).collect();
+        match found {
+            Ok(found) => return Ok(found.concat()),
+            Err(error) => damaged(segment, &error),
+        }
+        *table = Table::Unknown;
+    }
+    let rows = in_memory(shared, segment, &mut table)?;
+    Ok(rows.iter().filter(|row| hashes.contains(&row.hash)).copied().collect())
+}
+
+/// All rows of a segment, in order.
+pub(crate) fn all(shared: &Shared, segment: &Closed) -> Result<Vec<PersonRow>, LogError> {
+    let mut table = segment.persons();
+    let mut rows = match &*table {
+        Table::File(file) => file.all()?,
+        _ => in_memory(shared, segment, &mut table)?.clone(),
+    };
+    rows.sort_unstable();
+    Ok(rows)
+}
+
+/// Reads the segment, if it is not known what stands in it.
+fn in_memory<'a>(
+    shared: &Shared,
+    segment: &Closed,
+    table: &'a mut Table,
+) -> Result<&'a mut Vec<PersonRow>, LogError> {
+    if !matches!(table, Table::Memory(_)) {
+        let disk = &*shared.disk;
+        let file = disk.open(&segment.path).map_err(LogError::disk("open", &segment.path))?;
+        let header = SegmentHeader::read(&*file, &segment.path)?;
+        let (read, _) = scan::read_closed(disk, &segment.path, header, &shared.keys)?;
+        *table = Table::Memory(read.persons);
+    }
+    match table {
+        Table::Memory(rows) => Ok(rows),
+        Table::Unknown | Table::File(_) => Err(LogError::Refused("a table of persons that is not in memory")),
+    }
+}
+
+fn damaged(segment: &Closed, error: &LogError) {
+    tracing::warn!(segment = segment.first, error = %error.in_full(), "the table of persons is made again from the segment");
+}
+
+/// Whether the table of a segment is still to be written to its file.
+pub(crate) fn is_unsettled(segment: &Closed) -> bool {
+    match &*segment.persons() {
+        Table::Memory(rows) => !rows.is_empty(),
+        Table::Unknown => true,
+        Table::File(_) => false,
+    }
+}
+
+/// Writes the table of a closed segment, read from the segment if need be, and gives the memory back.
+pub(crate) fn settle(shared: &Shared, segment: &Closed) -> Result<(), LogError> {
+    let mut table = segment.persons();
+    if let Table::File(_) = &*table {
+        return Ok(());
+    }
+    let rows = in_memory(shared, segment, &mut table)?;
+    let file = persons::write(&shared.disk, &persons::path_of(&segment.path), segment.first, rows)?;
+    wipe_rows(rows, |_| true);
+    *table = Table::File(file);
+    Ok(())
+}
+
+/// Takes pseudonyms out of the table of a closed segment. Their records are overwritten already: whatever of the table is
+/// lost is made again without them.
+pub(crate) fn remove(shared: &Shared, segment: &Closed, gone: &[(u64, u64)]) -> Result<(), LogError> {
+    let mut table = segment.persons();
+    let path = persons::path_of(&segment.path);
+    if let Table::File(file) = &*table {
+        match file.all() {
+            Ok(rows) => *table = Table::Memory(rows),
+            Err(error) => {
+                damaged(segment, &error);
+                *table = Table::Unknown;
+            }
+        }
+        persons::wipe(&*shared.disk, &path)?;
+        if let Table::Memory(rows) = &mut *table {
+            wipe_rows(rows, |row| gone.contains(&(row.leaf, row.offset)));
+            let file = persons::write(&shared.disk, &path, segment.first, rows)?;
+            *table = Table::File(file);
+        }
+        return Ok(());
+    }
+    // A file may be there that could not be read.
+    persons::wipe(&*shared.disk, &path)?;
+    if let Table::Memory(rows) = &mut *table {
+        wipe_rows(rows, |row| gone.contains(&(row.leaf, row.offset)));
+    }
+    Ok(())
+}
+
+/// Overwrites rows in memory, and takes them out.
+pub(crate) fn wipe_rows(rows: &mut Vec<PersonRow>, gone: impl Fn(&PersonRow) -> bool) {
+    for row in rows.iter_mut().filter(|row| gone(row)) {
+        zeroize::Zeroize::zeroize(&mut row.hash);
+        row.offset = 0;
+    }
+    // No record stands at 0.
+    rows.sort_by_key(|row| row.offset == 0);
+    rows.retain(|row| row.offset != 0);
+}

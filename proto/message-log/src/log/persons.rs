@@ -1,0 +1,153 @@
+//! The persons concerned: what concerns one, erasing one, and letting go of what is too old to be asked for.
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use trave_proto::identifier::ExchangeId;
+use trave_proto::schema::log::{Erasure, Leaf, PersonsChange, PseudonymPlace, leaf};
+
+use super::Log;
+use crate::committer::Command;
+use crate::concerned;
+use crate::entry::Entry;
+use crate::error::LogError;
+use crate::finding;
+use crate::forgetting::Forgetting;
+use crate::pending::Pending;
+use crate::person::Person;
+use crate::pseudonyms::Period;
+
+/// A leaf that concerns a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Concerned {
+    /// The place of the leaf in the log.
+    pub index: u64,
+    /// The exchange that it is of.
+    pub exchange: ExchangeId,
+    /// Where the pseudonym stands.
+    offset: u64,
+}
+
+/// What was erased of a person.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ErasedPerson {
+    /// Exchanges.
+    pub exchanges: u64,
+    /// Contents of messages in them, in both directions, with their caller contexts.
+    pub contents: u64,
+    /// Pseudonyms of the person.
+    pub pseudonyms: u64,
+}
+
+/// Acts that are logged, and pseudonyms that one of them names, at a time.
+const AT_A_TIME: usize = 1_000;
+
+impl Log {
+    /// The leaves from `from` on that concern a person, the earliest first, as far as keys of their periods are there; at
+    /// least `enough`, if there are so many. To go on, ask from behind the last. Reads the disk.
+    pub fn of_person(&self, person: &Person, from: u64, enough: usize) -> Result<Vec<Concerned>, LogError> {
+        let shared = &self.0.shared;
+        let rows = concerned::of_person(shared, person, from, enough.max(1))?;
+        let concerned = |row: crate::index::PersonRow| {
+            let (entry, path) = finding::entry(shared, row.leaf)?;
+            let exchange = ExchangeId::from_slice(&entry.exchange)
+                .map_err(|_| LogError::damaged(&path, entry.offset, "a person without an exchange"))?;
+            Ok(Concerned { index: row.leaf, exchange, offset: row.offset })
+        };
+        rows.into_iter().map(concerned).collect()
+    }
+
+    /// Erases what concerns a person, as [`Log::of_person`] found it: logs the acts, then overwrites the contents of the
+    /// exchanges and the pseudonyms of the person. Those of other persons in the same exchanges stay. Neither the acts nor
+    /// anything else names the person.
+    pub async fn erase_person(
+        &self,
+        concerned: &[Concerned],
+        operator: &str,
+        reason: &str,
+    ) -> Result<ErasedPerson, LogError> {
+        let mut erased = ErasedPerson::default();
+        for some in concerned.chunks(AT_A_TIME) {
+            let mut exchanges: Vec<_> = some.iter().map(|one| one.exchange).collect();
+            exchanges.sort_unstable_by_key(|exchange| *exchange.as_bytes());
+            exchanges.dedup();
+            let change = PersonsChange {
+                operator: operator.to_owned(),
+                reason: reason.to_owned(),
+                erased: some
+                    .iter()
+                    .map(|one| PseudonymPlace { leaf: one.index, offset: one.offset })
+                    .collect(),
+                destroyed_before: String::new(),
+            };
+            // All acts are durable before a byte is overwritten, so that a restart does all of it.
+            let act = self.log_change(&change)?;
+            let contents = self.log_erasures(&exchanges, (operator, reason)).await?;
+            act.await?;
+            // The contents first: as long as a pseudonym is there, a person whose erasing failed is found again.
+            for (exchange, index) in contents {
+                let (done, answer) = oneshot::channel();
+                self.push(Command::Erase(*exchange.as_bytes(), index, done), 64)?;
+                erased.contents += answer.await.unwrap_or(Err(LogError::Closed))?;
+            }
+            erased.exchanges += exchanges.len() as u64;
+            erased.pseudonyms += self.forget(&change).await?;
+        }
+        Ok(erased)
+    }
+
+    /// Destroys the keys of all periods before `before`: no identifier can be held against what was logged in them any
+    /// more. Logs that first; without such keys it does nothing. Returns how many there were.
+    pub async fn forget_persons_before(
+        &self,
+        before: Period,
+        operator: &str,
+        reason: &str,
+    ) -> Result<u64, LogError> {
+        if self.0.shared.period_keys.earlier_than(before)?.is_empty() {
+            return Ok(0);
+        }
+        let (operator, reason) = (operator.to_owned(), reason.to_owned());
+        let destroyed_before = before.to_string();
+        let change = PersonsChange { operator, reason, destroyed_before, erased: Vec::new() };
+        self.log_change(&change)?.await?;
+        self.forget(&change).await
+    }
+
+    fn log_change(&self, change: &PersonsChange) -> Result<Pending<()>, LogError> {
+        let leaf = Leaf::of(self.0.clock.now().as_millis(), leaf::Entry::Persons(change.clone()));
+        self.append(Entry::new(leaf), ())
+    }
+
+    async fn forget(&self, change: &PersonsChange) -> Result<u64, LogError> {
+        let forgetting = Forgetting::of(change);
+        let (done, answer) = oneshot::channel();
+        self.push(Command::Forget(forgetting, done), 64)?;
+        answer.await.unwrap_or(Err(LogError::Closed))
+    }
+
+    /// Logs the erasures of exchanges together; returns where each stands.
+    async fn log_erasures(
+        &self,
+        exchanges: &[ExchangeId],
+        (operator, reason): (&str, &str),
+    ) -> Result<Vec<(ExchangeId, u64)>, LogError> {
+        let mut pending = Vec::with_capacity(exchanges.len());
+        for exchange in exchanges {
+            // First, so that nothing more is encrypted under the key that will be gone.
+            self.0.shared.key_ring.forget(exchange.as_bytes());
+            let entry = leaf::Entry::Erasure(Erasure {
+                exchange_id: Bytes::copy_from_slice(exchange.as_bytes()),
+                operator: operator.to_owned(),
+                reason: reason.to_owned(),
+            });
+            let leaf = Leaf::of(self.0.clock.now().as_millis(), entry);
+            pending.push(self.append(Entry::new(leaf), *exchange)?);
+        }
+        let mut logged = Vec::with_capacity(pending.len());
+        for one in pending {
+            let one = one.await?;
+            logged.push((*one.get(), one.index()));
+        }
+        Ok(logged)
+    }
+}
