@@ -61,7 +61,7 @@ impl Forger {
                 ContentState::Included(parts) => Some(parts.clone()),
                 _ => None,
             };
-            (told(&record), Entry { leaf: record.leaf, signature, artefacts, content, last: false })
+            (told(&record), Entry { signature, artefacts, content, ..Entry::new(record.leaf) })
         });
         records.collect()
     }
