@@ -118,6 +118,27 @@ pub(crate) fn encode<T: rasn::Encode>(value: &T) -> Vec<u8> {
     rasn::der::encode(value).expect("DER expresses every value of this type")
 }
 
+/// One value: its tag, the length in its shortest form, and the parts as its content.
+pub(crate) fn value(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    let mut bytes = vec![tag];
+    if length < 0x80 {
+        bytes.push(length.to_le_bytes()[0]);
+    } else {
+        let digits: Vec<u8> = length.to_be_bytes().into_iter().skip_while(|digit| *digit == 0).collect();
+        bytes.push(0x80 | digits.len().to_le_bytes()[0]);
+        bytes.extend(digits);
+    }
+    parts.iter().for_each(|part| bytes.extend_from_slice(part));
+    bytes
+}
+
+/// Members as a SET OF has them, or what stands in its place, under `tag`: in the order that DER asks for.
+pub(crate) fn set_of(tag: u8, mut members: Vec<Vec<u8>>) -> Vec<u8> {
+    members.sort();
+    value(tag, &members.iter().map(Vec::as_slice).collect::<Vec<_>>())
+}
+
 /// An integer from the content bytes of its encoding, as a certificate's serial number is kept.
 pub(crate) fn integer(content: &[u8]) -> Result<Integer, NotDer> {
     let length = u8::try_from(content.len()).ok().filter(|length| *length < 0x80).ok_or(NotDer)?;
@@ -137,6 +158,16 @@ mod tests {
         assert_eq!(reader.optional(INTEGER).unwrap().map(|value| value.tag), None);
         assert!(reader.expect(OCTET_STRING).unwrap().content.is_empty());
         assert!(reader.finish().is_ok() && reader.is_empty());
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for length in [0, 1, 127, 128, 255, 256, 70_000] {
+            let content = vec![7; length];
+            let written = value(OCTET_STRING, &[&content[..length / 2], &content[length / 2..]]);
+            assert_eq!(only(OCTET_STRING, &written).map(|value| value.content), Ok(&content[..]));
+        }
+        assert_eq!(set_of(SET, vec![vec![2, 1, 9], vec![2, 1, 1]]), [0x31, 6, 2, 1, 1, 2, 1, 9]);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Pure: no network, no disk, no async runtime; time is an argument. Whoever verifies a proof needs this crate alone.
 //! The modules stand from the door to the cellar: each imports only from those below it.
 
+pub mod container;
+pub mod page;
 pub mod proof;
 pub mod conversation;
 pub mod verification;

@@ -33,6 +33,7 @@ use prost::Message;
 use crate::schema::proof as schema;
 
 pub use builder::{BuildError, Exported, ExportedContent, ExportedMessage, ProofBuilder};
+pub use contents::{Said, said};
 pub use report::{Check, CheckName, Conclusion, NotProved, Outcome, Report};
 pub use story::{
     Acknowledged, Answer, Asked, CallerContextStory, Completeness, ContentStory, Ended, Erased, GrantStory,

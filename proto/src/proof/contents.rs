@@ -2,6 +2,7 @@
 
 use prost::Message;
 
+use super::Proof;
 use super::reading::{Logged, Reading};
 use super::report::{Failure, Found};
 use super::story::{Answer, Asked, CallerContextStory, ContentStory};
@@ -27,6 +28,31 @@ pub(super) fn check(reading: &Reading<'_>) -> Found<()> {
         return Err(Failure::fails("the file records an erasure, and no content is missing because of it"));
     }
     Ok(((), format!("{included} included, {not_kept} not kept, {erased} erased, {withheld} withheld")))
+}
+
+/// A message of a proof, with its content as far as it is there and is the one that was signed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Said {
+    /// Which way it went.
+    pub direction: Direction,
+    /// Its position in its direction, from 0.
+    pub index: u64,
+    /// What became of its content.
+    pub state: ContentStory,
+    /// The content itself, where the state says that it is included.
+    pub content: Option<Content>,
+}
+
+/// The messages of a proof in the order of the log; none if the proof is not even readable as a whole. What holds of them,
+/// [`verify`](super::verify) says.
+pub fn said(proof: &Proof) -> Option<Vec<Said>> {
+    let (reading, _) = Reading::of(proof).ok()?;
+    let said = reading.messages.iter().map(|message| {
+        let state = state(message, &reading).unwrap_or(ContentStory::Mismatch);
+        let content = content_of(message).filter(|_| matches!(state, ContentStory::Included(_)));
+        Said { direction: message.manifest.direction, index: message.manifest.index, state, content }
+    });
+    Some(said.collect())
 }
 
 /// What became of one content.

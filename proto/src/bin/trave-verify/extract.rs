@@ -10,6 +10,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use bytes::Bytes;
+use trave_proto::container;
 use trave_proto::digest::Digest;
 use trave_proto::global_configuration::Anchor;
 use trave_proto::proof::Proof;
@@ -29,6 +31,18 @@ pub(crate) fn write(directory: &Path, proof: &Proof, anchor: &Anchor) -> anyhow:
         messages::write(&mut folder, &mut script, proof, record, &trusted)?;
     }
     folder.write("check.sh", script.finish().as_bytes())
+}
+
+/// Writes the container's own files into `container` beside the rest: the list, the seal, what its timestamp is over, and the
+/// timestamp.
+pub(crate) fn write_container(directory: &Path, file: &Bytes) -> anyhow::Result<()> {
+    let mut folder = Folder { root: directory.to_owned() };
+    let pieces = container::seal_of(file).context("the seal cannot be read")?;
+    folder.write("container/manifest.xml", &pieces.manifest)?;
+    folder.write("container/seal.p7s", &pieces.seal)?;
+    folder.write("container/signature.bin", &pieces.signature)?;
+    folder.write("container/timestamp.der", &pieces.token)?;
+    folder.write("container/ocsp.der", &pieces.ocsp)
 }
 
 /// The record's leaf, and its path to the checkpoint's root.

@@ -1,27 +1,62 @@
 //! The report for programs.
 
 use serde_json::{Value, json};
+use trave_proto::container::{ContainerReport, Part};
+use trave_proto::page::safe;
 use trave_proto::proof::{
     CallerContextStory, Check, Completeness, Conclusion, ContentStory, MessageStory, Named, NotProved,
     Outcome, Report, Side, Story, Term,
 };
 
-use crate::safe;
-
 /// The report as JSON, ending with a line feed.
 pub(crate) fn of(report: &Report) -> String {
-    let value = json!({
+    written(&report_of(report))
+}
+
+/// The report of a container: its parts and its seal, then the report of the proof in it.
+pub(crate) fn of_container(container: &ContainerReport) -> String {
+    written(&json!({
         "version": 1,
-        "conclusion": match report.conclusion {
-            Conclusion::Holds => "holds",
-            Conclusion::DoesNotHold => "does_not_hold",
-            Conclusion::CannotTell => "cannot_tell",
-        },
+        "conclusion": conclusion(container.conclusion),
+        "parts": container.parts.iter().map(part).collect::<Vec<_>>(),
+        "seal": container.sealed.as_ref().map(|seal| json!({
+            "server": seal.server.to_string(),
+            "member": seal.member.to_string(),
+            "at": seal.at.to_string(),
+            "not_later_than": seal.not_later_than.to_string(),
+            "timestamping_authority": seal.authority,
+            "configuration": seal.configuration,
+            "qualified": false,
+        })),
+        "why": container.why,
+        "proof": container.proof.as_ref().map(|(_, report)| report_of(report)),
+    }))
+}
+
+fn written(value: &Value) -> String {
+    safe::json(&format!("{value:#}\n"))
+}
+
+fn part(part: &Part) -> Value {
+    json!({ "part": part.name.to_string(), "state": part.state.as_str(), "files": part.files })
+}
+
+fn report_of(report: &Report) -> Value {
+    json!({
+        "version": 1,
+        "conclusion": conclusion(report.conclusion),
         "story": report.story.as_ref().map(story),
         "checks": report.checks.iter().map(check).collect::<Vec<_>>(),
         "not_proved": report.not_proved.iter().map(|open| NotProved::as_str(*open)).collect::<Vec<_>>(),
-    });
-    safe::json(&format!("{value:#}\n"))
+    })
+}
+
+fn conclusion(conclusion: Conclusion) -> &'static str {
+    match conclusion {
+        Conclusion::Holds => "holds",
+        Conclusion::DoesNotHold => "does_not_hold",
+        Conclusion::CannotTell => "cannot_tell",
+    }
 }
 
 fn check(check: &Check) -> Value {

@@ -1,7 +1,7 @@
 //! Text from a proof, made harmless: what stands in a proof must not be able to write the report.
 
 /// `text` on one line, with everything that a terminal or a reader would not see, or see elsewhere, written out.
-pub(crate) fn text(text: &str) -> String {
+pub fn text(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -14,7 +14,7 @@ pub(crate) fn text(text: &str) -> String {
 }
 
 /// The same, cut after `max` characters.
-pub(crate) fn short(value: &str, max: usize) -> String {
+pub fn short(value: &str, max: usize) -> String {
     let mut cut: String = value.chars().take(max).collect();
     if cut.len() < value.len() {
         cut.push('…');
@@ -23,7 +23,7 @@ pub(crate) fn short(value: &str, max: usize) -> String {
 }
 
 /// JSON in which hidden characters, which stand in its strings alone, are written as escapes.
-pub(crate) fn json(json: &str) -> String {
+pub fn json(json: &str) -> String {
     let mut safe = String::with_capacity(json.len());
     for c in json.chars() {
         if is_hidden(c) && c != '\n' {

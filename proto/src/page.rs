@@ -1,14 +1,24 @@
-//! The report for a person, on a page of plain text.
+//! The report of a proof for a person, on a page of plain text, in English and in German.
 
-use trave_proto::digest::Digest;
-use trave_proto::global_configuration::Anchor;
-use trave_proto::message::Direction;
-use trave_proto::proof::{
+pub mod safe;
+pub mod words;
+
+use crate::digest::Digest;
+use crate::global_configuration::Anchor;
+use crate::message::Direction;
+use crate::proof::{
     Answer, CallerContextStory, Check, CheckName, Completeness, ContentStory, MessageStory, Named, Outcome,
     Proof, Report, Story, Term,
 };
 
-use crate::{Language, safe, words};
+/// The languages of the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Language {
+    /// English
+    En,
+    /// Deutsch
+    De,
+}
 
 /// Messages of one direction that are told one by one.
 const TOLD: usize = 20;
@@ -17,7 +27,7 @@ const LONGEST: usize = 400;
 const LABEL: usize = 22;
 
 /// The page.
-pub(crate) fn of(report: &Report, proof: &Proof, anchor: &Anchor, lang: Language) -> String {
+pub fn of(report: &Report, proof: &Proof, anchor: &Anchor, lang: Language) -> String {
     let mut page = Page { text: String::new(), lang };
     page.line("", words::conclusion(lang, report.conclusion));
     page.row(

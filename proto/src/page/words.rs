@@ -2,15 +2,14 @@
 
 use std::path::Path;
 
-use trave_proto::clock::Time;
-use trave_proto::message::Ending;
-use trave_proto::proof::{Acknowledged, CheckName, Completeness, Conclusion, NotProved, Side};
-
-use crate::Language;
+use super::Language;
+use crate::clock::Time;
+use crate::message::Ending;
+use crate::proof::{Acknowledged, CheckName, Completeness, Conclusion, NotProved, Side};
 
 impl Language {
     /// The one of two texts that is in this language.
-    pub(crate) fn of<'t>(self, en: &'t str, de: &'t str) -> &'t str {
+    pub fn of<'t>(self, en: &'t str, de: &'t str) -> &'t str {
         match self {
             Self::En => en,
             Self::De => de,
@@ -19,12 +18,12 @@ impl Language {
 }
 
 /// What stands before an error that ends the program.
-pub(crate) fn cannot_tell(lang: Language) -> &'static str {
+pub fn cannot_tell(lang: Language) -> &'static str {
     lang.of("cannot tell", "nicht feststellbar")
 }
 
 /// Where the bytes are now.
-pub(crate) fn extracted(lang: Language, directory: &Path) -> String {
+pub fn extracted(lang: Language, directory: &Path) -> String {
     let directory = directory.display();
     match lang {
         Language::En => format!("extracted to {directory}; check with: sh {directory}/check.sh"),
@@ -33,7 +32,7 @@ pub(crate) fn extracted(lang: Language, directory: &Path) -> String {
 }
 
 /// A time as people read it, in UTC.
-pub(crate) fn time(lang: Language, time: Time) -> String {
+pub fn time(lang: Language, time: Time) -> String {
     let text = time.to_string();
     let parts = text.strip_suffix('Z').and_then(|text| text.split_once('T'));
     match (lang, parts) {
@@ -47,7 +46,7 @@ pub(crate) fn time(lang: Language, time: Time) -> String {
 }
 
 /// The verdict.
-pub(crate) fn conclusion(lang: Language, conclusion: Conclusion) -> &'static str {
+pub fn conclusion(lang: Language, conclusion: Conclusion) -> &'static str {
     match conclusion {
         Conclusion::Holds => lang.of("THE PROOF HOLDS", "DIE BEWEISDATEI HÄLT DER PRÜFUNG STAND"),
         Conclusion::DoesNotHold => {
@@ -61,7 +60,7 @@ pub(crate) fn conclusion(lang: Language, conclusion: Conclusion) -> &'static str
 }
 
 /// What stands above the story.
-pub(crate) fn introduction(lang: Language, conclusion: Conclusion) -> &'static str {
+pub fn introduction(lang: Language, conclusion: Conclusion) -> &'static str {
     match conclusion {
         Conclusion::Holds => lang.of("What is proved", "Was bewiesen ist"),
         _ => lang.of(
@@ -72,7 +71,7 @@ pub(crate) fn introduction(lang: Language, conclusion: Conclusion) -> &'static s
 }
 
 /// Whether the exchange is whole.
-pub(crate) fn completeness(lang: Language, completeness: &Completeness) -> String {
+pub fn completeness(lang: Language, completeness: &Completeness) -> String {
     let counted = |what: &str, requests: &u64, responses: &u64| match lang {
         Language::En => format!("{what}: {requests} messages of the request, {responses} of the response"),
         Language::De => format!("{what}: {requests} Nachrichten der Anfrage, {responses} der Antwort"),
@@ -101,7 +100,7 @@ pub(crate) fn completeness(lang: Language, completeness: &Completeness) -> Strin
 }
 
 /// How far the receivers themselves say that they had come.
-pub(crate) fn acknowledged(lang: Language, acknowledged: Acknowledged) -> String {
+pub fn acknowledged(lang: Language, acknowledged: Acknowledged) -> String {
     let Acknowledged { requests, responses } = acknowledged;
     match lang {
         Language::En => {
@@ -112,7 +111,7 @@ pub(crate) fn acknowledged(lang: Language, acknowledged: Acknowledged) -> String
 }
 
 /// How a message ended.
-pub(crate) fn ending(lang: Language, ending: Ending) -> &'static str {
+pub fn ending(lang: Language, ending: Ending) -> &'static str {
     match ending {
         Ending::End => lang.of("last of its direction", "letzte ihrer Richtung"),
         Ending::Abort => lang.of("broken off here", "hier abgebrochen"),
@@ -121,7 +120,7 @@ pub(crate) fn ending(lang: Language, ending: Ending) -> &'static str {
 }
 
 /// Whose log it is from.
-pub(crate) fn side(lang: Language, side: Side) -> &'static str {
+pub fn side(lang: Language, side: Side) -> &'static str {
     match side {
         Side::Client => lang.of("the one who asked", "der anfragenden Seite"),
         Side::Provider => lang.of("the one who was asked", "der angefragten Seite"),
@@ -129,7 +128,7 @@ pub(crate) fn side(lang: Language, side: Side) -> &'static str {
 }
 
 /// What a check is about, as a statement that holds or does not.
-pub(crate) fn check(lang: Language, name: CheckName) -> &'static str {
+pub fn check(lang: Language, name: CheckName) -> &'static str {
     match name {
         CheckName::Structure => lang.of(
             "The file holds everything that its records name, nothing twice and nothing else",
@@ -203,7 +202,7 @@ pub(crate) fn check(lang: Language, name: CheckName) -> &'static str {
 }
 
 /// What is not proved.
-pub(crate) fn not_proved(lang: Language, open: NotProved) -> &'static str {
+pub fn not_proved(lang: Language, open: NotProved) -> &'static str {
     match open {
         NotProved::Witness => lang.of(
             "That nobody was shown another version of this log: no witness of another state has cosigned the checkpoint (yet).",
@@ -261,7 +260,7 @@ pub(crate) fn not_proved(lang: Language, open: NotProved) -> &'static str {
 }
 
 /// Why a check does not hold: the reasons are technical, and in English alone.
-pub(crate) fn reason(lang: Language, why: &str) -> String {
+pub fn reason(lang: Language, why: &str) -> String {
     match lang {
         Language::En => why.to_owned(),
         Language::De => format!("technische Begründung (englisch): {why}"),
@@ -269,7 +268,7 @@ pub(crate) fn reason(lang: Language, why: &str) -> String {
 }
 
 /// That something was only said.
-pub(crate) fn hearsay(lang: Language) -> &'static str {
+pub fn hearsay(lang: Language) -> &'static str {
     lang.of(
         ", said the provider's side; nobody signed that",
         ", sagte die Seite des Anbieters; signiert hat das niemand",
@@ -277,7 +276,7 @@ pub(crate) fn hearsay(lang: Language) -> &'static str {
 }
 
 /// How an exchange ended, and whether the register was reached, in words.
-pub(crate) fn plain(lang: Language, word: &str) -> &str {
+pub fn plain(lang: Language, word: &str) -> &str {
     match (lang, word) {
         (Language::De, "failed") => "gescheitert",
         (Language::De, "aborted") => "abgebrochen",
@@ -289,7 +288,7 @@ pub(crate) fn plain(lang: Language, word: &str) -> &str {
 }
 
 /// The name of a gRPC status code.
-pub(crate) fn grpc_status(code: u32) -> &'static str {
+pub fn grpc_status(code: u32) -> &'static str {
     const NAMES: [&str; 17] = [
         "OK",
         "CANCELLED",

@@ -1,0 +1,80 @@
+//! The proof in a form that other people's programs know: an ASiC-E container (ETSI EN 319 162-1) with the native proof, its
+//! contents as files, and a report, under the seal of whoever exported it (CAdES, EN 319 122-1, with a timestamp).
+//!
+//! ```text
+//! mimetype                        application/vnd.etsi.asic-e+zip
+//! README.txt  report.*.txt        for people, in German and English
+//! parts.txt                       which part is here and which is not, for programs
+//! configuration.bin               the global configuration that names the exporter's key and the timestamping authority
+//! exchange.proof                  the native proof
+//! request/…  response/…           head, body, trailers, made of the proof
+//! META-INF/ASiCManifest001.xml    the digest of each of these
+//! META-INF/signature001.p7s       the seal over that list
+//! ```
+//!
+//! The two say different things. The seal says: this security server gave out these files at this time, and they are unaltered;
+//! every validator of eIDAS signatures can check that. What was asked and answered, the proof says, and [`verify`] checks both
+//! and that the files beside the proof are the very ones that it commits to. The seal is no qualified one.
+//!
+//! [`Unsealed`] is signed to become [`Unstamped`], which is stamped to become a file; the last step verifies what it made.
+
+mod verify;
+mod sealing;
+mod parts;
+mod page;
+mod cades;
+mod manifest;
+mod archive;
+
+pub use archive::{ArchiveError, MAX_CONTAINER};
+pub use page::of as page;
+pub use parts::{Part, PartName, PartState};
+pub use sealing::{Unsealed, Unstamped};
+pub use verify::{ContainerReport, SealPieces, SealStory, seal_of, verify};
+
+/// The media type of a container.
+pub const MEDIA_TYPE: &str = "application/vnd.etsi.asic-e+zip";
+
+const MIMETYPE_NAME: &str = "mimetype";
+const README_NAME: &str = "README.txt";
+const GERMAN_NAME: &str = "report.de.txt";
+const ENGLISH_NAME: &str = "report.en.txt";
+const PARTS_NAME: &str = "parts.txt";
+const CONFIGURATION_NAME: &str = "configuration.bin";
+const PROOF_NAME: &str = "exchange.proof";
+const MANIFEST_NAME: &str = "META-INF/ASiCManifest001.xml";
+const SIGNATURE_NAME: &str = "META-INF/signature001.p7s";
+
+/// What stands before the contents, in this order.
+const BEFORE: [&str; 7] =
+    [MIMETYPE_NAME, README_NAME, GERMAN_NAME, ENGLISH_NAME, PARTS_NAME, CONFIGURATION_NAME, PROOF_NAME];
+/// What stands after them.
+const AFTER: [&str; 2] = [MANIFEST_NAME, SIGNATURE_NAME];
+
+/// Why there is no container, or none that can be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ContainerError {
+    /// Not an archive as containers are.
+    #[error("{0}")]
+    Archive(#[source] ArchiveError),
+    /// An archive, and not of the files of a container.
+    #[error("this is no container of a Trave proof: {0}")]
+    NotAContainer(&'static str),
+    /// The proof does not hold, or cannot be told, so it is not sealed.
+    #[error("the proof does not hold, so it is not sealed: {0}")]
+    Proof(String),
+    /// The contents cannot be written as files.
+    #[error("the contents of the exchange cannot be written as files: {0}")]
+    Contents(&'static str),
+    /// The signature is not by the exporter's key.
+    #[error("the signing key made a signature that does not verify")]
+    Signature,
+    /// What was made does not verify.
+    #[error("the container does not hold, so it is not given out: {0}")]
+    DoesNotHold(String),
+}
+
+/// Whether a file begins as containers do and proofs do not.
+pub fn is_container(file: &[u8]) -> bool {
+    archive::is_archive(file)
+}

@@ -1,0 +1,388 @@
+//! All of a container judged: the seal, the digests, the timestamp, the proof, and that the files beside the proof are the
+//! very ones that it commits to.
+
+use bytes::Bytes;
+
+use super::archive::{self, Entry};
+use super::cades::{self, Seal};
+use super::parts::{self, Part, PartName, PartState};
+use super::sealing::why;
+use super::{
+    AFTER, BEFORE, CONFIGURATION_NAME, ContainerError, MANIFEST_NAME, MEDIA_TYPE, PARTS_NAME, PROOF_NAME,
+    SIGNATURE_NAME, manifest,
+};
+use crate::clock::Time;
+use crate::conversation::TOLERANCE;
+use crate::digest::Digest;
+use crate::global_configuration::{Anchor, Configuration};
+use crate::identifier::{MemberId, ServerId};
+use crate::proof::{self, Conclusion, Proof, Report, Side};
+use crate::timestamp::Timestamp;
+use crate::verification::TrustedSigner;
+
+/// What a verified seal tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealStory {
+    /// The exporter.
+    pub server: ServerId,
+    /// The member in whose name it sealed.
+    pub member: MemberId,
+    /// When, by its own clock.
+    pub at: Time,
+    /// When at the latest, by the timestamping authority.
+    pub not_later_than: Time,
+    /// The authority's name in the configuration.
+    pub authority: String,
+    /// Number of the configuration that lists the exporter's key.
+    pub configuration: u64,
+}
+
+/// What [`verify`] found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ContainerReport {
+    /// What follows.
+    pub conclusion: Conclusion,
+    /// Each part, and what became of it.
+    pub parts: Vec<Part>,
+    /// Who sealed, where the seal and its timestamp hold.
+    pub sealed: Option<SealStory>,
+    /// Why something does not hold, or cannot be told.
+    pub why: Vec<String>,
+    /// The native proof and what is said of it; none where it cannot be read.
+    pub proof: Option<(Proof, Report)>,
+}
+
+/// What does not hold of a part.
+type Wrong = (PartName, PartState, String);
+
+fn mismatch(name: PartName, why: impl Into<String>) -> Wrong {
+    (name, PartState::Mismatch, why.into())
+}
+
+/// Verifies a container against the verifier's own `anchor`. If `now` is given, what lies after it is doubted. An error says
+/// that the file cannot be read as a container; everything else is in the report.
+pub fn verify(file: &Bytes, anchor: &Anchor, now: Option<Time>) -> Result<ContainerReport, ContainerError> {
+    let entries = archive::read(file).map_err(ContainerError::Archive)?;
+    let contents = layout(&entries)?;
+    let mut report = ContainerReport {
+        conclusion: Conclusion::Holds,
+        parts: Vec::new(),
+        sealed: None,
+        why: Vec::new(),
+        proof: None,
+    };
+    let files = &entries[..entries.len() - AFTER.len()];
+    report.judge_proof(data(&entries, PROOF_NAME), (anchor, now));
+    report.judge_contents(contents, data(&entries, PARTS_NAME))?;
+    report.judge_seal(&entries, (anchor, now));
+    report.judge_digests(files, data(&entries, MANIFEST_NAME));
+    report.judge_checksums(&entries);
+    report.conclude();
+    Ok(report)
+}
+
+/// What a seal is made of, byte for byte, for whoever checks it with other programs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealPieces {
+    /// The list of files, which is signed.
+    pub manifest: Bytes,
+    /// CMS SignedData, DER.
+    pub seal: Bytes,
+    /// The signature in it, which is stamped.
+    pub signature: Bytes,
+    /// TimeStampToken, DER.
+    pub token: Bytes,
+    /// OCSPResponse, DER.
+    pub ocsp: Bytes,
+}
+
+/// Takes the seal of a container apart, whether it holds or not.
+pub fn seal_of(file: &Bytes) -> Result<SealPieces, ContainerError> {
+    let entries = archive::read(file).map_err(ContainerError::Archive)?;
+    layout(&entries)?;
+    let (manifest, bytes) = (data(&entries, MANIFEST_NAME).clone(), data(&entries, SIGNATURE_NAME).clone());
+    let seal = Seal::read(&bytes).map_err(|_| ContainerError::NotAContainer("its seal cannot be read"))?;
+    Ok(SealPieces { manifest, seal: bytes, signature: seal.signature, token: seal.token, ocsp: seal.ocsp })
+}
+
+/// The files of a container in their order, and between them those that the proof makes.
+fn layout(entries: &[Entry]) -> Result<&[Entry], ContainerError> {
+    let names = |entries: &[Entry], names: &[&str]| {
+        entries.iter().map(|entry| entry.name.as_str()).eq(names.iter().copied())
+    };
+    let (before, rest) = entries.split_at_checked(BEFORE.len()).unwrap_or((&[], entries));
+    let (contents, after) = rest.split_at(rest.len().saturating_sub(AFTER.len()));
+    if before.first().is_none_or(|first| first.data != MEDIA_TYPE) {
+        return Err(ContainerError::NotAContainer("it does not begin with the media type of ASiC-E"));
+    }
+    if !names(before, &BEFORE) || !names(after, &AFTER) {
+        return Err(ContainerError::NotAContainer("its files are missing, or in another order"));
+    }
+    Ok(contents)
+}
+
+fn data<'e>(entries: &'e [Entry], name: &str) -> &'e Bytes {
+    static NOTHING: Bytes = Bytes::new();
+    entries.iter().find(|entry| entry.name == name).map_or(&NOTHING, |entry| &entry.data)
+}
+
+impl ContainerReport {
+    fn judge_proof(&mut self, file: &Bytes, (anchor, now): (&Anchor, Option<Time>)) {
+        let part = |state| Part { name: PartName::Proof, state, files: vec![PROOF_NAME.into()] };
+        let proof = match Proof::parse(file.clone()) {
+            Ok(proof) => proof,
+            Err(error) => {
+                self.parts.push(part(PartState::Mismatch));
+                self.why.push(format!("proof: {error}"));
+                return;
+            }
+        };
+        let report = proof::verify(&proof, anchor, now);
+        let state = match report.conclusion {
+            Conclusion::Holds => PartState::Verified,
+            Conclusion::DoesNotHold => PartState::Mismatch,
+            Conclusion::CannotTell => PartState::CannotTell,
+        };
+        self.parts.push(part(state));
+        if state != PartState::Verified {
+            self.why.push(format!("proof: {}", why(&report)));
+        }
+        self.proof = Some((proof, report));
+    }
+
+    /// The files beside the proof are exactly those that it makes, byte for byte.
+    fn judge_contents(&mut self, found: &[Entry], table: &Bytes) -> Result<(), ContainerError> {
+        let Some((proof, report)) = &self.proof else { return Ok(()) };
+        let holds = report.conclusion == Conclusion::Holds;
+        let (parts, expected) = parts::of(proof, report)?;
+        let exchange = report.story.as_ref().map(|story| story.exchange);
+        let mut sealed = vec![Part { state: PartState::Verified, ..self.parts[0].clone() }];
+        sealed.extend(parts.iter().cloned());
+        let mut wrong = Vec::new();
+        if let Some(exchange) = exchange.filter(|exchange| *table != parts::table(exchange, &sealed)) {
+            let name = PartName::File(PARTS_NAME.into());
+            wrong.push(mismatch(name, format!("it does not say what became of exchange {exchange}")));
+        }
+        for mut part in parts {
+            for name in &part.files {
+                let wanted = expected.iter().find(|entry| entry.name == *name);
+                let there = found.iter().find(|entry| entry.name == *name);
+                if wanted.map(|entry| &entry.data) != there.map(|entry| &entry.data) {
+                    part.state = PartState::Mismatch;
+                    self.why.push(format!("{name}: it is not what the proof commits to"));
+                }
+            }
+            if part.state == PartState::Verified && !holds {
+                part.state = PartState::CannotTell;
+            }
+            self.parts.push(part);
+        }
+        for entry in found.iter().filter(|found| expected.iter().all(|entry| entry.name != found.name)) {
+            wrong.push(mismatch(PartName::File(entry.name.clone()), "the proof knows no such file"));
+        }
+        if !found.iter().map(|entry| &entry.name).eq(expected.iter().map(|entry| &entry.name)) {
+            wrong.push(mismatch(PartName::Manifest, "the files are not those of the proof, in their order"));
+        }
+        wrong.into_iter().for_each(|wrong| self.note(wrong));
+        Ok(())
+    }
+
+    /// The list of files is the one that these files make.
+    fn judge_digests(&mut self, files: &[Entry], listed: &[u8]) {
+        let state = if manifest::of(files) == listed { PartState::Verified } else { PartState::Mismatch };
+        let name = PartName::Manifest;
+        self.parts.push(Part { name: name.clone(), state, files: vec![MANIFEST_NAME.into()] });
+        let rest =
+            files.iter().filter(|entry| self.parts.iter().all(|part| !part.files.contains(&entry.name)));
+        let rest: Vec<_> = rest.skip(1).map(|entry| entry.name.clone()).collect();
+        let parts = rest.into_iter().filter(|name| !self.has(&PartName::File(name.clone())));
+        let parts: Vec<_> = parts
+            .map(|name| Part {
+                // Beside a proof that cannot be read, nothing says what the contents were.
+                state: match self.proof.is_some() || BEFORE.contains(&name.as_str()) {
+                    true => PartState::Verified,
+                    false => PartState::CannotTell,
+                },
+                files: vec![name.clone()],
+                name: PartName::File(name),
+            })
+            .collect();
+        self.parts.extend(parts);
+        if state == PartState::Verified {
+            return;
+        }
+        let mut changed = 0;
+        for entry in files.iter().skip(1) {
+            // Each file has a line of its own in the list, which names it.
+            let line = manifest::line(entry);
+            if !listed.windows(line.len()).any(|part| part == line.as_bytes()) {
+                changed += 1;
+                let name = self.part_of(&entry.name);
+                self.note(mismatch(name, format!("{} has another digest than was sealed", entry.name)));
+            }
+        }
+        if changed == 0 {
+            self.why.push("manifest: the list of files is not the one of these files".into());
+        }
+    }
+
+    fn judge_checksums(&mut self, entries: &[Entry]) {
+        for entry in entries.iter().filter(|entry| !entry.is_intact()) {
+            let name = self.part_of(&entry.name);
+            self.note(mismatch(name, format!("{} was altered in the archive", entry.name)));
+        }
+    }
+
+    fn judge_seal(&mut self, entries: &[Entry], trusted: (&Anchor, Option<Time>)) {
+        let seal =
+            Part { name: PartName::Seal, state: PartState::Verified, files: vec![SIGNATURE_NAME.into()] };
+        let stamp = Part { name: PartName::Timestamp, files: Vec::new(), ..seal.clone() };
+        let judged = check_seal(entries, trusted).and_then(|story| match self.recorder() {
+            Some(recorder) if recorder != story.server => {
+                let why = format!("it is of {}, and the proof is from the log of {recorder}", story.server);
+                Err(mismatch(PartName::Seal, why))
+            }
+            _ => Ok(story),
+        });
+        self.parts.extend([seal, stamp]);
+        match judged {
+            Ok(story) => self.sealed = Some(story),
+            Err(wrong) => {
+                // Without the one, the other says nothing.
+                for part in &mut self.parts {
+                    if matches!(part.name, PartName::Seal | PartName::Timestamp) {
+                        part.state = PartState::CannotTell;
+                    }
+                }
+                self.note(wrong);
+            }
+        }
+    }
+
+    /// From whose log the proof is.
+    fn recorder(&self) -> Option<ServerId> {
+        let story = self.proof.as_ref()?.1.story.as_ref()?;
+        Some(match story.side {
+            Side::Client => story.client_server.clone(),
+            Side::Provider => story.provider_server.clone(),
+        })
+    }
+
+    fn has(&self, name: &PartName) -> bool {
+        self.parts.iter().any(|part| part.name == *name)
+    }
+
+    /// The part that a file belongs to.
+    fn part_of(&self, file: &str) -> PartName {
+        let found = self.parts.iter().find(|part| part.files.iter().any(|name| name == file));
+        found.map_or_else(|| PartName::File(file.to_owned()), |part| part.name.clone())
+    }
+
+    fn note(&mut self, (name, state, why): Wrong) {
+        self.why.push(format!("{name}: {why}"));
+        match self.parts.iter_mut().find(|part| part.name == name) {
+            Some(part) => part.state = state,
+            None => {
+                let files = match &name {
+                    PartName::File(file) => vec![file.clone()],
+                    _ => Vec::new(),
+                };
+                self.parts.push(Part { name, state, files });
+            }
+        }
+    }
+
+    fn conclude(&mut self) {
+        let any = |state| self.parts.iter().any(|part| part.state == state);
+        self.conclusion = if any(PartState::Mismatch) {
+            Conclusion::DoesNotHold
+        } else if any(PartState::CannotTell) || self.sealed.is_none() || self.proof.is_none() {
+            Conclusion::CannotTell
+        } else {
+            Conclusion::Holds
+        };
+    }
+}
+
+/// The seal is by a security server of the instance over this list of files, and its time is a known authority's.
+fn check_seal(entries: &[Entry], (anchor, now): (&Anchor, Option<Time>)) -> Result<SealStory, Wrong> {
+    let (list, bytes) = (data(entries, MANIFEST_NAME), data(entries, SIGNATURE_NAME));
+    let refused = |why: String| mismatch(PartName::Seal, why);
+    let seal = Seal::read(bytes).map_err(|_| refused("it is not one of a container".into()))?;
+    let configuration = Configuration::verify_encoded(data(entries, CONFIGURATION_NAME).clone(), anchor)
+        .map_err(|error| refused(format!("the configuration that shall prove it: {}", in_full(&error))))?;
+    let stamp = stamp(&seal, &configuration, now)?;
+    let at = stamp.time();
+    if at < configuration.issued().minus(TOLERANCE) || at > configuration.valid_until().plus(TOLERANCE) {
+        let number = configuration.number();
+        return Err(refused(format!("configuration {number} was not in force at {at}")));
+    }
+    if seal.signing_time.since(at).max(at.since(seal.signing_time)) > TOLERANCE {
+        return Err(refused("the time that it states is not that of its timestamp".into()));
+    }
+    let (authority, chain) = match seal.certificates.split_last() {
+        Some((authority, chain)) => (authority, chain),
+        None => return Err(refused("it holds no certificate".into())),
+    };
+    let chain: Vec<_> = chain.iter().map(|one| one.der().clone()).collect();
+    let signer = TrustedSigner::verify(&chain, seal.ocsp.clone(), &configuration, at)
+        .map_err(|error| refused(in_full(&error)))?;
+    let (subject, certificate) = (signer.chain().subject(), signer.chain().certificate());
+    let algorithm = subject.public_key.algorithm();
+    let attributes = cades::attributes(list, certificate, algorithm, seal.signing_time);
+    let verified = attributes.map(|bytes| signer.chain().verify_signature(&bytes, &seal.signature));
+    if !matches!(verified, Some(Ok(()))) {
+        return Err(refused("it is not by this key over this list of files".into()));
+    }
+    // Everything else that stands in it is what belongs there, and nothing stands beside it.
+    if seal.encode(list, algorithm).as_deref() != Some(bytes) || authority != signer.chain().authority() {
+        return Err(refused("it is not written as the seal of a container".into()));
+    }
+    let by = |entry: &&_| Digest::of(certificate_of(entry)) == stamp.authority();
+    Ok(SealStory {
+        server: subject.server.clone(),
+        member: subject.member.clone(),
+        at: seal.signing_time,
+        not_later_than: at.plus(stamp.accuracy().unwrap_or_default()),
+        authority: configuration
+            .timestamping_authorities()
+            .iter()
+            .find(by)
+            .map(|entry| entry.name.clone())
+            .unwrap_or_default(),
+        configuration: configuration.number(),
+    })
+}
+
+fn certificate_of(entry: &crate::global_configuration::TimestampingAuthorityEntry) -> &Bytes {
+    &entry.certificate
+}
+
+fn stamp(seal: &Seal, configuration: &Configuration, now: Option<Time>) -> Result<Timestamp, Wrong> {
+    let authorities = configuration.timestamping_authorities().iter();
+    let authorities: Vec<_> = authorities.map(|authority| &authority.certificate).collect();
+    let stamp = Timestamp::verify(&seal.token, &Digest::of(&seal.signature), None, &authorities)
+        .map_err(|error| mismatch(PartName::Timestamp, error.to_string()))?;
+    // Other programs find it there, and nothing signs what stands there in its place.
+    let own = authorities.iter().find(|der| Digest::of(der) == stamp.authority());
+    if own.is_none_or(|der| !seal.token.windows(der.len()).any(|part| part == &der[..])) {
+        return Err(mismatch(PartName::Timestamp, "it does not carry its authority's certificate"));
+    }
+    let time = stamp.time();
+    if now.is_some_and(|now| time > now.plus(TOLERANCE)) {
+        let why = format!("{time} lies in the future of this computer's clock");
+        return Err((PartName::Timestamp, PartState::CannotTell, why));
+    }
+    Ok(stamp)
+}
+
+/// With all that lies behind `error`.
+fn in_full(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
