@@ -142,6 +142,9 @@ struct Proof {
     /// Leave out contents and caller context
     #[arg(long)]
     without_content: bool,
+    /// An ASiC-E container, which programs for eIDAS signatures open too, under this security server's own seal
+    #[arg(long)]
+    asice: bool,
     /// Why; it is logged
     #[arg(long)]
     reason: String,

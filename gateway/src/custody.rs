@@ -157,7 +157,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, CustodyError> {
     std::fs::read(path).map_err(|source| CustodyError::Read { path: path.to_owned(), source })
 }
 
-/// A signing key as batches are signed with it.
+/// A signing key as batches are signed with it, and seals.
 #[derive(Debug)]
 pub(crate) struct BatchSigner(pub(crate) Arc<SigningKey>);
 

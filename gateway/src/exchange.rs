@@ -36,6 +36,7 @@ use trave_proto::verification::VerifiedBatches;
 use crate::access::Access;
 use crate::admission::Admission;
 use crate::config::Limits;
+use crate::custody::BatchSigner;
 use crate::metrics::Metrics;
 use crate::recorder::Recorder;
 use crate::services::{Service, Services};
@@ -64,6 +65,8 @@ pub(crate) struct Exchanges {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) recorder: Recorder,
     pub(crate) signing: SigningThread,
+    /// The signing key, for the seals of containers: a few a day, beside the batches.
+    pub(crate) sealing: BatchSigner,
     pub(crate) peers: Peers,
     pub(crate) access: Access,
     pub(crate) offers: ArcSwap<Offers>,

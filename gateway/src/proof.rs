@@ -1,11 +1,14 @@
 //! Exporting a proof: everything that a stranger needs to verify one exchange, in one file, checked before it is given out.
 
+mod container;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use trave_message_log::{ContentParts, ContentState, Log, LogError, SignedCheckpoint, StoredRecord};
 use trave_proto::checkpoint::{Note, WitnessVerifier};
 use trave_proto::clock::Time;
+use trave_proto::container::ContainerError;
 use trave_proto::conversation::TOLERANCE;
 use trave_proto::digest::Digest;
 use trave_proto::identifier::ExchangeId;
@@ -15,6 +18,8 @@ use trave_proto::proof::{
 };
 use trave_proto::schema::log::leaf::Entry as LeafEntry;
 use trave_proto::schema::message::Signature;
+
+pub(crate) use container::{export_container, is_mismatch};
 
 use crate::exchange::Exchanges;
 use crate::trust::{Trust, TrustError};
@@ -63,6 +68,15 @@ pub(crate) enum ExportError {
     TooLarge,
     #[error("reading the message log failed")]
     Interrupted,
+    #[error("the container cannot be made")]
+    Container(#[source] ContainerError),
+    #[error("the container cannot be sealed: the signing key does not answer")]
+    Key(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error(
+        "the container gets no timestamp, and without one it is no proof of its time\nhint: try again when a timestamping \
+         authority answers, or export the proof without `--asice`"
+    )]
+    Stamp(#[source] SealError),
 }
 
 /// The proof file of an exchange, with its contents as far as they are kept, or without them.

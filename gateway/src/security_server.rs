@@ -249,6 +249,7 @@ async fn assemble(
     let counters = Arc::new(SigningCounters::default());
     let metrics = Metrics::register(figures, &log, &counters, &gauge);
     let signing = Box::new(BatchSigner(Arc::clone(&custody.signing_key)));
+    let sealing = BatchSigner(Arc::clone(&custody.signing_key));
     let signing = SigningThread::start(signing, recorder.clone(), gauge.clone(), counters)
         .map_err(StartError::Thread)?;
     let (identity, trusted) = (Arc::clone(&custody.identity), Arc::clone(&trust));
@@ -259,6 +260,7 @@ async fn assemble(
         clock: Arc::clone(clock),
         recorder,
         signing,
+        sealing,
         peers,
         access,
         offers: ArcSwap::from_pointee(offers::read(config, clock)?),

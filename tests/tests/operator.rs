@@ -66,6 +66,7 @@ async fn prove(
         without_content,
         reader: "Revision".into(),
         reason: "Widerspruch".into(),
+        ..ProveRequest::default()
     };
     let mut stream = operator.prove(request).await?.into_inner();
     let mut file = Vec::new();

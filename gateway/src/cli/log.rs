@@ -10,7 +10,7 @@ use trave_host::files;
 use trave_proto::clock::Time;
 use trave_proto::identifier::ExchangeId;
 use trave_proto::schema::operator::{
-    CheckLogRequest, EraseRequest, ListLogRequest, ListLogResponse, ProveRequest,
+    CheckLogRequest, EraseRequest, ListLogRequest, ListLogResponse, ProofFormat, ProveRequest,
 };
 
 use super::operate::{Door, said, user};
@@ -80,6 +80,7 @@ pub(super) fn proof(door: &Door<'_>, proof: &Proof) -> anyhow::Result<()> {
         without_content: proof.without_content,
         reader: user(),
         reason: proof.reason.clone(),
+        format: if proof.asice { ProofFormat::Asice } else { ProofFormat::Unspecified }.into(),
     };
     let file = door.with(async |client| {
         let mut pieces = client.prove(request).await.map_err(said)?.into_inner();
@@ -94,7 +95,8 @@ pub(super) fn proof(door: &Door<'_>, proof: &Proof) -> anyhow::Result<()> {
     }
     files::create(&proof.out, &file).context("the proof cannot be stored")?;
     let path = proof.out.display();
-    eprintln!("wrote the proof to {path}, {} bytes", file.len());
+    let what = if proof.asice { "container" } else { "proof" };
+    eprintln!("wrote the {what} to {path}, {} bytes", file.len());
     if !proof.without_content {
         eprintln!("it holds the contents that are kept: give it only to whoever may read them");
     }

@@ -24,8 +24,8 @@ use trave_proto::schema::operator::{
     ApproveRequest, ApproveResponse, ChangeGroupRequest, ChangeGroupResponse, CheckLogRequest,
     CheckLogResponse, EraseRequest, EraseResponse, ExplainGrantRequest, ExplainGrantResponse, GrantRequest,
     GrantResponse, ListChangesRequest, ListChangesResponse, ListGrantsRequest, ListGrantsResponse,
-    ListGroupsRequest, ListGroupsResponse, ListLogRequest, ListLogResponse, ProveRequest, ProveResponse,
-    RevokeGrantRequest, RevokeGrantResponse, StatusRequest, StatusResponse,
+    ListGroupsRequest, ListGroupsResponse, ListLogRequest, ListLogResponse, ProofFormat, ProveRequest,
+    ProveResponse, RevokeGrantRequest, RevokeGrantResponse, StatusRequest, StatusResponse,
 };
 
 use crate::access::Waiting;
@@ -132,7 +132,8 @@ fn export_failed(error: &ExportError) -> Status {
     let code = match error {
         ExportError::Unknown(_) => Code::NotFound,
         ExportError::NoMessages(_) | ExportError::TooLarge => Code::FailedPrecondition,
-        ExportError::Seal(_) => Code::Unavailable,
+        ExportError::Seal(_) | ExportError::Stamp(_) | ExportError::Key(_) => Code::Unavailable,
+        ExportError::Container(error) if proof::is_mismatch(error) => Code::DataLoss,
         ExportError::Mismatch { .. } | ExportError::DoesNotHold(_) => Code::DataLoss,
         _ => Code::Internal,
     };
@@ -293,13 +294,22 @@ impl OperatorService for Desk {
         let id = exchange_id(&request.exchange_id)?;
         let log = self.exchanges.recorder.log().clone();
         let records = reading(move || log.places(id)).await?;
-        let kind = if request.without_content { "proof without contents of" } else { "proof of" };
-        let (query, results) = (format!("{kind} {id}"), records.len() as u64);
+        let what = match request.format() {
+            ProofFormat::Unspecified => "proof",
+            ProofFormat::Asice => "container",
+        };
+        let without = if request.without_content { " without contents" } else { "" };
+        let (query, results) = (format!("{what}{without} of {id}"), records.len() as u64);
         self.log_read(LogRead { reader, reason, query, results }).await?;
         // One at a time: a proof is put together in memory.
         let _turn = self.exports.lock().await;
-        let export = proof::export(&self.exchanges, &self.upkeep, id, !request.without_content);
-        let file = export.await.map_err(|error| export_failed(&error))?;
+        let contents = !request.without_content;
+        let (exchanges, upkeep) = (&self.exchanges, &self.upkeep);
+        let file = match request.format() {
+            ProofFormat::Unspecified => proof::export(exchanges, upkeep, id, contents).await,
+            ProofFormat::Asice => proof::export_container(exchanges, upkeep, id, contents).await,
+        };
+        let file = file.map_err(|error| export_failed(&error))?;
         let (sender, pieces) = mpsc::channel(WAITING);
         tokio::spawn(async move {
             let mut rest = file;

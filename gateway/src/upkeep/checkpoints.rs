@@ -155,7 +155,7 @@ impl Upkeep {
     }
 
     /// Asks one authority after the other.
-    async fn stamp(&self, digest: &Digest) -> Result<(Bytes, Timestamp), SealError> {
+    pub(crate) async fn stamp(&self, digest: &Digest) -> Result<(Bytes, Timestamp), SealError> {
         let configuration = Arc::clone(&self.exchanges.trust.snapshot().configuration);
         let authorities = certificates(&configuration);
         let mut failed = SealError::NoAuthority;

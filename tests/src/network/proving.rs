@@ -8,7 +8,7 @@ use trave_host::stubs::operator::operator_service_client::OperatorServiceClient;
 use trave_proto::clock::Time;
 use trave_proto::identifier::ExchangeId;
 use trave_proto::proof::{Conclusion, Proof, Report, Story, verify};
-use trave_proto::schema::operator::{ProveRequest, StatusRequest, StatusResponse};
+use trave_proto::schema::operator::{ProofFormat, ProveRequest, StatusRequest, StatusResponse};
 
 use super::START;
 use super::instance::Instance;
@@ -39,11 +39,22 @@ pub async fn try_export(
     exchange: ExchangeId,
     without_content: bool,
 ) -> Result<Bytes, String> {
+    export_as(server, exchange, without_content, ProofFormat::Unspecified).await
+}
+
+/// The proof in one of its forms, or what the server says where it exports none.
+pub async fn export_as(
+    server: &Server,
+    exchange: ExchangeId,
+    without_content: bool,
+    format: ProofFormat,
+) -> Result<Bytes, String> {
     let request = ProveRequest {
         exchange_id: Bytes::copy_from_slice(exchange.as_bytes()),
         without_content,
         reader: "Prüferin Muster".into(),
         reason: "Stichprobe".into(),
+        format: format.into(),
     };
     let said = |status: Status| status.message().to_owned();
     let mut pieces = operator(server).await.prove(request).await.map_err(said)?.into_inner();

@@ -1,0 +1,53 @@
+//! Exporting a proof for other people's programs: an ASiC-E container under this security server's seal.
+//!
+//! The seal is made with the signing key and stamped by a timestamping authority of the configuration, both as for messages
+//! and checkpoints. Nothing is written to disk: what a crash leaves is the record that somebody read.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use trave_proto::container::{ContainerError, Unsealed};
+use trave_proto::identifier::ExchangeId;
+use trave_proto::proof::Proof;
+use trave_proto::signature::Signer as _;
+
+use super::{ExportError, blocking, export};
+use crate::exchange::Exchanges;
+use crate::upkeep::Upkeep;
+
+/// The container of an exchange. It is verified before it is given out, and a mismatch in it is an error.
+pub(crate) async fn export_container(
+    exchanges: &Arc<Exchanges>,
+    upkeep: &Upkeep,
+    id: ExchangeId,
+    with_content: bool,
+) -> Result<Bytes, ExportError> {
+    let file = export(exchanges, upkeep, id, with_content).await?;
+    let signed = {
+        let exchanges = Arc::clone(exchanges);
+        blocking(move || {
+            let (anchor, now) = (exchanges.trust.anchor(), exchanges.clock.now());
+            let configuration = Arc::clone(&exchanges.trust.snapshot().configuration);
+            let signer = exchanges.own.signer.load_full();
+            let proof = Proof::parse(file).map_err(|error| ExportError::DoesNotHold(error.to_string()))?;
+            let container = Unsealed::new(&proof, (anchor, &configuration), (**signer).clone(), now);
+            let container = container.map_err(ExportError::Container)?;
+            let signature = container.to_sign().map_err(ExportError::Container)?;
+            let signature = exchanges.sealing.sign(&signature).map_err(ExportError::Key)?;
+            container.signed(signature).map_err(ExportError::Container)
+        })
+        .await?
+    };
+    let token = upkeep.stamp(&signed.digest()).await.map_err(ExportError::Stamp)?.0;
+    let exchanges = Arc::clone(exchanges);
+    blocking(move || {
+        let now = exchanges.clock.now();
+        signed.stamped(token, exchanges.trust.anchor(), now).map_err(ExportError::Container)
+    })
+    .await
+}
+
+/// Whether an error says that what is in the log is not what was logged.
+pub(crate) fn is_mismatch(error: &ContainerError) -> bool {
+    matches!(error, ContainerError::Proof(_) | ContainerError::DoesNotHold(_))
+}
