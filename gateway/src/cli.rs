@@ -7,6 +7,7 @@ mod operate;
 mod grants;
 mod log;
 mod call;
+mod reconcile;
 mod moment;
 
 use std::ffi::OsString;
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use trave_proto::identifier::{ExchangeId, Method, ServiceId, SubsystemId};
+use trave_proto::identifier::{ExchangeId, Method, ServerId, ServiceId, SubsystemId};
 use trave_proto::message::Code;
 
 use grants::{GrantCommand, GroupCommand};
@@ -82,6 +83,9 @@ enum Command {
     },
     /// Read the whole message log, and tell what is not as it was written; exit status 1 if anything
     CheckLog,
+    /// Compare this log with another security server's, hour by hour, and show what was found; exit status 1 if anything is
+    /// missing or differs
+    Reconcile(Reconcile),
     /// Make a test call as an agency system does, through the running server's door for agency systems
     Call(Call),
 }
@@ -151,6 +155,48 @@ struct Proof {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+struct Reconcile {
+    #[command(subcommand)]
+    command: Option<ReconcileCommand>,
+    /// The other security server, INSTANCE/CLASS/MEMBER/SERVER
+    #[arg(long, required = true)]
+    peer: Option<ServerId>,
+    /// The hours that begin at or after this time, 2026-11-21 or 2026-11-21T10:00:00Z
+    #[arg(long, required = true)]
+    from: Option<Moment>,
+    /// The hours that begin before this time
+    #[arg(long, required = true)]
+    to: Option<Moment>,
+}
+
+#[derive(Debug, Subcommand)]
+enum ReconcileCommand {
+    /// Show what comparisons found, as the log holds it: hour, server, messages here and there, differences by kind, separated
+    /// by tabs; below it each message that differs
+    List(ReconcileList),
+}
+
+#[derive(Debug, Args)]
+struct ReconcileList {
+    /// With this security server
+    #[arg(long)]
+    peer: Option<ServerId>,
+    /// Hours that begin at or after this time
+    #[arg(long)]
+    from: Option<Moment>,
+    /// Hours that begin before this time
+    #[arg(long)]
+    to: Option<Moment>,
+    /// Only hours with a difference
+    #[arg(long)]
+    different: bool,
+    /// Why the log is read; it is logged
+    #[arg(long)]
+    reason: String,
+}
+
+#[derive(Debug, Args)]
 struct Call {
     /// The service, INSTANCE/CLASS/MEMBER/SUBSYSTEM/SERVICE
     #[arg(long)]
@@ -215,6 +261,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Proof(proof) => log::proof(&door, &proof),
         Command::Erase { exchange, reason } => log::erase(&door, exchange, reason),
         Command::CheckLog => return log::check(&door),
+        Command::Reconcile(command) => return reconcile::run(&door, command),
         Command::Call(call) => return call::run(&cli.config, &call),
     }
     .map(|()| ExitCode::SUCCESS)

@@ -11,6 +11,7 @@ mod metadata;
 mod proof;
 mod journal;
 pub mod upkeep;
+mod reconciliation;
 mod exchange;
 mod services;
 mod bridge;

@@ -127,9 +127,10 @@ impl SecurityServer {
         if let Some(told) = told {
             drain.spawn(operations::serve(told, figures, Arc::clone(&upkeep), drain.clone()));
         }
+        let desk = Arc::clone(upkeep.desk());
         let served = (Arc::clone(&exchanges), upkeep);
         drain.spawn(operator::serve(operators, policy, served, drain.clone()));
-        drain.spawn(peer::serve(listener, Arc::clone(&exchanges), drain.clone()));
+        drain.spawn(peer::serve(listener, (Arc::clone(&exchanges), desk), drain.clone()));
         for door in doors {
             drain.spawn(door.serve(Arc::clone(&exchanges), drain.clone()));
         }

@@ -3,5 +3,5 @@
 mod greeting;
 mod peers;
 
-pub(crate) use greeting::{Greeted, Own, Session, refused_greeting};
+pub(crate) use greeting::{Greeted, Own, Session, TransportError, refused_greeting};
 pub(crate) use peers::{MAX_WIRE, PeerConnection, Peers, Standing};

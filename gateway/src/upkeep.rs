@@ -6,6 +6,7 @@ mod registry;
 mod checkpoints;
 mod lapses;
 mod witnesses;
+mod reconciling;
 mod left_open;
 mod watch;
 mod figures;
@@ -24,10 +25,12 @@ use trave_proto::clock::Time;
 use crate::config::Config;
 use crate::custody::Layout;
 use crate::exchange::Exchanges;
+use crate::reconciliation::Desk;
 use conditions::Conditions;
 
 pub(crate) use checkpoints::SealError;
 pub(crate) use lapses::Lapse;
+pub(crate) use reconciling::{PeerStanding, ReconcileError};
 pub use status::StatusError;
 pub(crate) use status::own_signer;
 pub(crate) use witnesses::{Witnessed, last_witnessed};
@@ -48,6 +51,7 @@ pub(crate) struct Upkeep {
     sealing: checkpoints::Sealing,
     witnessing: witnesses::Witnessing,
     lapses: lapses::Lapses,
+    reconciling: reconciling::Reconciling,
     /// Milliseconds since 1970; 0 for never.
     registry_seen: AtomicI64,
     begun: u64,
@@ -62,6 +66,8 @@ impl Upkeep {
         begun: u64,
         drain: &Drain,
     ) -> Arc<Self> {
+        let (log, clock) = (exchanges.recorder.log().clone(), Arc::clone(&exchanges.clock));
+        let desk = Arc::new(Desk::new(log, exchanges.own.server.clone(), clock));
         let upkeep = Arc::new(Self {
             exchanges: Arc::clone(exchanges),
             identity,
@@ -73,6 +79,7 @@ impl Upkeep {
             sealing: checkpoints::Sealing::default(),
             witnessing: witnesses::Witnessing::default(),
             lapses: lapses::Lapses::default(),
+            reconciling: reconciling::Reconciling::new(desk),
             registry_seen: AtomicI64::new(0),
             begun,
         });
@@ -95,6 +102,7 @@ impl Upkeep {
         spawn(Box::pin(Arc::clone(&upkeep).keep_status_fresh()));
         spawn(Box::pin(Arc::clone(&upkeep).checkpoint_regularly()));
         spawn(Box::pin(Arc::clone(&upkeep).watch()));
+        spawn(Box::pin(Arc::clone(&upkeep).reconcile_regularly()));
         spawn(Box::pin(Arc::clone(&upkeep).end_what_was_left_open(config.limits.exchange_seconds)));
         upkeep
     }

@@ -28,6 +28,17 @@ impl Digest {
         Self(bytes)
     }
 
+    /// The digest of the concatenation of `parts`, however many they are. As with [`Self::of_parts`].
+    pub fn of_each<P: AsRef<[u8]>>(parts: impl IntoIterator<Item = P>) -> Self {
+        let mut context = Context::new(&SHA256);
+        for part in parts {
+            context.update(part.as_ref());
+        }
+        let mut bytes = [0; SHA256_OUTPUT_LEN];
+        bytes.copy_from_slice(context.finish().as_ref());
+        Self(bytes)
+    }
+
     /// A digest as it stands in a message; none if it has not 32 bytes.
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
@@ -78,6 +89,8 @@ impl AsRef<[u8]> for Digest {
 pub mod tag {
     /// A batch signature over manifests.
     pub const BATCH_SIGNATURE: &[u8] = b"trave batch signature v1\n";
+    /// What two message logs are compared by.
+    pub const RECONCILIATION: &[u8] = b"trave reconciliation v1\n";
     /// The commitment to a content.
     pub const CONTENT: &[u8] = b"trave content v1\n";
     /// The commitment to a caller context.

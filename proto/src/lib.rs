@@ -12,6 +12,7 @@ pub mod management;
 pub mod global_configuration;
 pub mod access;
 pub mod signature;
+pub mod reconciliation;
 pub mod message;
 pub mod fault;
 pub mod search;

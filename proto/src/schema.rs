@@ -74,15 +74,26 @@ pub mod management {
 
 impl log::Leaf {
     /// The highest version that is known. Every earlier one is read too: version 2 says more of grants, knows groups, and
-    /// names what an exchange became; version 3 knows more kinds of entries.
+    /// names what an exchange became; version 3 has the entries beyond 20.
     pub const VERSION: u32 = 3;
 
-    /// What is logged at this time, in milliseconds since 1970, under the lowest version that knows the entry: whoever
-    /// reads no later one goes on reading what it knows.
+    /// What is logged at this time, in milliseconds since 1970. The version is the lowest that knows the entry, so that
+    /// verifiers of before go on reading what they know.
     pub fn of(logged_ms: i64, entry: log::leaf::Entry) -> Self {
+        use log::leaf::Entry;
         let version = match entry {
-            log::leaf::Entry::Persons(_) => 3,
-            _ => 2,
+            Entry::Message(_)
+            | Entry::Ended(_)
+            | Entry::Refusal(_)
+            | Entry::Grant(_)
+            | Entry::Erasure(_)
+            | Entry::Configuration(_)
+            | Entry::Degradation(_)
+            | Entry::Read(_)
+            | Entry::Act(_)
+            | Entry::Started(_)
+            | Entry::Group(_) => 2,
+            _ => 3,
         };
         Self { version, logged_ms, entry: Some(entry) }
     }

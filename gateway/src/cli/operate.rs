@@ -7,7 +7,9 @@ use tonic::Status;
 use trave_host::client::Channel;
 use trave_host::stubs::operator::operator_service_client::OperatorServiceClient;
 use trave_proto::clock::Time;
-use trave_proto::schema::operator::{BackendStanding, PeerStanding, StatusRequest, StatusResponse};
+use trave_proto::schema::operator::{
+    BackendStanding, PeerStanding, ReconciledPeer, StatusRequest, StatusResponse,
+};
 
 use crate::config::Config;
 
@@ -83,6 +85,21 @@ fn does(failures: u32, ejected_for_ms: u64) -> String {
     }
 }
 
+/// How far another server's log was compared, and what is open.
+fn reconciled(peer: &ReconciledPeer) -> String {
+    let until = Time::from_millis(peer.until_ms);
+    let open = [
+        (peer.missing_here, "missing here"),
+        (peer.missing_there, "missing there"),
+        (peer.differing, "differing"),
+        (peer.unexplained, "hours unexplained"),
+    ];
+    let open: Vec<_> =
+        open.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    let open = if open.is_empty() { "nothing missing".to_owned() } else { open.join(", ") };
+    format!("{}, until {until}: {open}", peer.server)
+}
+
 /// Who witnessed how much of the log, and when.
 fn witnessed(status: &StatusResponse) -> String {
     match (status.witnessed_size, status.has_witnesses) {
@@ -126,6 +143,7 @@ fn lines(status: &StatusResponse) -> Vec<(&'static str, String)> {
     ];
     lines.extend(status.peers.iter().map(|peer| ("security server", standing(peer))));
     lines.extend(status.backends.iter().map(|standing| ("register", backend(standing))));
+    lines.extend(status.reconciled.iter().map(|peer| ("log compared", reconciled(peer))));
     lines.extend(status.warnings.iter().map(|warning| ("warning", warning.clone())));
     lines
 }

@@ -6,6 +6,7 @@ mod grants;
 mod groups;
 mod told;
 mod persons;
+mod reconciling;
 
 use std::sync::Arc;
 
@@ -24,8 +25,9 @@ use trave_proto::schema::operator::{
     ApproveRequest, ApproveResponse, ChangeGroupRequest, ChangeGroupResponse, CheckLogRequest,
     CheckLogResponse, EraseRequest, EraseResponse, ExplainGrantRequest, ExplainGrantResponse, GrantRequest,
     GrantResponse, ListChangesRequest, ListChangesResponse, ListGrantsRequest, ListGrantsResponse,
-    ListGroupsRequest, ListGroupsResponse, ListLogRequest, ListLogResponse, ProofFormat, ProveRequest,
-    ProveResponse, RevokeGrantRequest, RevokeGrantResponse, StatusRequest, StatusResponse,
+    ListGroupsRequest, ListGroupsResponse, ListLogRequest, ListLogResponse, ListReconciliationsRequest,
+    ListReconciliationsResponse, ProofFormat, ProveRequest, ProveResponse, ReconcileRequest,
+    ReconcileResponse, RevokeGrantRequest, RevokeGrantResponse, StatusRequest, StatusResponse,
 };
 
 use crate::access::Waiting;
@@ -250,6 +252,7 @@ impl OperatorService for Desk {
             unwitnessed_left_ms: left(unwitnessed),
             peers: exchanges.peers.standings().into_iter().map(Into::into).collect(),
             backends: exchanges.offers.load().services.backends(),
+            reconciled: self.upkeep.reconciled().into_iter().map(reconciling::told).collect(),
         }))
     }
 
@@ -349,6 +352,27 @@ impl OperatorService for Desk {
             erased: report.erased,
             problems: report.problems,
         }))
+    }
+
+    type ReconcileStream = ReceiverStream<Result<ReconcileResponse, Status>>;
+
+    async fn reconcile(
+        &self,
+        request: Request<ReconcileRequest>,
+    ) -> Result<Response<Self::ReconcileStream>, Status> {
+        let found = self.compare(request.get_ref())?;
+        Ok(Response::new(ReceiverStream::new(found)))
+    }
+
+    type ListReconciliationsStream = ReceiverStream<Result<ListReconciliationsResponse, Status>>;
+
+    async fn list_reconciliations(
+        &self,
+        request: Request<ListReconciliationsRequest>,
+    ) -> Result<Response<Self::ListReconciliationsStream>, Status> {
+        let reader = who(&request, &request.get_ref().reader)?;
+        let found = self.compared(request.into_inner(), reader).await?;
+        Ok(Response::new(ReceiverStream::new(found)))
     }
 }
 

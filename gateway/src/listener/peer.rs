@@ -13,13 +13,15 @@ use trave_host::stubs::transport::peer_service_server::{PeerService, PeerService
 use trave_proto::fault::{Fault, Reason, Side};
 use trave_proto::identifier::SubsystemId;
 use trave_proto::schema::transport::{
-    DescribeServicesRequest, DescribeServicesResponse, ExchangeRequest, ExchangeResponse,
-    GetConfigurationRequest, GetConfigurationResponse, GreetRequest, GreetResponse,
-    OfferConfigurationRequest, OfferConfigurationResponse,
+    CompareRecordsRequest, CompareRecordsResponse, DescribeServicesRequest, DescribeServicesResponse,
+    ExchangeRequest, ExchangeResponse, GetConfigurationRequest, GetConfigurationResponse, GreetRequest,
+    GreetResponse, ListRecordsRequest, ListRecordsResponse, OfferConfigurationRequest,
+    OfferConfigurationResponse, TellExchangesRequest, TellExchangesResponse,
 };
 
 use crate::exchange::{self, Exchanges, Said};
 use crate::metadata;
+use crate::reconciliation::{AnswerError, Desk};
 use crate::recorder::Refused;
 use crate::transport::{Greeted, MAX_WIRE, Session, refused_greeting};
 use crate::trust::{TlsPeer, TrustError};
@@ -31,8 +33,9 @@ const ON_THE_WIRE: usize = 1;
 const EXCHANGES: &[&str] = &["/trave.transport.v1.PeerService/Exchange"];
 
 /// Serves until the server drains.
-pub(crate) async fn serve(listener: Listener, exchanges: Arc<Exchanges>, drain: Drain) {
-    let door = Door { exchanges: Arc::clone(&exchanges), tasks: drain.clone(), offers: Semaphore::new(1) };
+pub(crate) async fn serve(listener: Listener, (exchanges, desk): (Arc<Exchanges>, Arc<Desk>), drain: Drain) {
+    let (tasks, offers) = (drain.clone(), Semaphore::new(1));
+    let door = Door { exchanges: Arc::clone(&exchanges), desk, tasks, offers };
     // A configuration larger than this is not taken from peers: the registry has it.
     let service = PeerServiceServer::new(door).max_decoding_message_size(MAX_WIRE);
     let router = tonic::service::Routes::new(service).into_axum_router();
@@ -53,12 +56,25 @@ pub(crate) async fn serve(listener: Listener, exchanges: Arc<Exchanges>, drain: 
 #[derive(Debug)]
 struct Door {
     exchanges: Arc<Exchanges>,
+    desk: Arc<Desk>,
     tasks: Drain,
     /// Configurations are large: one at a time is given or taken.
     offers: Semaphore,
 }
 
 impl Door {
+    /// The session of a peer that has greeted, and is still who it was by the configuration in use.
+    fn still_trusted<T>(&self, request: &Request<T>) -> Result<Session, Status> {
+        let session = session(request)?;
+        self.looked_at(&session)?;
+        let (snapshot, now) = (self.exchanges.trust.snapshot(), self.exchanges.clock.now());
+        session.peer().recheck(&snapshot, now).map_err(Status::permission_denied)?;
+        match session.greeted() {
+            Some(_) => Ok(session),
+            None => Err(Status::failed_precondition("this connection has not been greeted")),
+        }
+    }
+
     /// Refuses a peer too much of which did not verify.
     fn looked_at(&self, session: &Session) -> Result<(), Status> {
         let checked = self.exchanges.suspicion.check(session.server(), Side::ProviderServer);
@@ -100,6 +116,22 @@ fn session<T>(request: &Request<T>) -> Result<Session, Status> {
     let none =
         || Status::permission_denied("the global configuration does not list this connection's certificate");
     request.extensions().get::<Session>().cloned().ok_or_else(none)
+}
+
+/// What a peer is told that asks about the records between the two.
+fn answered<T>(answer: Result<T, AnswerError>) -> Result<Response<T>, Status> {
+    answer.map(Response::new).map_err(|error| {
+        let why = trave_host::config::with_causes(&error);
+        match error {
+            AnswerError::Malformed(_) => Status::invalid_argument(why),
+            AnswerError::TooOld => Status::failed_precondition(why),
+            AnswerError::Busy => Status::resource_exhausted(why),
+            AnswerError::Records(_) | AnswerError::Interrupted => {
+                tracing::warn!(error = why, "a peer's question about records is not answered");
+                Status::unavailable("the message log cannot be read")
+            }
+        }
+    })
 }
 
 #[tonic::async_trait]
@@ -190,6 +222,30 @@ impl PeerService for Door {
         }
         let number = self.exchanges.trust.snapshot().configuration.number();
         Ok(Response::new(OfferConfigurationResponse { number }))
+    }
+
+    async fn compare_records(
+        &self,
+        request: Request<CompareRecordsRequest>,
+    ) -> Result<Response<CompareRecordsResponse>, Status> {
+        let session = self.still_trusted(&request)?;
+        answered(self.desk.compare(session.server(), request.into_inner()).await)
+    }
+
+    async fn list_records(
+        &self,
+        request: Request<ListRecordsRequest>,
+    ) -> Result<Response<ListRecordsResponse>, Status> {
+        let session = self.still_trusted(&request)?;
+        answered(self.desk.list(session.server(), request.into_inner()).await)
+    }
+
+    async fn tell_exchanges(
+        &self,
+        request: Request<TellExchangesRequest>,
+    ) -> Result<Response<TellExchangesResponse>, Status> {
+        let session = self.still_trusted(&request)?;
+        answered(self.desk.tell(session.server(), request.into_inner()).await)
     }
 
     async fn describe_services(

@@ -15,6 +15,8 @@ pub(super) enum Kind {
     ConfigurationRefused,
     /// A witness saw another story of this log, or more of it than there is. For people to look into.
     LogContradicted,
+    /// Another server's log and this one do not hold the same messages, and nothing explains it. For people to look into.
+    LogsDisagree,
     RegistryUnavailable,
     CertificateStatusUnavailable,
     TimestampingUnavailable,
@@ -23,6 +25,8 @@ pub(super) enum Kind {
     DiskFilling,
     TimestampOld,
     NotWitnessed,
+    /// Another server's log could not be compared with this one.
+    NotCompared,
     CertificateExpiring,
 }
 
@@ -32,6 +36,7 @@ impl Kind {
         match self {
             Self::ConfigurationRefused => "configuration_refused",
             Self::LogContradicted => "log_contradicted",
+            Self::LogsDisagree => "logs_disagree",
             Self::RegistryUnavailable => "registry_unavailable",
             Self::CertificateStatusUnavailable => "certificate_status_unavailable",
             Self::TimestampingUnavailable => "timestamping_unavailable",
@@ -40,13 +45,17 @@ impl Kind {
             Self::DiskFilling => "disk_filling",
             Self::TimestampOld => "timestamp_old",
             Self::NotWitnessed => "not_witnessed",
+            Self::NotCompared => "not_compared",
             Self::CertificateExpiring => "certificate_expiring",
         }
     }
 
     /// Whether the server works with less than it should have meanwhile, which the log then says.
     const fn is_degradation(self) -> bool {
-        !matches!(self, Self::CertificateExpiring | Self::TimestampOld | Self::NotWitnessed)
+        !matches!(
+            self,
+            Self::CertificateExpiring | Self::TimestampOld | Self::NotWitnessed | Self::NotCompared
+        )
     }
 }
 
@@ -77,7 +86,12 @@ impl Conditions {
         }
         let name = kind.as_str();
         match what {
-            Some(what) if matches!(kind, Kind::ConfigurationRefused | Kind::LogContradicted) => {
+            Some(what)
+                if matches!(
+                    kind,
+                    Kind::ConfigurationRefused | Kind::LogContradicted | Kind::LogsDisagree
+                ) =>
+            {
                 tracing::error!(kind = name, "{what}")
             }
             Some(what) => tracing::warn!(kind = name, "{what}"),

@@ -7,7 +7,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use super::Upkeep;
+use super::{PeerStanding, Upkeep};
 use crate::transport::Standing;
 
 /// Read when somebody asks.
@@ -74,12 +74,16 @@ impl Collector for Figures {
             gauge.encode(metric)?;
         }
         self.peers(&mut encoder)?;
+        self.reconciled(&mut encoder)?;
         self.backends(&mut encoder)
     }
 }
 
 /// A figure of a register's server.
 type BackendFigure = fn(&crate::services::Standing) -> i64;
+
+/// A figure of a comparison with another server's log.
+type ComparedFigure = fn(&PeerStanding) -> u64;
 
 /// A figure of a standing.
 type Figure = fn(&Standing) -> i64;
@@ -104,6 +108,41 @@ impl Figures {
             for standing in &standings {
                 let gauge = ConstGauge::new(value(standing));
                 gauge.encode(family.encode_family(&[("server", standing.server.as_str())])?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What comparisons with other servers' logs found.
+    fn reconciled(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let standings = self.0.reconciled();
+        let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let figures: [(_, _, ComparedFigure); 5] = [
+            (
+                "trave_reconciled_until_seconds",
+                "End of the last hour that was compared with its log, seconds since 1970",
+                |standing| u64::try_from(standing.until.as_secs()).unwrap_or(0),
+            ),
+            ("trave_messages_missing_here", "Messages that its log holds and this one lacks", |standing| {
+                standing.missing_here
+            }),
+            ("trave_messages_missing_there", "Messages that this log holds and its log lacks", |standing| {
+                standing.missing_there
+            }),
+            ("trave_messages_differing", "Messages of which the two logs hold different ones", |standing| {
+                standing.differing
+            }),
+            (
+                "trave_hours_unexplained",
+                "Hours in which the logs differ, and nothing explains it",
+                |standing| standing.unexplained,
+            ),
+        ];
+        for (name, help, value) in figures {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for standing in &standings {
+                let gauge = ConstGauge::new(count(value(standing)));
+                gauge.encode(family.encode_family(&[("server", standing.peer.as_str())])?)?;
             }
         }
         Ok(())

@@ -94,4 +94,6 @@ pub mod kind {
     pub const GROUP: u8 = 20;
     /// Pseudonyms of persons were erased, or their keys destroyed.
     pub const PERSONS: u8 = 28;
+    /// Two logs were compared.
+    pub const RECONCILIATION: u8 = 31;
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use trave_proto::clock::Time;
 use trave_proto::identifier::ExchangeId;
@@ -194,6 +195,31 @@ impl DoubleEndedIterator for Entries {
         let index = self.range.next_back()?;
         Some(self.entry(index))
     }
+}
+
+/// The places and kinds of the records about exchanges whose ids' times lie in `begun`, from leaf `from` up to `size`. No
+/// record of an exchange is older than its id by more than `early`.
+pub(crate) fn begun_in(
+    shared: &Arc<Shared>,
+    begun: Range<Time>,
+    (from, size): (u64, u64),
+    early: Duration,
+) -> impl Iterator<Item = Result<(u64, ExchangeId, u8), LogError>> + use<> {
+    let since = begun.start.minus(early).as_millis();
+    let first = {
+        let catalogue = shared.catalogue();
+        let recent = |times: Option<(i64, i64)>| times.is_some_and(|(_, latest)| latest >= since);
+        let first = catalogue.closed.iter().find(|segment| recent(segment.times));
+        first.map_or(catalogue.open.first, |segment| segment.first)
+    };
+    Entries::new(shared.clone(), from.max(first)..size).filter_map(move |entry| {
+        let (index, entry) = match entry {
+            Ok(found) => found,
+            Err(error) => return Some(Err(error)),
+        };
+        let id = ExchangeId::from_slice(&entry.exchange).ok()?;
+        begun.contains(&id.time()).then_some(Ok((index, id, entry.kind)))
+    })
 }
 
 /// The exchanges with a record since `since`, each once.

@@ -22,6 +22,7 @@ use trave_proto::identifier::ExchangeId;
 use trave_proto::schema::configuration::SignedConfiguration;
 use trave_proto::schema::log::{GrantChange, Leaf, leaf::Entry as LeafEntry};
 
+use super::disk::copy;
 use super::keys::{Identities, PASSPHRASE};
 use super::told::summary;
 use super::trust_services::Authorities;
@@ -220,6 +221,19 @@ impl Server {
         let segments = names.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
         let bytes = std::fs::read(segments.max().expect("a log has a segment")).unwrap();
         bytes.len() - bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
+    }
+
+    /// Copies its data directory as it lies there, while it runs or not.
+    pub fn keep_disk(&self) {
+        let kept = self.directory.join("kept");
+        let _ = std::fs::remove_dir_all(&kept);
+        copy(&self.data(), &kept);
+    }
+
+    /// Puts the copy back in place of the data directory, while the server does not run.
+    pub fn put_disk_back(&self) {
+        std::fs::remove_dir_all(self.data()).unwrap();
+        std::fs::rename(self.directory.join("kept"), self.data()).unwrap();
     }
 
     /// Breaks the disk of its log: the segment that is written to goes on, until it is full; no other can begin.

@@ -45,6 +45,7 @@ pub fn told(record: &Record) -> String {
         Entry::Act(_) => "act".into(),
         Entry::Started(_) => "started".into(),
         Entry::Persons(change) => format!("persons {} {}", change.erased.len(), change.destroyed_before),
+        Entry::Reconciliation(found) => format!("reconciled with {}", found.peer),
     }
 }
 
@@ -57,7 +58,7 @@ pub fn summary(records: &[Record], exchange: ExchangeId) -> Vec<String> {
 /// What records tell of exchanges and configurations, as in [`summary`]; what a server notes of itself is left out.
 pub fn happened(records: &[Record]) -> Vec<String> {
     let of_itself = |record: &&Record| {
-        let own = ["started", "degradation", "read", "grant", "group"];
+        let own = ["started", "degradation", "read", "grant", "group", "reconciled"];
         own.iter().all(|word| !told(record).starts_with(word))
     };
     shortened(records.iter().filter(of_itself))

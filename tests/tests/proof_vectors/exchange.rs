@@ -107,6 +107,9 @@ pub(crate) fn response(body: &'static str) -> Say {
     Say { direction: Direction::Response, content, ending: Ending::End }
 }
 
+/// The version of the records of an exchange, and of grants.
+const WRITTEN: u32 = 2;
+
 impl<'w> Plan<'w> {
     /// One question, one answer, from the provider's log or the client's.
     pub(crate) fn unary(world: &'w World, at_provider: bool) -> Self {
@@ -120,7 +123,7 @@ impl<'w> Plan<'w> {
             signer: honest,
             entry: |_| {},
             grant: |_| {},
-            grant_version: log::Leaf::VERSION,
+            grant_version: WRITTEN,
             group: None,
             ended: None,
             stamped_after: 5,
@@ -267,7 +270,7 @@ impl Logged {
             let logged_ms = NOW.as_millis() - 1000;
             Bytes::from(log::Leaf { version, logged_ms, entry: Some(entry) }.encode_to_vec())
         };
-        let leaf = |entry| versioned(log::Leaf::VERSION, entry);
+        let leaf = |entry| versioned(WRITTEN, entry);
         let started =
             log::LogStarted { origin: plan.recorder().origin.clone(), release: "0".into(), size: 0 };
         let mut grant = log::GrantChange {

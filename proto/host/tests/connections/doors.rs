@@ -37,6 +37,27 @@ struct Greeter;
 
 #[tonic::async_trait]
 impl PeerService for Greeter {
+    async fn compare_records(
+        &self,
+        _: tonic::Request<schema::CompareRecordsRequest>,
+    ) -> Result<tonic::Response<schema::CompareRecordsResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
+    async fn list_records(
+        &self,
+        _: tonic::Request<schema::ListRecordsRequest>,
+    ) -> Result<tonic::Response<schema::ListRecordsResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
+    async fn tell_exchanges(
+        &self,
+        _: tonic::Request<schema::TellExchangesRequest>,
+    ) -> Result<tonic::Response<schema::TellExchangesResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
     async fn describe_services(
         &self,
         _: tonic::Request<schema::DescribeServicesRequest>,

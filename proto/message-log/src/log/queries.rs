@@ -1,5 +1,8 @@
 //! What can be asked of an open log: its records, its tree, its state. Nothing here waits for the one who writes.
 
+use std::ops::Range;
+use std::time::Duration;
+
 use bytes::Bytes;
 use trave_proto::clock::Time;
 use trave_proto::digest::Digest;
@@ -68,6 +71,17 @@ impl Log {
     /// The exchanges with a record since `since`, each once: what must not be accepted again. Reads the indexes alone.
     pub fn tail_ids(&self, since: Time) -> Result<Vec<ExchangeId>, LogError> {
         finding::tail_ids(&self.0.shared, since)
+    }
+
+    /// The places and [`kind`]s of the records from `from` on about exchanges that began in `begun`, by the time in their ids
+    /// (UUIDv7). `early` is how much older than its exchange's id a record may be: clocks differ. Reads the indexes alone.
+    pub fn begun_in(
+        &self,
+        begun: Range<Time>,
+        from: u64,
+        early: Duration,
+    ) -> impl Iterator<Item = Result<(u64, ExchangeId, u8), LogError>> + use<> {
+        finding::begun_in(&self.0.shared, begun, (from, self.size()), early)
     }
 
     /// Leaves that are durable.

@@ -17,9 +17,10 @@ use trave_host::tls::{self, Clients, Http};
 use trave_proto::schema::message::Envelope;
 use trave_proto::schema::transport::exchange_response::Answer;
 use trave_proto::schema::transport::{
-    DescribeServicesRequest, DescribeServicesResponse, ExchangeRequest, ExchangeResponse,
-    GetConfigurationRequest, GetConfigurationResponse, GreetRequest, GreetResponse,
-    OfferConfigurationRequest, OfferConfigurationResponse,
+    CompareRecordsRequest, CompareRecordsResponse, DescribeServicesRequest, DescribeServicesResponse,
+    ExchangeRequest, ExchangeResponse, GetConfigurationRequest, GetConfigurationResponse, GreetRequest,
+    GreetResponse, ListRecordsRequest, ListRecordsResponse, OfferConfigurationRequest,
+    OfferConfigurationResponse, TellExchangesRequest, TellExchangesResponse,
 };
 
 use super::{Credentials, Whoever};
@@ -138,6 +139,27 @@ type Earlier = StdMutex<Vec<Envelope>>;
 
 #[tonic::async_trait]
 impl PeerService for Door {
+    async fn compare_records(
+        &self,
+        _: Request<CompareRecordsRequest>,
+    ) -> Result<Response<CompareRecordsResponse>, Status> {
+        Err(Status::unimplemented("nobody compares with this one"))
+    }
+
+    async fn list_records(
+        &self,
+        _: Request<ListRecordsRequest>,
+    ) -> Result<Response<ListRecordsResponse>, Status> {
+        Err(Status::unimplemented("nobody compares with this one"))
+    }
+
+    async fn tell_exchanges(
+        &self,
+        _: Request<TellExchangesRequest>,
+    ) -> Result<Response<TellExchangesResponse>, Status> {
+        Err(Status::unimplemented("nobody compares with this one"))
+    }
+
     async fn describe_services(
         &self,
         _: Request<DescribeServicesRequest>,

@@ -15,7 +15,8 @@ use trave_proto::schema::configuration::SignedConfiguration;
 use trave_proto::schema::message::{Envelope, Header, RequestHead};
 use trave_proto::schema::transport::exchange_response::Answer;
 use trave_proto::schema::transport::{
-    ExchangeRequest, ExchangeResponse, GreetRequest, OfferConfigurationRequest,
+    CompareRecordsRequest, CompareRecordsResponse, ExchangeRequest, ExchangeResponse, GreetRequest,
+    ListRecordsRequest, ListRecordsResponse, OfferConfigurationRequest, TellExchangesRequest,
 };
 use trave_proto::signature::{Parts, Request, Unsigned};
 
@@ -143,6 +144,34 @@ impl HostileClient {
     pub async fn offer(&mut self, configuration: &SignedConfiguration) -> Result<u64, tonic::Status> {
         let request = OfferConfigurationRequest { configuration: Some(configuration.clone()) };
         Ok(self.client.offer_configuration(request).await?.into_inner().number)
+    }
+
+    /// Asks what the other side's log holds of some ranges.
+    ///
+    /// # Errors
+    /// What the other side says no with.
+    pub async fn compare(
+        &mut self,
+        request: CompareRecordsRequest,
+    ) -> Result<CompareRecordsResponse, tonic::Status> {
+        self.client.compare_records(request).await.map(tonic::Response::into_inner)
+    }
+
+    /// Asks what the other side's log holds of one range.
+    ///
+    /// # Errors
+    /// What the other side says no with.
+    pub async fn list(&mut self, request: ListRecordsRequest) -> Result<ListRecordsResponse, tonic::Status> {
+        self.client.list_records(request).await.map(tonic::Response::into_inner)
+    }
+
+    /// Asks how exchanges stand in the other side's log.
+    ///
+    /// # Errors
+    /// What the other side says no with.
+    pub async fn tell(&mut self, exchange_ids: Vec<Bytes>) -> Result<Vec<i32>, tonic::Status> {
+        let request = TellExchangesRequest { exchange_ids };
+        self.client.tell_exchanges(request).await.map(|answer| answer.into_inner().states)
     }
 }
 

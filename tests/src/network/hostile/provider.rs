@@ -20,9 +20,10 @@ use trave_proto::message::{Content, Ending, Manifest, ManifestFields, Salt};
 use trave_proto::schema::message::{Direction, Envelope, Header, ResponseHead, Trailers};
 use trave_proto::schema::transport::exchange_response::Answer;
 use trave_proto::schema::transport::{
-    DescribeServicesRequest, DescribeServicesResponse, ExchangeRequest, ExchangeResponse, Fault,
-    GetConfigurationRequest, GetConfigurationResponse, GreetRequest, GreetResponse, Greeting,
-    OfferConfigurationRequest, OfferConfigurationResponse,
+    CompareRecordsRequest, CompareRecordsResponse, DescribeServicesRequest, DescribeServicesResponse,
+    ExchangeRequest, ExchangeResponse, ExchangeState, Fault, GetConfigurationRequest,
+    GetConfigurationResponse, GreetRequest, GreetResponse, Greeting, ListRecordsRequest, ListRecordsResponse,
+    OfferConfigurationRequest, OfferConfigurationResponse, TellExchangesRequest, TellExchangesResponse,
 };
 use trave_proto::signature::{Parts, Response as Answered, Unsigned};
 
@@ -47,6 +48,11 @@ pub enum Alteration {
     Silence,
     /// It answers as it should, and ends the stream a moment later.
     LateEnd,
+    /// It says what it likes of what its log holds.
+    Comparing(
+        fn(&CompareRecordsRequest) -> CompareRecordsResponse,
+        fn(&ListRecordsRequest) -> ListRecordsResponse,
+    ),
 }
 
 impl std::fmt::Debug for Alteration {
@@ -59,6 +65,7 @@ impl std::fmt::Debug for Alteration {
             Self::Fault(_) => "Fault",
             Self::Silence => "Silence",
             Self::LateEnd => "LateEnd",
+            Self::Comparing(..) => "Comparing",
         })
     }
 }
@@ -110,6 +117,34 @@ struct Door {
 
 #[tonic::async_trait]
 impl PeerService for Door {
+    async fn compare_records(
+        &self,
+        request: Request<CompareRecordsRequest>,
+    ) -> Result<Response<CompareRecordsResponse>, Status> {
+        match self.alteration {
+            Alteration::Comparing(summaries, _) => Ok(Response::new(summaries(request.get_ref()))),
+            _ => Err(Status::unimplemented("nobody compares with this one")),
+        }
+    }
+
+    async fn list_records(
+        &self,
+        request: Request<ListRecordsRequest>,
+    ) -> Result<Response<ListRecordsResponse>, Status> {
+        match self.alteration {
+            Alteration::Comparing(_, list) => Ok(Response::new(list(request.get_ref()))),
+            _ => Err(Status::unimplemented("nobody compares with this one")),
+        }
+    }
+
+    async fn tell_exchanges(
+        &self,
+        request: Request<TellExchangesRequest>,
+    ) -> Result<Response<TellExchangesResponse>, Status> {
+        let states = request.get_ref().exchange_ids.iter().map(|_| ExchangeState::Answered.into()).collect();
+        Ok(Response::new(TellExchangesResponse { states }))
+    }
+
     async fn describe_services(
         &self,
         _: Request<DescribeServicesRequest>,

@@ -1,0 +1,19 @@
+//! Two-sided reconciliation: this server and each other one compare, hour by hour, which signed messages of their
+//! exchanges both logs hold, and tell apart what it means where they differ. No content and no manifest is shown: names
+//! and digests alone.
+//!
+//! `desk` answers what another server asks; `compare` asks it, and narrows differing logs down to single messages; `judge`
+//! says what each difference means. What goes on when, and what people are told, is `upkeep`'s.
+
+mod desk;
+mod wire;
+mod judge;
+mod compare;
+mod standing;
+mod records;
+
+pub(crate) use compare::{CompareError, compare};
+pub(crate) use desk::{AnswerError, Desk, too_old};
+pub(crate) use judge::{Known, exchanges, judge, record};
+pub(crate) use records::RecordsError;
+pub(crate) use wire::Line;

@@ -1,0 +1,194 @@
+//! What this server tells another one about the exchanges between the two, and about no others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use trave_message_log::Log;
+use trave_proto::clock::{Clock, Time};
+use trave_proto::identifier::{ExchangeId, ServerId};
+use trave_proto::reconciliation::{Name, Period, Summary};
+use trave_proto::schema::transport as wire;
+
+use super::compare::RANGES;
+use super::records::{Bounds, Hours, RecordsError};
+use super::standing::state;
+
+/// Messages in one page.
+pub(super) const PAGE: usize = 512;
+/// Exchanges in one question.
+pub(super) const EXCHANGES: usize = 256;
+/// Older hours are not compared: records expire by law, on either side when its own rules say so, the earliest after twelve
+/// months.
+pub(crate) const OLDEST: Duration = Duration::from_secs(330 * 24 * 60 * 60);
+/// Hours that one other server says differ, held until this server looks itself: the latest.
+const SAID: usize = 64;
+
+/// Why a question is not answered.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AnswerError {
+    #[error("this is no question about an hour: {0}")]
+    Malformed(&'static str),
+    #[error("records of that time expire, so that they are not compared")]
+    TooOld,
+    #[error("the last question of this security server is not answered yet")]
+    Busy,
+    #[error("the records are not known")]
+    Records(#[source] RecordsError),
+    #[error("reading the message log failed")]
+    Interrupted,
+}
+
+/// Answers the questions of other security servers.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    hours: Arc<Hours>,
+    clock: Arc<dyn Clock>,
+    /// Who is being answered: one question of each at a time.
+    answering: Arc<Mutex<BTreeSet<ServerId>>>,
+    /// What others say that they hold, where that is not what this log holds.
+    said: Mutex<BTreeMap<ServerId, BTreeMap<Period, Summary>>>,
+}
+
+/// Taken off the list when the answer is there, also if nobody waits for it any longer.
+struct Turn(Arc<Mutex<BTreeSet<ServerId>>>, ServerId);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+    }
+}
+
+impl Desk {
+    pub(crate) fn new(log: Log, own: ServerId, clock: Arc<dyn Clock>) -> Self {
+        let hours = Arc::new(Hours::new(log, own));
+        Self { hours, clock, answering: Arc::default(), said: Mutex::default() }
+    }
+
+    /// The messages of single hours.
+    pub(crate) fn hours(&self) -> &Arc<Hours> {
+        &self.hours
+    }
+
+    /// What another server said that it holds of an hour, where this log holds something else; none after it was asked for.
+    pub(crate) fn take_said(&self, period: Period) -> BTreeMap<ServerId, Summary> {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.iter_mut().filter_map(|(peer, said)| Some((peer.clone(), said.remove(&period)?))).collect()
+    }
+
+    /// What this log holds of some ranges.
+    pub(crate) async fn compare(
+        &self,
+        peer: &ServerId,
+        request: wire::CompareRecordsRequest,
+    ) -> Result<wire::CompareRecordsResponse, AnswerError> {
+        let period = self.period(request.period.as_ref())?;
+        if request.ranges.is_empty() || request.ranges.len() > RANGES {
+            return Err(AnswerError::Malformed("it has no ranges, or too many"));
+        }
+        let ranges = request.ranges.iter().map(bounds).collect::<Result<Vec<_>, _>>()?;
+        let records = self.read(peer, move |hours, peer| hours.with(peer, period)).await?;
+        let summaries: Vec<_> = ranges.iter().map(|range| records.summary(range)).collect();
+        if let (Some(theirs), [Bounds { from: None, to: None }]) =
+            (request.own.as_ref().and_then(Summary::read), &ranges[..])
+            && summaries.first().is_some_and(|ours| *ours != theirs)
+        {
+            let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+            let said = said.entry(peer.clone()).or_default();
+            said.insert(period, theirs);
+            if said.len() > SAID {
+                said.pop_first();
+            }
+        }
+        Ok(wire::CompareRecordsResponse {
+            summaries: summaries.into_iter().map(Summary::to_schema).collect(),
+        })
+    }
+
+    /// The first messages of a range.
+    pub(crate) async fn list(
+        &self,
+        peer: &ServerId,
+        request: wire::ListRecordsRequest,
+    ) -> Result<wire::ListRecordsResponse, AnswerError> {
+        let period = self.period(request.period.as_ref())?;
+        let range = bounds(&request.range.unwrap_or_default())?;
+        let records = self.read(peer, move |hours, peer| hours.with(peer, period)).await?;
+        let (mut listed, mut more) = (Vec::with_capacity(PAGE), false);
+        let mut last = None;
+        for ((name, digest), held) in records.within(&range) {
+            // What has one name stays on one page.
+            if listed.len() >= PAGE && last != Some(*name) {
+                more = true;
+                break;
+            }
+            last = Some(*name);
+            listed.push(wire::ListedRecord {
+                name: name.to_bytes(),
+                manifest_digest: digest.to_bytes(),
+                sent: held.sent,
+            });
+        }
+        Ok(wire::ListRecordsResponse { records: listed, more })
+    }
+
+    /// How exchanges stand.
+    pub(crate) async fn tell(
+        &self,
+        peer: &ServerId,
+        request: wire::TellExchangesRequest,
+    ) -> Result<wire::TellExchangesResponse, AnswerError> {
+        if request.exchange_ids.len() > EXCHANGES {
+            return Err(AnswerError::Malformed("it has too many exchanges"));
+        }
+        let ids = request.exchange_ids.iter().map(|id| ExchangeId::from_slice(id));
+        let ids: Result<Vec<_>, _> = ids.collect();
+        let ids = ids.map_err(|_| AnswerError::Malformed("an exchange id is none"))?;
+        if ids.windows(2).any(|pair| pair[0] >= pair[1]) {
+            return Err(AnswerError::Malformed("the exchanges are not in order"));
+        }
+        let states = self.read(peer, move |hours, peer| {
+            let state = |id: ExchangeId| state(hours.log(), id, (hours.own(), peer)).map(i32::from);
+            ids.into_iter().map(state).collect::<Result<Vec<_>, _>>().map_err(RecordsError::Log)
+        });
+        Ok(wire::TellExchangesResponse { states: states.await? })
+    }
+
+    fn period(&self, period: Option<&wire::Period>) -> Result<Period, AnswerError> {
+        let period = period.and_then(Period::read).ok_or(AnswerError::Malformed("its hour is none"))?;
+        if too_old(period, self.clock.now()) { Err(AnswerError::TooOld) } else { Ok(period) }
+    }
+
+    /// Reads where nobody waits for the disk, one question of `peer` at a time.
+    async fn read<T: Send + 'static>(
+        &self,
+        peer: &ServerId,
+        read: impl FnOnce(&Hours, &ServerId) -> Result<T, RecordsError> + Send + 'static,
+    ) -> Result<T, AnswerError> {
+        let turn = self.turn(peer)?;
+        let hours = Arc::clone(&self.hours);
+        let answer = tokio::task::spawn_blocking(move || read(&hours, &turn.1)).await;
+        answer.map_err(|_| AnswerError::Interrupted)?.map_err(AnswerError::Records)
+    }
+
+    fn turn(&self, peer: &ServerId) -> Result<Turn, AnswerError> {
+        let mut answering = self.answering.lock().unwrap_or_else(PoisonError::into_inner);
+        if !answering.insert(peer.clone()) {
+            return Err(AnswerError::Busy);
+        }
+        Ok(Turn(Arc::clone(&self.answering), peer.clone()))
+    }
+}
+
+/// Whether records of that hour may have expired, here or there.
+pub(crate) fn too_old(period: Period, now: Time) -> bool {
+    period.begin() < now.minus(OLDEST)
+}
+
+fn bounds(range: &wire::RecordRange) -> Result<Bounds, AnswerError> {
+    let name = |bytes: &[u8]| match bytes {
+        [] => Ok(None),
+        bytes => Name::from_slice(bytes).map(Some).ok_or(AnswerError::Malformed("a name has not 25 bytes")),
+    };
+    Ok(Bounds { from: name(&range.from)?, to: name(&range.to)? })
+}

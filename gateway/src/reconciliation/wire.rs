@@ -1,0 +1,135 @@
+//! Asking another security server, over a connection of the exchanges. What it answers is bounded, and read strictly.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tonic::{Code, Status};
+use trave_host::client::Channel;
+use trave_host::stubs::transport::peer_service_client::PeerServiceClient;
+use trave_proto::digest::Digest;
+use trave_proto::identifier::ExchangeId;
+use trave_proto::reconciliation::{Name, Period, Summary};
+use trave_proto::schema::transport::{
+    CompareRecordsRequest, ExchangeState, ListRecordsRequest, ListedRecord, RecordRange, TellExchangesRequest,
+};
+
+use super::compare::{CompareError, Other, Page};
+use super::desk::{EXCHANGES, PAGE};
+use super::records::Bounds;
+
+/// For one answer: the other server may have to read much of its log.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Another security server, asked about one hour.
+#[derive(Debug)]
+pub(crate) struct Line {
+    client: PeerServiceClient<Channel>,
+    period: Period,
+}
+
+impl Line {
+    pub(crate) const fn new(client: PeerServiceClient<Channel>, period: Period) -> Self {
+        Self { client, period }
+    }
+
+    /// How the other log says that these exchanges stand.
+    pub(crate) async fn states(
+        &mut self,
+        exchanges: &[ExchangeId],
+    ) -> Result<BTreeMap<ExchangeId, ExchangeState>, CompareError> {
+        let mut told = BTreeMap::new();
+        for some in exchanges.chunks(EXCHANGES) {
+            let exchange_ids = some.iter().map(|id| Bytes::copy_from_slice(id.as_bytes())).collect();
+            let request = TellExchangesRequest { exchange_ids };
+            let answer = in_time(self.client.tell_exchanges(request)).await?;
+            if answer.states.len() != some.len() {
+                return Err(CompareError::Malformed("it tells of other exchanges than it was asked for"));
+            }
+            told.extend(some.iter().copied().zip(answer.states()));
+        }
+        Ok(told)
+    }
+}
+
+impl Other for Line {
+    async fn summaries(&mut self, ranges: &[Bounds], own: Summary) -> Result<Vec<Summary>, CompareError> {
+        let request = CompareRecordsRequest {
+            period: Some(self.period.to_schema()),
+            ranges: ranges.iter().map(range).collect(),
+            own: Some(own.to_schema()),
+        };
+        let answer = in_time(self.client.compare_records(request)).await?;
+        let summaries: Option<Vec<_>> = answer.summaries.iter().map(Summary::read).collect();
+        summaries.ok_or(CompareError::Malformed("a digest has not 32 bytes"))
+    }
+
+    async fn list(&mut self, bounds: &Bounds) -> Result<Page, CompareError> {
+        let request =
+            ListRecordsRequest { period: Some(self.period.to_schema()), range: Some(range(bounds)) };
+        let answer = in_time(self.client.list_records(request)).await?;
+        let records: Option<Vec<_>> = answer.records.iter().map(listed).collect();
+        let records = records.ok_or(CompareError::Malformed("a name or digest has another length"))?;
+        check(&records, bounds)?;
+        Ok(Page { records, more: answer.more })
+    }
+}
+
+type Listed = ((Name, Digest), bool);
+
+fn listed(record: &ListedRecord) -> Option<Listed> {
+    let name = Name::from_slice(&record.name)?;
+    Some(((name, Digest::from_slice(&record.manifest_digest)?), record.sent))
+}
+
+/// Few, in order, within what was asked for.
+fn check(records: &[Listed], bounds: &Bounds) -> Result<(), CompareError> {
+    if records.len() > PAGE * 2 {
+        return Err(CompareError::Malformed("a page is longer than one may be"));
+    }
+    if records.iter().any(|((name, _), _)| !bounds.contains(name)) {
+        return Err(CompareError::Malformed("it lists what it was not asked for"));
+    }
+    if records.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
+        return Err(CompareError::Malformed("its list is not in order"));
+    }
+    Ok(())
+}
+
+fn range(bounds: &Bounds) -> RecordRange {
+    let name = |name: Option<Name>| name.map(Name::to_bytes).unwrap_or_default();
+    RecordRange { from: name(bounds.from), to: name(bounds.to) }
+}
+
+async fn in_time<T>(
+    call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T, CompareError> {
+    match tokio::time::timeout(PATIENCE, call).await {
+        Ok(Ok(answer)) => Ok(answer.into_inner()),
+        Ok(Err(status)) if status.code() == Code::Unimplemented => Err(CompareError::Unknown),
+        Ok(Err(status)) => Err(CompareError::Call(Box::new(status))),
+        Err(_) => Err(CompareError::TooLate),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_of_what_was_asked_for_in_order() {
+        let name = |n: u8| Name::from_slice(&[n; Name::LEN]).unwrap();
+        let list = |names: &[u8]| -> Vec<Listed> {
+            names.iter().map(|n| ((name(*n), Digest::of(b"")), true)).collect()
+        };
+        let bounds = Bounds { from: Some(name(2)), to: Some(name(5)) };
+        assert!(check(&list(&[2, 3, 4]), &bounds).is_ok());
+        for wrong in [&[1, 2][..], &[4, 5], &[3, 2], &[3, 3]] {
+            assert!(check(&list(wrong), &bounds).is_err(), "{wrong:?}");
+        }
+        let endless: Vec<_> =
+            std::iter::successors(Some(name(2)), Name::successor).take(PAGE * 2 + 1).collect();
+        let endless: Vec<_> = endless.into_iter().map(|name| ((name, Digest::of(b"")), true)).collect();
+        assert!(check(&endless, &Bounds::default()).is_err());
+    }
+}

@@ -1,0 +1,430 @@
+//! The security servers of both states compare their logs, hour by hour: equal logs agree, and what is not in both is told
+//! apart, on both sides, whatever the other one says.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+use tonic::Code;
+use trave_message_log::Entry as Appended;
+use trave_proto::digest::Digest;
+use trave_proto::identifier::ExchangeId;
+use trave_proto::message::{Direction, Manifest, ManifestFields};
+use trave_proto::reconciliation::{Name, Period};
+use trave_proto::schema::log::leaf::Entry;
+use trave_proto::schema::log::{DifferenceKind as Kind, Leaf, MessageEntry, Reconciliation};
+use trave_proto::schema::operator::{
+    ListReconciliationsRequest, ReconcileRequest, ReconciledPeer, StatusRequest, StatusResponse,
+};
+use trave_proto::schema::transport::{
+    CompareRecordsRequest, CompareRecordsResponse, ExchangeState, ListRecordsRequest, ListRecordsResponse,
+    ListedRecord, RecordRange, RecordSummary,
+};
+use trave_tests::network::hostile::{Alteration, Credentials, HostileClient, HostileProvider};
+use trave_tests::network::{
+    Instance, KIEL, LUEBECK, Plan, Question, REGISTER, START, Script, Server, Way, manifest_of, operator,
+};
+
+/// Past the end of the first hour, and the time that is waited after it.
+const LATER: Duration = Duration::from_secs(75 * 60);
+
+/// The hour in which every instance begins.
+fn hour() -> Period {
+    Period::of(START)
+}
+
+async fn status(server: &Server) -> StatusResponse {
+    operator(server).await.status(StatusRequest {}).await.unwrap().into_inner()
+}
+
+/// What the log of a server says that comparisons found.
+fn logged(server: &Server) -> Vec<Reconciliation> {
+    let found = server.records(0).into_iter().filter_map(|record| match record.leaf.entry {
+        Some(Entry::Reconciliation(found)) => {
+            assert_eq!(record.leaf.version, 3, "who knows version 2 alone does not know it");
+            Some(found)
+        }
+        _ => None,
+    });
+    found.collect()
+}
+
+/// Has a server compare the first hour with another one now. Just after the clock was moved, either may not have renewed yet
+/// what it shows.
+async fn compare(server: &Server, peer: &str) -> Result<Reconciliation, tonic::Status> {
+    let request =
+        ReconcileRequest { peer: peer.into(), from_ms: START.as_millis(), to_ms: START.as_millis() + 1 };
+    for _ in 0..100 {
+        let mut found = operator(server).await.reconcile(request.clone()).await.unwrap().into_inner();
+        match found.message().await {
+            Err(status) if status.code() == Code::Unavailable => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            other => return other.map(|answer| answer.unwrap().found.unwrap()),
+        }
+    }
+    panic!("{} was not compared with", peer);
+}
+
+fn counts(found: &Reconciliation) -> Vec<(Kind, u64)> {
+    found.counts.iter().map(|one| (one.kind(), one.count)).collect()
+}
+
+/// Waits until `holds`, for 30 s at most, and lets ten minutes pass again and again.
+async fn minutes_later(instance: &Instance, what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    for _ in 0..100 {
+        instance.advance(Duration::from_secs(600));
+        for _ in 0..6 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            if holds().await {
+                return;
+            }
+        }
+    }
+    panic!("not in 30 s: {what}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_logs_say_by_themselves_that_they_agree_after_the_hour() {
+    let mut instance = Instance::start().await;
+    for message in [&b"eins"[..], b"zwei", b"drei"] {
+        assert_eq!(instance.ask(message).await.status(), 0);
+    }
+    let refused = compare(&instance.sh, REGISTER).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "the hour is not over: {}", refused.message());
+    instance.advance(Duration::from_secs(50 * 60));
+    minutes_later(&instance, "both say that they agree", async || {
+        [&instance.sh, &instance.mv].iter().all(|server| !logged(server).is_empty())
+    })
+    .await;
+    for (server, peer) in [(&instance.sh, REGISTER), (&instance.mv, LUEBECK)] {
+        let found = &logged(server)[0];
+        assert_eq!((found.peer.as_str(), found.from_ms), (peer, START.as_millis()));
+        assert_eq!(found.here, found.there);
+        assert!(found.here.as_ref().unwrap().count >= 6, "a message each way, or more");
+        assert!(found.counts.is_empty() && !found.unexplained);
+        let status = status(server).await;
+        let expected = ReconciledPeer {
+            server: peer.into(),
+            until_ms: hour().end().as_millis(),
+            ..ReconciledPeer::default()
+        };
+        assert_eq!(status.reconciled, [expected]);
+        assert!(!status.warnings.iter().any(|told| told.contains("ALARM")), "{:?}", status.warnings);
+        // The same again is not logged again.
+        assert_eq!(compare(server, peer).await.unwrap(), *found);
+        assert_eq!(logged(server).len(), 1);
+    }
+    instance.stop().await;
+}
+
+/// An instance in which the agency's server lost the second of two exchanges: its disk was put back.
+async fn lost_at_the_agency() -> (Instance, ExchangeId) {
+    let mut instance = Instance::start().await;
+    assert_eq!(instance.ask(b"bleibt").await.status(), 0);
+    instance.sh.stop().await;
+    instance.sh.keep_disk();
+    instance.sh.start().await.unwrap();
+    let lost = instance.ask(b"geht verloren").await.exchange();
+    instance.sh.stop().await;
+    instance.sh.put_disk_back();
+    instance.sh.start().await.unwrap();
+    assert!(instance.sh.tells(lost).is_empty());
+    (instance, lost)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_log_lost_is_an_alarm_on_both_sides() {
+    let (mut instance, lost) = lost_at_the_agency().await;
+    instance.advance(LATER);
+    for (server, peer, kind) in
+        [(&instance.mv, LUEBECK, Kind::MissingThere), (&instance.sh, REGISTER, Kind::MissingHere)]
+    {
+        let found = compare(server, peer).await.unwrap();
+        let lost_messages = found.differences.len() as u64;
+        assert!(lost_messages >= 2, "request and response");
+        assert_eq!(counts(&found), [(kind, lost_messages)]);
+        assert!(!found.unexplained);
+        for difference in &found.differences {
+            assert_eq!(difference.exchange_id.as_ref(), lost.as_bytes());
+            assert_eq!(
+                (difference.here.is_empty(), difference.there.is_empty()).0,
+                kind == Kind::MissingHere
+            );
+        }
+        assert_eq!(logged(server).last(), Some(&found));
+        let status = status(server).await;
+        let told = status.warnings.iter().find(|told| told.contains("ALARM")).unwrap();
+        assert!(
+            told.contains(peer) && told.contains(&format!("{lost_messages} messages are missing")),
+            "{told}"
+        );
+        let standing = &status.reconciled[0];
+        assert_eq!(standing.missing_here + standing.missing_there, lost_messages);
+    }
+    // A restart forgets none of it.
+    instance.mv.stop().await;
+    instance.mv.start().await.unwrap();
+    for _ in 0..200 {
+        if status(&instance.mv).await.warnings.iter().any(|told| told.contains("ALARM")) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(status(&instance.mv).await.reconciled[0].missing_there >= 2);
+    // Whoever reads it says why, and the log keeps that.
+    let request = ListReconciliationsRequest {
+        different: true,
+        reader: "Prüferin Muster".into(),
+        reason: "Stichprobe".into(),
+        ..ListReconciliationsRequest::default()
+    };
+    let mut shown =
+        operator(&instance.mv).await.list_reconciliations(request.clone()).await.unwrap().into_inner();
+    assert!(shown.message().await.unwrap().unwrap().found.unwrap().counts[0].count >= 2);
+    assert!(shown.message().await.unwrap().is_none());
+    let unreasoned = ListReconciliationsRequest { reason: String::new(), ..request };
+    assert!(operator(&instance.mv).await.list_reconciliations(unreasoned).await.is_err());
+    instance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_crashed_before_its_answer_is_told_apart() {
+    let mut instance = Instance::start().await;
+    instance.register.script(Script::MuteUntilTold);
+    let caller = instance.caller().await;
+    let asked = tokio::spawn(async move { caller.ask(Question::new().message(b"und dann")).await });
+    instance.register.called(1).await;
+    let exchange = instance.register.calls()[0].exchange();
+    // The disk as a crash just now would leave it: with the request, and no answer.
+    instance.sh.keep_disk();
+    instance.register.tell();
+    asked.await.unwrap();
+    instance.sh.stop().await;
+    instance.sh.put_disk_back();
+    instance.sh.start().await.unwrap();
+    let tells = instance.sh.until(|tells| tells.len() > 1, exchange).await;
+    assert!(tells[1].starts_with("ended unknown aborted"), "{tells:?}");
+    instance.advance(LATER);
+    for (server, peer) in [(&instance.mv, LUEBECK), (&instance.sh, REGISTER)] {
+        let found = compare(server, peer).await.unwrap();
+        assert!(matches!(counts(&found)[..], [(Kind::ClientCrashed, 1..)]), "{found:?}");
+        assert!(found.differences.iter().all(|one| one.direction() == Direction::Response));
+        let status = status(server).await;
+        assert!(!status.warnings.iter().any(|told| told.contains("ALARM")), "{:?}", status.warnings);
+    }
+    instance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_was_withheld_by_a_refusal_or_a_broken_line_is_no_alarm() {
+    let mut instance = Instance::start().await;
+    let refused = instance.caller().await.ask(Question::new().set("trave-purpose", "gewerbeaufsicht")).await;
+    assert_ne!(refused.status(), 0);
+    instance.advance(LATER);
+    for (server, peer) in [(&instance.sh, REGISTER), (&instance.mv, LUEBECK)] {
+        let found = compare(server, peer).await.unwrap();
+        assert!(matches!(counts(&found)[..], [(Kind::NotDelivered, 1..)]), "{found:?}");
+    }
+    instance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_no_end_yet_when_the_hour_is_over_is_in_flight_and_settles() {
+    let plan = Plan { saboteur: true, register_seconds: 3600, ..Plan::default() };
+    let mut instance = Instance::planned(plan).await;
+    // So shortly before the border that nothing of the connection has run out behind it.
+    instance.advance(Duration::from_secs(58 * 60));
+    assert_eq!(instance.ask(b"vorher").await.status(), 0);
+    instance.register.script(Script::MuteUntilTold);
+    let caller = instance.caller().await;
+    let asked = tokio::spawn(async move { caller.ask(Question::new().message(b"dauert")).await });
+    instance.register.called(2).await;
+    let exchange = instance.register.calls()[1].exchange();
+    // The answer is on its way, over the border of the hour, and does not arrive.
+    instance.advance(Duration::from_secs(4 * 60));
+    instance.saboteur().hold(Way::Answering);
+    instance.register.tell();
+    instance.mv.until(|tells| tells.iter().any(|told| told == "sent response end"), exchange).await;
+    instance.advance(Duration::from_secs(4 * 60));
+    let found = compare(&instance.mv, LUEBECK).await.unwrap();
+    assert!(matches!(counts(&found)[..], [(Kind::InFlight, 1..)]), "{found:?}");
+    instance.saboteur().release(Way::Answering);
+    assert_eq!(asked.await.unwrap().status(), 0);
+    let found = compare(&instance.mv, LUEBECK).await.unwrap();
+    assert!(counts(&found).is_empty() && found.here == found.there, "{found:?}");
+    assert_eq!(logged(&instance.mv).len(), 2, "both are logged");
+    instance.stop().await;
+}
+
+/// Another manifest in place of one, as its signer could make it.
+fn forged(manifest: &Manifest) -> Manifest {
+    let created = manifest.created.plus(Duration::from_secs(1));
+    Manifest::new(ManifestFields { created, ..ManifestFields::clone(manifest) })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_stories_of_one_message_are_told_as_that() {
+    let mut instance = Instance::start().await;
+    let exchange = instance.ask(b"was war").await.exchange();
+    // The register's side adds another answer to its log.
+    instance.mv.stop().await;
+    let records = instance.mv.records(0);
+    let original = records
+        .iter()
+        .filter_map(manifest_of)
+        .find(|manifest| manifest.exchange == exchange && manifest.direction == Direction::Response)
+        .unwrap();
+    let forged = forged(&original);
+    let entry = MessageEntry { manifest: forged.encoded().clone(), sent: true, ..MessageEntry::default() };
+    let log = instance.mv.open_log();
+    let leaf = Leaf::of(instance.clock.now().as_millis(), Entry::Message(entry));
+    log.append(Appended::new(leaf), ()).unwrap().await.unwrap();
+    tokio::task::spawn_blocking(move || log.close()).await.unwrap();
+    instance.mv.start().await.unwrap();
+    instance.advance(LATER);
+    for (server, peer) in [(&instance.sh, REGISTER), (&instance.mv, LUEBECK)] {
+        let found = compare(server, peer).await.unwrap();
+        assert_eq!(counts(&found), [(Kind::Differing, 1)]);
+        let [one] = &found.differences[..] else { panic!("{found:?}") };
+        let told = [&one.here, &one.there].map(|digest| Digest::from_slice(digest).unwrap());
+        assert!(told.contains(&original.digest()) && told.contains(&forged.digest()));
+        assert!(status(server).await.warnings.iter().any(|told| told.contains("1 messages differ")));
+    }
+    instance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_is_told_of_its_own_exchanges_alone() {
+    let mut instance = Instance::start().await;
+    let exchange = instance.ask(b"geht Kiel nichts an").await.exchange();
+    let id = Bytes::copy_from_slice(exchange.as_bytes());
+    let compare = |ranges: usize| CompareRecordsRequest {
+        period: Some(hour().to_schema()),
+        ranges: vec![RecordRange::default(); ranges],
+        own: None,
+    };
+    let list = ListRecordsRequest { period: Some(hour().to_schema()), range: None };
+    for (server, records, state) in
+        [(LUEBECK, 2..10, ExchangeState::Answered), (KIEL, 0..1, ExchangeState::Nothing)]
+    {
+        let credentials = Credentials::of(server, &instance.authorities, &instance.configuration);
+        let mut client = HostileClient::connect(&instance, credentials).await.unwrap();
+        assert!(records.contains(&client.compare(compare(1)).await.unwrap().summaries[0].count));
+        assert!(records.contains(&(client.list(list.clone()).await.unwrap().records.len() as u64)));
+        assert_eq!(client.tell(vec![id.clone()]).await.unwrap(), [i32::from(state)]);
+        // What is no question is no answer's worth.
+        for ranges in [0, 65] {
+            assert_eq!(client.compare(compare(ranges)).await.unwrap_err().code(), Code::InvalidArgument);
+        }
+        for wrong in [Vec::new(), vec![1; 24], vec![1; 26]].into_iter().skip(1) {
+            let range = RecordRange { from: wrong.into(), to: Bytes::new() };
+            let request = ListRecordsRequest { range: Some(range), ..list.clone() };
+            assert_eq!(client.list(request).await.unwrap_err().code(), Code::InvalidArgument);
+        }
+        for from_ms in [START.as_millis() + 1, i64::MIN, i64::MAX] {
+            let mut request = compare(1);
+            request.period.as_mut().unwrap().from_ms = from_ms;
+            assert_eq!(client.compare(request).await.unwrap_err().code(), Code::InvalidArgument);
+        }
+        let mut ancient = compare(1);
+        ancient.period.as_mut().unwrap().from_ms = 0;
+        assert_eq!(client.compare(ancient).await.unwrap_err().code(), Code::FailedPrecondition);
+        for ids in [vec![id.clone(), id.clone()], vec![id.clone(); 257], vec![Bytes::from_static(b"no id")]] {
+            assert_eq!(client.tell(ids).await.unwrap_err().code(), Code::InvalidArgument);
+        }
+    }
+    instance.stop().await;
+}
+
+fn other_digests(request: &CompareRecordsRequest) -> CompareRecordsResponse {
+    let summary = RecordSummary { count: 1, digest: Digest::of(b"else").to_bytes() };
+    CompareRecordsResponse { summaries: vec![summary; request.ranges.len()] }
+}
+
+/// A page full of what was never said, and more behind it.
+fn endless(request: &ListRecordsRequest) -> ListRecordsResponse {
+    let from = request.range.as_ref().unwrap().from.clone();
+    let mut first = [0; Name::LEN];
+    first[..16].copy_from_slice(ExchangeId::new(START, &[0; 10]).as_bytes());
+    let first = Name::from_slice(&from).or(Name::from_slice(&first));
+    let names = std::iter::successors(first, Name::successor).take(512);
+    let manifest_digest = Digest::of(b"made up").to_bytes();
+    let records = names.map(|name| ListedRecord {
+        name: name.to_bytes(),
+        manifest_digest: manifest_digest.clone(),
+        sent: true,
+    });
+    ListRecordsResponse { records: records.collect(), more: true }
+}
+
+fn nothing(_: &ListRecordsRequest) -> ListRecordsResponse {
+    ListRecordsResponse { records: Vec::new(), more: true }
+}
+
+fn out_of_order(request: &ListRecordsRequest) -> ListRecordsResponse {
+    let mut answer = endless(request);
+    answer.records.reverse();
+    answer
+}
+
+fn the_same(request: &CompareRecordsRequest) -> CompareRecordsResponse {
+    // What the caller itself says that it holds, one digit off.
+    let mut own = request.own.clone().unwrap();
+    own.count += 1;
+    CompareRecordsResponse { summaries: vec![own; request.ranges.len()] }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_says_what_it_likes_comes_to_an_end_and_is_not_believed() {
+    let mut instance = Instance::start().await;
+    instance.ask(b"eine Frage").await;
+    instance.mv.stop().await;
+    instance.advance(LATER);
+    let compares = async |alteration, instance: &Instance| {
+        let credentials = Credentials::of(REGISTER, &instance.authorities, &instance.configuration);
+        let hostile = HostileProvider::start(instance, credentials, alteration).await;
+        let request = ReconcileRequest {
+            peer: REGISTER.into(),
+            from_ms: START.as_millis(),
+            to_ms: START.as_millis() + 1,
+        };
+        // The first connections may still be those to the server that stood there.
+        let mut found = Err(tonic::Status::unavailable("not asked"));
+        for _ in 0..20 {
+            let mut answers =
+                operator(&instance.sh).await.reconcile(request.clone()).await.unwrap().into_inner();
+            found = answers.message().await.map(|answer| answer.unwrap().found.unwrap());
+            match &found {
+                Err(status) if !status.message().contains("malformed") => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                _ => break,
+            }
+        }
+        hostile.stop().await;
+        found
+    };
+    let found = compares(Alteration::Comparing(other_digests, endless), &instance).await.unwrap();
+    assert!(found.unexplained, "more than is looked at");
+    assert!(found.differences.len() <= 256);
+    let record = Leaf::of(0, Entry::Reconciliation(found)).encoded_len();
+    assert!(record < 64 << 10, "{record} bytes are logged");
+    for list in [nothing, out_of_order] {
+        let refused = compares(Alteration::Comparing(other_digests, list), &instance).await.unwrap_err();
+        assert!(refused.message().contains("malformed"), "{}", refused.message());
+    }
+    let honest_list = |_: &ListRecordsRequest| ListRecordsResponse::default();
+    let found = compares(Alteration::Comparing(the_same, honest_list), &instance).await.unwrap();
+    let missing = counts(&found);
+    assert!(
+        matches!(missing[..], [(Kind::MissingThere, 2..)]),
+        "it lists nothing, and is held to that: {missing:?}"
+    );
+    instance.mv.start().await.unwrap();
+    let found = compare(&instance.sh, REGISTER).await.unwrap();
+    assert!(counts(&found).is_empty() && found.here == found.there);
+    instance.stop().await;
+}
