@@ -3,6 +3,7 @@
 
 mod serve;
 mod enrol;
+mod generation;
 mod operate;
 mod grants;
 mod log;
@@ -53,6 +54,9 @@ enum Command {
     CheckConfig,
     /// Make keys, and have them certified with a one-time token; run again, it goes on where it was interrupted
     Enrol(Enrol),
+    /// Close the message log, where it cannot continue what it gave away, and begin another one in its place. The server must
+    /// not run; afterwards `enrol` with a new token has the new key approved
+    NewGeneration(NewGeneration),
     /// Let a client call a service here for named purposes; prints the grant's id
     Grant(GrantCommand),
     /// Withdraw a grant, or an application for one, at once
@@ -99,6 +103,16 @@ struct Enrol {
     /// A file that holds the token, readable by its owner alone
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct NewGeneration {
+    /// Why; it stands in the new log's first record
+    #[arg(long)]
+    reason: String,
+    /// The old log's last checkpoint with its cosignatures, as a witness shows it, where the data directory does not hold it
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -249,6 +263,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run => serve::run(&cli.config),
         Command::CheckConfig => serve::check_config(&cli.config),
         Command::Enrol(enrol) => enrol::run(&cli.config, &enrol),
+        Command::NewGeneration(new) => generation::run(&cli.config, &new),
         Command::Grant(command) => {
             let so = grants::run(&door, command)?;
             return Ok(if so { ExitCode::SUCCESS } else { ExitCode::FAILURE });

@@ -99,6 +99,32 @@ impl Layout {
         self.0.join("witnessed")
     }
 
+    /// Generations of the message log that came before, each with its key and what was witnessed of it.
+    pub fn generations(&self) -> PathBuf {
+        self.0.join("generations")
+    }
+
+    /// The origin of the message log, where it is not the first.
+    pub fn log_origin_file(&self) -> PathBuf {
+        self.0.join("log.origin")
+    }
+
+    /// What that file says.
+    pub(crate) fn log_origin(&self) -> Option<String> {
+        let text = std::fs::read_to_string(self.log_origin_file()).ok()?;
+        Some(text.trim_end().to_owned()).filter(|origin| !origin.is_empty())
+    }
+
+    /// A new generation of the message log that was begun and is not yet complete.
+    pub fn generation_plan(&self) -> PathBuf {
+        self.0.join("generation.plan")
+    }
+
+    /// The same, complete here: its key waits for the registry's administrators.
+    pub fn generation_pending(&self) -> PathBuf {
+        self.0.join("generation.pending")
+    }
+
     /// The message log.
     pub fn log(&self) -> PathBuf {
         self.0.join("log")

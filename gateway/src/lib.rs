@@ -4,6 +4,7 @@
 //! Read `exchange` first: a message's way through the house. The modules stand from the door to the cellar.
 
 pub mod cli;
+pub mod generation;
 pub mod enrolment;
 pub mod security_server;
 mod listener;

@@ -48,8 +48,17 @@ pub enum StartError {
     #[error("there is no global configuration to trust")]
     Trust(#[source] TrustError),
     /// The configuration does not list this server's log key.
-    #[error("the global configuration does not list the key of this server's message log for {0}")]
+    #[error(
+        "the global configuration does not list the key of this server's message log for {0}\nhint: the key of a new \
+         generation counts when two administrators have approved it: `trave-gateway enrol` with a token of the registry"
+    )]
     LogNotListed(ServerId),
+    /// A new generation of the log was begun and interrupted.
+    #[error(
+        "a new generation of the message log was begun and is not complete\nhint: run `trave-gateway new-generation` again, it \
+         goes on where it was"
+    )]
+    GenerationUnfinished,
     /// The origin of the log is not one of a note.
     #[error("the origin of the message log is not valid")]
     Origin(#[source] CheckpointError),
@@ -190,6 +199,9 @@ impl Opened {
             (config.passphrase_file(), config.server.0.clone(), Arc::clone(clock));
         let (segment_size, reserve) = (config.log.segment_mib << 20, config.log.reserve_mib << 20);
         let opening = move || {
+            if layout.generation_plan().exists() {
+                return Err(StartError::GenerationUnfinished);
+            }
             let passphrase = Secret::from_file(&passphrase_file)
                 .map_err(|error| StartError::Custody(CustodyError::Passphrase(error)))?;
             let mut custody = Custody::open(&layout, &passphrase).map_err(StartError::Custody)?;
@@ -203,6 +215,8 @@ impl Opened {
                 .map(|log| log.origin.clone())
                 .ok_or_else(|| StartError::LogNotListed(server.clone()))?;
             let key = custody.take_log_key().ok_or(StartError::LogNotListed(server))?;
+            // Where a new generation waited for this, it is approved.
+            let _ = std::fs::remove_file(layout.generation_pending());
             let signer = NoteSigner::new(&log_origin, key.into_pair()).map_err(StartError::Origin)?;
             let must_continue = upkeep::last_witnessed(&layout, &signer.verifier());
             let gauge = Gauge::default();
@@ -216,6 +230,7 @@ impl Opened {
                 reserve,
                 release,
                 must_continue,
+                begins_with: None,
             };
             let (log, recovered) = Log::open(options).map_err(StartError::Log)?;
             tracing::info!(?recovered, "message log opened");

@@ -33,7 +33,7 @@ pub(crate) use lapses::Lapse;
 pub(crate) use reconciling::{PeerStanding, ReconcileError};
 pub use status::StatusError;
 pub(crate) use status::own_signer;
-pub(crate) use witnesses::{Witnessed, last_witnessed};
+pub(crate) use witnesses::{Witnessed, last_witnessed, last_witnessed_note};
 
 /// Shortest and longest pause before something that failed is tried again.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));

@@ -12,7 +12,8 @@ use std::time::Duration;
 use trave_gateway::config::Config;
 use trave_gateway::custody::Layout;
 use trave_gateway::enrolment::{self, Enrolled, EnrolmentError, Progress};
-use trave_gateway::security_server::SecurityServer;
+use trave_gateway::generation::{self, Ask};
+use trave_gateway::security_server::{SecurityServer, StartError};
 use trave_host::client::Channel;
 use trave_host::clock::ManualClock;
 use trave_host::config::with_causes;
@@ -297,5 +298,60 @@ async fn nobody_but_the_registry_of_the_token_is_believed() {
     let stolen = Config::read(&thief.join("gateway.toml")).unwrap();
     let refused = enrolment::enrol(&stolen, &token, nord.clock(), |_| ()).await.unwrap_err();
     assert!(with_causes(&refused).contains("declined"), "{refused:?}");
+    nord.stop().await;
+}
+
+/// The disk of the log was lost: a new generation is approved as a new server's keys are, and the old key stays listed, so that
+/// proofs from before hold.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_key_of_a_new_generation_is_approved_by_two_administrators() {
+    let mut nord = Nord::found().await;
+    let (config, token) = (nord.gateway(), nord.token().await);
+    let fingerprint = interrupted(&config, &token, nord.clock()).await;
+    nord.approve(&fingerprint).await;
+    enrolment::enrol(&config, &token, nord.clock(), |_| ()).await.unwrap();
+    let layout = Layout::new(config.data());
+    let started = async |nord: &Nord| {
+        let drain = Drain::new();
+        let config = Config::read(&nord.gateway_file()).unwrap();
+        SecurityServer::start(config, nord.clock(), drain.clone()).await.map(|server| (server, drain))
+    };
+    let (server, drain) = started(&nord).await.unwrap();
+    drain.begin();
+    server.finish().await;
+    std::fs::remove_dir_all(layout.log()).unwrap();
+
+    let (asked, clock) = (Config::read(&nord.gateway_file()).unwrap(), nord.clock());
+    let begun = tokio::task::spawn_blocking(move || {
+        let ask = Ask { reason: "Platte verloren".into(), operator: "uid 0".into(), checkpoint: None };
+        generation::begin(&asked, &ask, clock).unwrap()
+    });
+    let begun = begun.await.unwrap();
+    assert_eq!(
+        (begun.previous, begun.origin.clone()),
+        (format!("trave/{SERVER}/1"), format!("trave/{SERVER}/2"))
+    );
+    assert_eq!(begun.missing, "0 records are left; how many there were, no witness has told");
+    assert!(matches!(started(&nord).await, Err(StartError::LogNotListed(_))), "it waits for approval");
+    let old = enrolment::enrol(&config, &token, nord.clock(), |_| ()).await.unwrap_err();
+    assert!(with_causes(&old).contains("declined"), "the first token was used: {old:?}");
+    let token = nord.token().await;
+    let next = interrupted(&config, &token, nord.clock()).await;
+    assert_ne!(next, fingerprint, "another key");
+    assert!(started(&nord).await.is_err(), "nobody has decided yet");
+    nord.approve(&next).await;
+    let enrolled = enrolment::enrol(&config, &token, nord.clock(), |_| ()).await.unwrap();
+    assert_eq!(enrolled, Enrolled::Now);
+    let (server, drain) = started(&nord).await.unwrap();
+    let now = becomes(&config, |status| status.timestamp_ms != 0 || status.log_size > 1).await;
+    assert_eq!(now.log_origin, begun.origin);
+    let generation = |entry: &Entry| match entry {
+        Entry::Generation(generation) => Some(generation.previous_origin.clone()),
+        _ => None,
+    };
+    assert_eq!(logged(&server, generation), [format!("trave/{SERVER}/1")]);
+    assert_eq!(enrolment::enrol(&config, &token, nord.clock(), |_| ()).await.unwrap(), Enrolled::Before);
+    drain.begin();
+    server.finish().await;
     nord.stop().await;
 }

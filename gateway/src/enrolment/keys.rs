@@ -23,6 +23,7 @@ pub(super) struct Keys {
     authentication: SigningKey,
     signing: SigningKey,
     log: NoteKey,
+    log_origin: String,
 }
 
 /// Where the request stands that was sent.
@@ -30,25 +31,27 @@ pub(super) fn request_file(layout: &Layout) -> PathBuf {
     layout.anchor().with_file_name("enrolment.request")
 }
 
-/// The origin of the first log of a security server.
-fn log_origin(server: &ServerId) -> String {
-    format!("trave/{server}/1")
+/// The origin of the log of a security server: of its first, where no new generation has begun.
+fn log_origin(layout: &Layout, server: &ServerId) -> String {
+    layout.log_origin().unwrap_or_else(|| format!("trave/{server}/1"))
 }
 
 impl Keys {
     /// Makes what is not there yet: directories, passphrase, keys. Whether the passphrase was made is told.
     pub(super) async fn make_or_open(config: &Config) -> Result<(Self, bool), EnrolmentError> {
         let (data, passphrase_file) = (config.data(), config.passphrase_file());
+        let server = config.server.0.clone();
         let made = tokio::task::spawn_blocking(move || {
             make_directories(&data)?;
             let passphrase_made = make_passphrase(&passphrase_file)?;
             let passphrase = Secret::from_file(&passphrase_file).map_err(EnrolmentError::File)?;
-            Ok((Self::in_directory(&Layout::new(data), &passphrase)?, passphrase_made))
+            Ok((Self::in_directory(&Layout::new(data), &passphrase, &server)?, passphrase_made))
         });
         made.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
     }
 
-    fn in_directory(layout: &Layout, passphrase: &Secret) -> Result<Self, EnrolmentError> {
+    fn in_directory(layout: &Layout, passphrase: &Secret, server: &ServerId) -> Result<Self, EnrolmentError> {
+        let log_origin = log_origin(layout, server);
         // Key derivation is slow by design: all three at once.
         let keys = std::thread::scope(|scope| {
             let authentication = scope.spawn(|| signing_key(&layout.authentication_key(), passphrase));
@@ -61,7 +64,12 @@ impl Keys {
             let joined = |thread: std::thread::ScopedJoinHandle<'_, _>| {
                 thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             };
-            Ok(Self { authentication: joined(authentication)?, signing: joined(signing)?, log: log? })
+            Ok(Self {
+                authentication: joined(authentication)?,
+                signing: joined(signing)?,
+                log: log?,
+                log_origin,
+            })
         });
         keys.map_err(EnrolmentError::Key)
     }
@@ -72,7 +80,7 @@ impl Keys {
             server: server.to_string(),
             authentication_key: self.authentication.public_key_digest(),
             signing_key: self.signing.public_key_digest(),
-            log_origin: log_origin(server),
+            log_origin: self.log_origin.clone(),
             log_key: self.log.public_key(),
         }
     }
@@ -87,7 +95,7 @@ impl Keys {
             security_server: name.to_owned(),
             authentication_request: certify(&self.authentication).map_err(EnrolmentError::Key)?,
             signing_request: certify(&self.signing).map_err(EnrolmentError::Key)?,
-            log: Some(LogKey { origin: log_origin(&token.server), public_key }),
+            log: Some(LogKey { origin: self.log_origin.clone(), public_key }),
             mac: Bytes::new(),
         })
     }

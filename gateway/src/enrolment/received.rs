@@ -24,9 +24,10 @@ pub(super) struct Received {
     signing: Vec<Bytes>,
 }
 
-/// Whether an enrolment was stored to its end: the signing certificate is the last of it.
+/// Whether an enrolment was stored to its end: the signing certificate is the last of it, or, where a new generation of the
+/// log enrols, that it no longer waits.
 pub(super) fn is_complete(layout: &Layout) -> bool {
-    layout.signing_certificate().exists()
+    layout.signing_certificate().exists() && !layout.generation_pending().exists()
 }
 
 impl Received {
@@ -86,7 +87,11 @@ impl Received {
         Trust::store_first(&self.configuration, &self.anchor, &layout.configurations(), now)
             .map_err(EnrolmentError::Configuration)?;
         replace(layout.authentication_certificate(), pem(&self.authentication).as_bytes())?;
-        replace(layout.signing_certificate(), pem(&self.signing).as_bytes())
+        replace(layout.signing_certificate(), pem(&self.signing).as_bytes())?;
+        // What an OCSP responder said is of the certificate before.
+        let _ = std::fs::remove_file(layout.signing_status());
+        let _ = std::fs::remove_file(layout.generation_pending());
+        Ok(())
     }
 }
 

@@ -128,6 +128,13 @@ pub(crate) fn last_witnessed(layout: &Layout, key: &NoteVerifier) -> Option<Chec
     recall(&layout.witnessed(), key).map(|witnessed| witnessed.checkpoint.checkpoint)
 }
 
+/// The same, with its note and the witnesses' lines under it.
+pub(crate) fn last_witnessed_note(layout: &Layout, key: &NoteVerifier) -> Option<(Checkpoint, Bytes)> {
+    let Witnessed { checkpoint, lines } = recall(&layout.witnessed(), key)?;
+    let note = [&checkpoint.note, lines.as_bytes()].concat();
+    Some((checkpoint.checkpoint, note.into()))
+}
+
 /// The last checkpoint that was witnessed, as it was kept. What cannot be read is not believed; witnesses give it again.
 fn recall(path: &Path, key: &NoteVerifier) -> Option<Witnessed> {
     let bytes = std::fs::read(path).ok()?;

@@ -94,6 +94,8 @@ pub mod kind {
     pub const GROUP: u8 = 20;
     /// Pseudonyms of persons were erased, or their keys destroyed.
     pub const PERSONS: u8 = 28;
+    /// The log begins in the place of another.
+    pub const GENERATION: u8 = 29;
     /// Two logs were compared.
     pub const RECONCILIATION: u8 = 31;
 }

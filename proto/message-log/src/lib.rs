@@ -52,6 +52,7 @@ pub use pending::{Logged, Pending};
 pub use person::{PLAIN_SCHEME, Person, PersonError, is_scheme};
 pub use pseudonyms::Period;
 pub use reading::{ContentState, StoredRecord};
+pub use recovery::{Left, what_is_left};
 pub use search::{Count, Found, Search, Searcher};
 pub use shared::{Counters, Recovered, SignedCheckpoint};
 

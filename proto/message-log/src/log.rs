@@ -54,6 +54,8 @@ pub struct Options {
     /// A checkpoint of this log that others are known to have seen, whose signature was verified. A log that does not
     /// continue it is refused, as it lies there: nothing in its directory is changed.
     pub must_continue: Option<Checkpoint>,
+    /// What a log that holds nothing yet begins with, before it says that it was opened.
+    pub begins_with: Option<Leaf>,
 }
 
 impl Options {
@@ -68,6 +70,7 @@ impl Options {
             reserve: 256 << 20,
             release: env!("CARGO_PKG_VERSION").to_owned(),
             must_continue: None,
+            begins_with: None,
         }
     }
 }
@@ -135,7 +138,12 @@ impl Log {
         let mut committer =
             Committer::new(shared.clone(), segment, options.signer.clone(), options.segment_size, keeper);
         let origin = options.signer.name();
-        committer.commit(&[started(origin, &options.release, recovered.records, options.clock.now())])?;
+        let mut first = Vec::new();
+        if let (0, Some(leaf)) = (recovered.records, options.begins_with) {
+            first.push(prepare(&committer.shared, Entry::new(leaf))?);
+        }
+        first.push(started(origin, &options.release, recovered.records, options.clock.now()));
+        committer.commit(&first)?;
         let queue = Arc::new(Queue::new(options.gauge, limits(options.segment_size)));
         let thread = serve(committer, queue.clone()).map_err(LogError::disk("start a thread for", &dir))?;
         let inner = Inner {

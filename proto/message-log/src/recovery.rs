@@ -10,7 +10,7 @@ use trave_proto::digest::Digest;
 
 use crate::concerned;
 use crate::continuity::{self, Given};
-use crate::disk::{Disk, DiskFile, fill_zeros};
+use crate::disk::{Disk, DiskFile, RealDisk, fill_zeros};
 use crate::error::LogError;
 use crate::index::MemoryIndex;
 use crate::index::file::persons::Table;
@@ -75,6 +75,32 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &Path, terms: &Terms<'_>) -> Resul
 pub(crate) fn must_have_begun(disk: &dyn Disk, dir: &Path, seen: &Checkpoint) -> Result<(), LogError> {
     let begun = !list(disk, &dir.join(SEGMENTS_DIR))?.is_empty();
     if begun { Ok(()) } else { Given::seen(seen).must_reach(0) }
+}
+
+/// What is left of a log that is not opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Whole records, from the first on.
+    pub records: u64,
+    /// The root over them; none where there is no record.
+    pub root: Option<Digest>,
+    /// The root over as many as was asked for; none where there are not as many.
+    pub root_at: Option<Digest>,
+}
+
+/// Looks at the log in `dir`, which has this key, and changes nothing. A directory that is not there is an empty log.
+///
+/// # Errors
+/// If its records cannot be read whole.
+pub fn what_is_left(dir: &Path, key: &NoteVerifier, at: Option<u64>) -> Result<Left, LogError> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let keys = KeyFiles::new(&disk, &dir.join(KEYS_DIR));
+    let found = Found::read((&disk, &keys), dir, key)?;
+    let records = found.next();
+    let root = |size| found.root_from(Edge::default(), size);
+    let root_at = at.filter(|size| *size <= records).map(root).transpose()?;
+    let root = (records > 0).then(|| root(records)).transpose()?;
+    Ok(Left { records, root, root_at })
 }
 
 /// Makes what is missing of a log's directories, and clears away files that were being prepared.

@@ -44,6 +44,7 @@ pub fn told(record: &Record) -> String {
         Entry::Read(_) => "read".into(),
         Entry::Act(_) => "act".into(),
         Entry::Started(_) => "started".into(),
+        Entry::Generation(generation) => format!("generation after {}", generation.previous_origin),
         Entry::Persons(change) => format!("persons {} {}", change.erased.len(), change.destroyed_before),
         Entry::Reconciliation(found) => format!("reconciled with {}", found.peer),
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tempfile::TempDir;
 use tokio::net::TcpSocket;
-use trave_proto::checkpoint::WitnessVerifier;
+use trave_proto::checkpoint::{NoteVerifier, WitnessVerifier};
 use trave_proto::clock::Clock;
 use trave_proto::schema::configuration::{self as schema, GlobalConfiguration};
 use trave_registry::Witness as Running;
@@ -98,6 +98,12 @@ impl Witness {
         if let Some(running) = self.running.take() {
             running.stop().await;
         }
+    }
+
+    /// Lets it know another log, from its next start on.
+    pub fn learn(&self, key: &NoteVerifier) {
+        let text = std::fs::read_to_string(&self.configuration).unwrap();
+        std::fs::write(&self.configuration, format!("{text}[[log]]\nkey = \"{key}\"\n")).unwrap();
     }
 
     /// Where it remembers what it cosigned.
