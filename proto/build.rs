@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "trave/message/v1/message.proto",
     "trave/configuration/v1/configuration.proto",
     "trave/transport/v1/transport.proto",
@@ -10,6 +10,7 @@ const FILES: [&str; 7] = [
     "trave/proof/v1/proof.proto",
     "trave/operator/v1/operator.proto",
     "trave/management/v1/management.proto",
+    "trave/audit/v1/audit.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -2,6 +2,7 @@
 
 mod access;
 mod agency;
+mod auditors;
 mod register;
 mod limits;
 mod x_road;
@@ -19,6 +20,7 @@ use trave_proto::message::Code;
 use access::Operator;
 pub use access::{Access, Approval};
 pub use agency::{Agency, AgencyClient, AgencyTransport};
+pub use auditors::{AuditRole, Auditor, Auditors};
 pub use limits::Limits;
 pub use register::{OneOrMore, RegisterAddress};
 pub use x_road::{FromXRoad, ToXRoad};
@@ -73,6 +75,8 @@ pub struct Config {
     /// The door for the operator.
     #[serde(default)]
     operator: Operator,
+    /// The door for auditors; without it there is none.
+    pub auditors: Option<Auditors>,
     /// How it is decided who may call.
     #[serde(default)]
     pub access: Access,
@@ -228,6 +232,9 @@ impl Config {
                 problems.add(format!("service[{at}].id"), "this service stands here twice");
             }
         }
+        if let Some(auditors) = &self.auditors {
+            auditors.check(problems);
+        }
         self.limits.check(problems);
         self.operator.check(self.access.approval, problems);
         for (key, value) in [
@@ -252,6 +259,7 @@ impl Config {
                 ("agency", format!("{:?}", config.agency)),
                 ("operations", format!("{:?}", config.operations)),
                 ("operator", format!("{:?}", config.operator)),
+                ("auditors", format!("{:?}", config.auditors)),
                 ("access", format!("{:?}", config.access)),
                 ("log", format!("{:?}", config.log)),
             ]

@@ -142,8 +142,8 @@ fn look(log: &Log, found: Found, begun: u64) -> Result<Option<(u64, ListLogRespo
     }
 }
 
-/// Reads one leaf after the other: contents are not looked at, and a long stream costs no more memory than a short one.
-fn of_exchange(
+/// What is told of an exchange with records at these `places`. Reads one leaf after the other: contents are not looked at, and a long stream costs no more memory than a short one.
+pub(crate) fn of_exchange(
     log: &Log,
     id: ExchangeId,
     places: &[u64],
@@ -213,7 +213,8 @@ fn about(manifest: &Manifest, time_ms: i64, side: &str) -> ListLogResponse {
     }
 }
 
-fn of_refusal(refusal: &Refusal, time_ms: i64) -> ListLogResponse {
+/// What is told of a refusal.
+pub(crate) fn of_refusal(refusal: &Refusal, time_ms: i64) -> ListLogResponse {
     let provider = !refusal.peer.is_empty();
     ListLogResponse {
         exchange_id: refusal.exchange_id.clone(),

@@ -10,6 +10,7 @@ pub mod security_server;
 mod listener;
 mod metadata;
 mod proof;
+mod audit;
 mod journal;
 pub mod upkeep;
 mod reconciliation;

@@ -5,3 +5,4 @@ pub(crate) mod peer;
 pub(crate) mod operations;
 mod health;
 pub(crate) mod operator;
+pub(crate) mod auditors;

@@ -106,7 +106,11 @@ pub(crate) async fn export(
 }
 
 /// The checkpoint under which record `last` is proved: a witnessed one, if there is any or the witnesses cosign one now.
-async fn seal(exchanges: &Exchanges, upkeep: &Upkeep, last: u64) -> Result<Witnessed, ExportError> {
+pub(crate) async fn seal(
+    exchanges: &Exchanges,
+    upkeep: &Upkeep,
+    last: u64,
+) -> Result<Witnessed, ExportError> {
     let configuration = Arc::clone(&exchanges.trust.snapshot().configuration);
     let proves = |seal: &SignedCheckpoint| seal.timestamp.is_some() && seal.checkpoint.size > last;
     let witnessed = || {
@@ -236,6 +240,14 @@ fn assemble(
     }
     let lines = lines_of(&seal, &lines, &witnesses, now);
     builder.build(seal.note, seal.timestamp.unwrap_or_default(), lines).map_err(ExportError::Build)
+}
+
+/// The lines of those witnesses of the configuration in force who cosigned the checkpoint.
+pub(crate) fn witness_lines(exchanges: &Exchanges, seal: &Witnessed) -> Bytes {
+    let configuration = Arc::clone(&exchanges.trust.snapshot().configuration);
+    let witnesses: Vec<_> =
+        configuration.witnesses().iter().map(|witness| witness.verifier.clone()).collect();
+    lines_of(&seal.checkpoint, &seal.lines, &witnesses, exchanges.clock.now())
 }
 
 /// The lines of those witnesses whom a stranger will find in the proof's configurations. One from the future would keep the

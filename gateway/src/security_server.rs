@@ -12,7 +12,7 @@ use trave_host::config::Secret;
 use trave_host::drain::Drain;
 use trave_host::keys::KeyError;
 use trave_host::listen::{Limits, ListenError, Listener};
-use trave_host::tls::{self, Clients, Http, TlsError};
+use trave_host::tls::{self, Clients, Http, Identity, TlsError};
 use trave_message_log::batching::Gauge;
 use trave_message_log::{Log, LogError, Options, StoredRecord, kind};
 use trave_proto::checkpoint::{CheckpointError, NoteSigner};
@@ -23,10 +23,12 @@ use trave_proto::identifier::ServerId;
 
 use crate::access::{Access, AccessError, Known};
 use crate::admission::Admission;
+use crate::audit::Records;
 use crate::config::Config;
 use crate::custody::{BatchSigner, Custody, CustodyError, Layout};
 use crate::exchange::{Exchanges, KEPT, ReplayGuard, Suspicion, Times, VerifiedRecently};
 use crate::listener::agency::{AgencyDoor, AgencyDoorError};
+use crate::listener::auditors::{AuditorsDoor, AuditorsDoorError};
 use crate::listener::{operations, operator, peer};
 use crate::metrics::{self, Metrics};
 use crate::recorder::Recorder;
@@ -80,6 +82,9 @@ pub enum StartError {
     /// A door for agency systems cannot be opened.
     #[error("a door for agency systems cannot be opened")]
     Agency(#[source] AgencyDoorError),
+    /// The door for auditors cannot be opened.
+    #[error("the door for auditors cannot be opened")]
+    Auditors(#[source] AuditorsDoorError),
     /// The key that a bridge shows is not usable.
     #[error("the key of a bridge to X-Road is not usable")]
     BridgeKey(#[source] KeyError),
@@ -95,6 +100,8 @@ pub struct SecurityServer {
     pub peer: Option<SocketAddr>,
     /// Where agency systems reach it, in the order of the configuration; none for a Unix socket.
     pub agency: Vec<Option<SocketAddr>>,
+    /// Where auditors reach it.
+    pub auditors: Option<SocketAddr>,
     /// Where health and metrics are told.
     pub operations: Option<SocketAddr>,
     exchanges: Arc<Exchanges>,
@@ -117,6 +124,7 @@ impl SecurityServer {
             let door = AgencyDoor::open(&config, agency, &passphrase, &clock).await;
             doors.push(door.map_err(StartError::Agency)?);
         }
+        let auditors = open_auditors(&config, &identity, &clock).await?;
         let policy = SecurityServers { trust: Arc::clone(&exchanges.trust), only: None };
         let own = Arc::clone(&identity);
         let tls = tls::Server::new(own, Clients::Known(Arc::new(policy)), Http::Two, Arc::clone(&clock));
@@ -127,6 +135,7 @@ impl SecurityServer {
         let agency = doors.iter().map(AgencyDoor::local_addr).collect();
         let mut counts = vec![("peer".to_owned(), listener.counts())];
         counts.extend(doors.iter().enumerate().map(|(at, door)| (format!("agency[{at}]"), door.counts())));
+        counts.extend(auditors.iter().map(|door| ("auditors".to_owned(), door.counts())));
         metrics::register_doors(&mut figures, counts);
         let told = operations::open(&config).await.map_err(StartError::Listen)?;
         let operations = told.as_ref().and_then(Listener::local_addr);
@@ -137,6 +146,14 @@ impl SecurityServer {
             drain.spawn(operations::serve(told, figures, Arc::clone(&upkeep), drain.clone()));
         }
         let desk = Arc::clone(upkeep.desk());
+        let auditors_at = auditors.as_ref().and_then(AuditorsDoor::local_addr);
+        if let Some(door) = auditors {
+            let log = exchanges.recorder.log().clone();
+            let searcher = log.searcher().map_err(StartError::Log)?;
+            let (records, drain_of) = (Records { log, searcher, begun }, drain.clone());
+            let served = (Arc::clone(&exchanges), Arc::clone(&upkeep));
+            drain.spawn(door.serve(records, served, drain_of));
+        }
         let served = (Arc::clone(&exchanges), upkeep);
         drain.spawn(operator::serve(operators, policy, served, drain.clone()));
         drain.spawn(peer::serve(listener, (Arc::clone(&exchanges), desk), drain.clone()));
@@ -144,7 +161,7 @@ impl SecurityServer {
             drain.spawn(door.serve(Arc::clone(&exchanges), drain.clone()));
         }
         tracing::info!(server = %exchanges.own.server, "serving");
-        Ok(Self { peer, agency, operations, exchanges, drain, config })
+        Ok(Self { peer, agency, auditors: auditors_at, operations, exchanges, drain, config })
     }
 
     /// Takes into use what `config` says now of services, routes and limits; exchanges under way go on with what they began
@@ -178,6 +195,16 @@ impl SecurityServer {
         let _ = tokio::task::spawn_blocking(move || log.close()).await;
         tracing::info!("stopped");
     }
+}
+
+async fn open_auditors(
+    config: &Config,
+    identity: &Arc<Identity>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<AuditorsDoor>, StartError> {
+    let Some(auditors) = &config.auditors else { return Ok(None) };
+    let door = AuditorsDoor::open(config, auditors, Arc::clone(identity), clock).await;
+    door.map(Some).map_err(StartError::Auditors)
 }
 
 /// What was read from the data directory.

@@ -1,11 +1,13 @@
 //! Generates the gRPC stubs over the types of trave-proto, with cargo alone: protox stands in for protoc.
 
-const FILES: [&str; 3] = [
+const FILES: [&str; 4] = [
     "trave/transport/v1/transport.proto",
     "trave/operator/v1/operator.proto",
     "trave/management/v1/management.proto",
+    "trave/audit/v1/audit.proto",
 ];
-const PACKAGES: [&str; 6] = ["message", "configuration", "transport", "log", "operator", "management"];
+const PACKAGES: [&str; 7] =
+    ["message", "configuration", "transport", "log", "operator", "management", "audit"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=../schema");

@@ -8,6 +8,7 @@ pub mod page;
 pub mod proof;
 pub mod conversation;
 pub mod verification;
+pub mod scan;
 pub mod management;
 pub mod global_configuration;
 pub mod access;

@@ -62,6 +62,15 @@ pub mod operator {
         include!(concat!(env!("OUT_DIR"), "/trave.operator.v1.rs"));
     }
 }
+/// The auditors' door.
+pub mod audit {
+    pub use v1::*;
+
+    /// Version 1.
+    pub mod v1 {
+        include!(concat!(env!("OUT_DIR"), "/trave.audit.v1.rs"));
+    }
+}
 /// The registry's acts, enrolment and cosigning.
 pub mod management {
     pub use v1::*;

@@ -97,6 +97,52 @@ pub fn root_from_path(leaf: &Digest, index: u64, size: u64, path: &[Digest]) -> 
     (last == 0).then_some(hash)
 }
 
+/// The root over a tree of `size`, of whose leaves those from `from` on are given, at least one, and the audit paths of the
+/// first and the last of them; none if these do not fit each other. It depends on every leaf given.
+pub fn root_from_range(
+    leaves: &[Digest],
+    from: u64,
+    size: u64,
+    first_path: &[Digest],
+    last_path: &[Digest],
+) -> Option<Digest> {
+    let to = from.checked_add(leaves.len() as u64)?;
+    let beside = |index: u64, path: &[Digest], left: bool| {
+        let sides = sides(index, size).filter(|sides| sides.len() == path.len())?;
+        let beside = sides.iter().zip(path).filter(|(side, _)| **side == left).map(|(_, hash)| *hash);
+        Some(beside.collect::<Vec<_>>())
+    };
+    // What stands before the range is beside the way to its first leaf, the largest part first; what stands behind it is
+    // beside the way to its last leaf, the nearest part first.
+    let mut before = beside(from, first_path, true)?;
+    before.reverse();
+    let behind = beside(to.checked_sub(1)?, last_path, false)?;
+    let mut outside = (before.into_iter(), behind.into_iter());
+    let root = over((0, size), (from, leaves), &mut outside)?;
+    (outside.0.next().is_none() && outside.1.next().is_none()).then_some(root)
+}
+
+type Outside = (std::vec::IntoIter<Digest>, std::vec::IntoIter<Digest>);
+
+/// The root over the leaves from `first` to `end`, of which some are given.
+fn over((first, end): (u64, u64), (from, leaves): (u64, &[Digest]), outside: &mut Outside) -> Option<Digest> {
+    let to = from + leaves.len() as u64;
+    if end <= from {
+        return outside.0.next();
+    }
+    if first >= to {
+        return outside.1.next();
+    }
+    if from <= first && end <= to {
+        let at = |place: u64| usize::try_from(place - from).ok();
+        return leaves.get(at(first)?..at(end)?).map(root);
+    }
+    let middle = first + (1_u64 << (end - first - 1).ilog2());
+    let left = over((first, middle), (from, leaves), outside)?;
+    let right = over((middle, end), (from, leaves), outside)?;
+    Some(node_hash(&left, &right))
+}
+
 /// On which side each hash of the audit path of leaf `index` stands in a tree of `size`, nearest sibling first: true on
 /// the left. None if there is no such leaf.
 pub fn sides(index: u64, size: u64) -> Option<Vec<bool>> {
@@ -123,6 +169,30 @@ fn split(len: usize) -> usize {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_range_leads_to_the_root_and_no_other_range_does() {
+        let leaves: Vec<_> = (0..33_u8).map(|n| leaf_hash(&[n])).collect();
+        for size in 1..=leaves.len() {
+            let (root, paths) = root_and_paths(&leaves[..size]);
+            for from in 0..size {
+                for to in from + 1..=size {
+                    let whole = |given: &[Digest], from: usize| {
+                        root_from_range(given, from as u64, size as u64, &paths[from], &paths[to - 1])
+                    };
+                    assert_eq!(whole(&leaves[from..to], from), Some(root), "{from}..{to} of {size}");
+                    let mut changed = leaves[from..to].to_vec();
+                    changed[(to - from) / 2] = leaf_hash(b"another");
+                    assert_ne!(whole(&changed, from), Some(root), "a changed leaf in {from}..{to} of {size}");
+                    let mut fewer = leaves[from..to].to_vec();
+                    fewer.remove((to - from) / 2);
+                    assert_ne!(whole(&fewer, from), Some(root), "a leaf left out of {from}..{to} of {size}");
+                }
+            }
+        }
+        assert_eq!(root_from_range(&[], 0, 0, &[], &[]), None);
+        assert_eq!(root_from_range(&leaves, u64::MAX, 40, &[], &[]), None);
+    }
 
     fn leaves(count: usize) -> Vec<Digest> {
         (0..count).map(|i| leaf_hash(&i.to_be_bytes())).collect()

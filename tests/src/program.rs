@@ -6,12 +6,22 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The program of this name: `trave-gateway` or `trave-verify`.
+/// The program of this name: `trave-gateway`, `trave-verify` or `trave-audit`.
 pub fn program(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let directory = BUILT.get_or_init(|| {
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--offline", "--bin", "trave-gateway", "--bin", "trave-verify"]);
+        build.args([
+            "build",
+            "--quiet",
+            "--offline",
+            "--bin",
+            "trave-gateway",
+            "--bin",
+            "trave-verify",
+            "--bin",
+            "trave-audit",
+        ]);
         build.arg("--workspace");
         if !cfg!(debug_assertions) {
             build.arg("--release");

@@ -16,6 +16,10 @@ pub mod transport {
 pub mod operator {
     tonic::include_proto!("trave.operator.v1");
 }
+/// The auditors' door.
+pub mod audit {
+    tonic::include_proto!("trave.audit.v1");
+}
 /// The registry's administration, enrolment and cosigning.
 pub mod management {
     tonic::include_proto!("trave.management.v1");

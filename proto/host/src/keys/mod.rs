@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use trave_proto::digest::Digest;
 
 pub use note::NoteKey;
-pub use request::certificate_request;
+pub use request::{certificate_of_its_own, certificate_request};
 pub use signing::SigningKey;
 
 use crate::files::FileError;

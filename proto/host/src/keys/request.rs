@@ -15,6 +15,16 @@ pub fn certificate_request(key: &dyn Sign, common_name: &str) -> Result<Vec<u8>,
     Ok(request.der().to_vec())
 }
 
+/// A certificate for `key` that the key itself signed, PEM: for those who are known by their key alone, which is pinned.
+pub fn certificate_of_its_own(key: &dyn Sign, common_name: &str) -> Result<String, KeyError> {
+    let issuer = Requester { key, point: p256_point(key.public_key_info()).ok_or(KeyError::RequestKind)? };
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    let certificate = params.self_signed(&issuer).map_err(KeyError::Request)?;
+    Ok(certificate.pem())
+}
+
 /// A key of ours as rcgen wants to see it.
 struct Requester<'a> {
     key: &'a dyn Sign,

@@ -36,6 +36,16 @@ impl Log {
         reading::locate(&self.0.shared, index)?.read().map(|raw| raw.leaf)
     }
 
+    /// The leaf at `index`, and the bytes that were hashed. Reads the disk.
+    pub fn leaf_bytes(&self, index: u64) -> Result<(Leaf, Bytes), LogError> {
+        reading::locate(&self.0.shared, index)?.read().map(|raw| (raw.leaf, raw.leaf_bytes))
+    }
+
+    /// The hash of the leaf at `index` in the tree, also where the leaf itself is no more. Reads the index alone.
+    pub fn leaf_hash(&self, index: u64) -> Result<Digest, LogError> {
+        finding::entry(&self.0.shared, index).map(|(entry, _)| entry.hash)
+    }
+
     /// The record at `index`. Reads the disk.
     pub fn record(&self, index: u64) -> Result<StoredRecord, LogError> {
         reading::record(&self.0.shared, index)

@@ -1,0 +1,189 @@
+//! Reading a range of the log whole, and holding a search against it.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+use trave_proto::digest::Digest;
+use trave_proto::scan::{Head, Range, Scanned};
+use trave_proto::schema::audit::{Filter, ScanRequest, scan_response::Part, scanned_leaf::Shown};
+
+use crate::Scan;
+use crate::connection::{Connection, said};
+
+/// Scans; false if a search left something out.
+pub(crate) fn run(connection: &mut Connection, scan: &Scan) -> anyhow::Result<bool> {
+    let expected = scan.expect.as_deref().map(Searched::read).transpose()?;
+    let request = ScanRequest { from: scan.from, to: scan.to, reason: scan.reason.clone() };
+    let scanned = read(connection, request)?;
+    tell(&scanned);
+    if let Some(path) = &scan.hidden {
+        let places: String = scanned.hidden().iter().map(|place| format!("{place}\n")).collect();
+        std::fs::write(path, places).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    expected.map_or(Ok(true), |searched| Ok(searched.hold(&scanned)))
+}
+
+fn read(connection: &mut Connection, request: ScanRequest) -> anyhow::Result<Scanned> {
+    let anchor = connection.anchor()?;
+    let (from, to) = (request.from, request.to);
+    let Connection { runtime, client, .. } = connection;
+    runtime.block_on(async {
+        let mut parts = client.scan(request).await.map_err(said)?.into_inner();
+        let head = match parts.message().await.map_err(said)?.and_then(|first| first.part) {
+            Some(Part::Head(head)) => Head::verify(head, &anchor)?,
+            _ => bail!("the server's answer does not begin with a checkpoint"),
+        };
+        let (begins, ends) = head.range();
+        if begins != from || (to != 0 && ends != to) {
+            bail!("the server answers for the range from {begins} to {ends}, which was not asked for");
+        }
+        let (mut range, mut count) = (Range::new(head), 0_u64);
+        while let Some(part) = parts.message().await.map_err(said)? {
+            match part.part {
+                Some(Part::Leaf(leaf)) if count < ends - begins => match leaf.shown {
+                    Some(Shown::Leaf(bytes)) => range.add_leaf(&bytes),
+                    Some(Shown::Hash(hash)) => {
+                        range.add_hash(Digest::from_slice(&hash).context("a hash is none")?)
+                    }
+                    None => bail!("a leaf is empty"),
+                },
+                _ => bail!("the server sent more than the range"),
+            }
+            count += 1;
+            if count.is_multiple_of(100_000) {
+                eprintln!("{count} of {}", ends - begins);
+            }
+        }
+        Ok(range.finish()?)
+    })
+}
+
+fn tell(scanned: &Scanned) {
+    let head = scanned.head();
+    let (from, to) = head.range();
+    println!("the places {from} to {} of the log {} are whole", to - 1, head.checkpoint.origin);
+    println!("under its checkpoint of {} records, root {}", head.checkpoint.size, head.checkpoint.root);
+    match head.stamped {
+        Some(at) => println!("timestamped {at}"),
+        None => println!("without a timestamp that holds"),
+    }
+    if head.witnesses.is_empty() {
+        println!("cosigned by no witness: that the log has one story only is not shown");
+    }
+    for (name, class, at) in &head.witnesses {
+        println!("cosigned by {name} ({class}) {at}");
+    }
+    println!("as configuration {} says, which your anchor confirms", head.configuration);
+    println!("{} exchanges and refusals begin there, as far as shown", scanned.begun());
+    let hidden = scanned.hidden().len();
+    if hidden > 0 {
+        println!(
+            "{hidden} records are shown as hashes alone: outside of your scope, the server says. An auditor with another \
+             scope can compare them (--hidden)"
+        );
+    }
+    if scanned.strays() > 0 {
+        println!(
+            "{} exchanges end there that began before; scan from earlier to know what they were about",
+            scanned.strays()
+        );
+    }
+}
+
+/// What a search said that it found.
+struct Searched {
+    filter: Filter,
+    places: BTreeSet<u64>,
+    /// It went on: only between the first and the last place was all shown.
+    unfinished: bool,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    search: Option<Asked>,
+    exchange: Option<String>,
+    entry: Option<Found>,
+    end: Option<End>,
+}
+
+#[derive(Deserialize)]
+struct Asked {
+    client: String,
+    service: String,
+    member: String,
+    purpose: String,
+    legal_basis: String,
+    outcome: String,
+    from_ms: Option<i64>,
+    to_ms: Option<i64>,
+}
+
+#[derive(Deserialize)]
+struct Found {
+    index: u64,
+}
+
+#[derive(Deserialize)]
+struct End {
+    cursor: Option<String>,
+}
+
+impl Searched {
+    fn read(path: &Path) -> anyhow::Result<Self> {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let (mut filter, mut places, mut unfinished) = (None, BTreeSet::new(), true);
+        for line in text.lines() {
+            let line: Line = serde_json::from_str(line)
+                .with_context(|| format!("{} is not what `search --json` printed", path.display()))?;
+            if line.exchange.is_some() {
+                bail!("{} is of one exchange, not of a filter", path.display());
+            }
+            if let Some(Asked { client, service, member, purpose, legal_basis, outcome, from_ms, to_ms }) =
+                line.search
+            {
+                filter =
+                    Some(Filter { client, service, member, purpose, legal_basis, outcome, from_ms, to_ms });
+            }
+            places.extend(line.entry.map(|entry| entry.index));
+            if let Some(end) = line.end {
+                unfinished = end.cursor.is_some();
+            }
+        }
+        let filter =
+            filter.with_context(|| format!("{} does not say what was searched for", path.display()))?;
+        Ok(Self { filter, places, unfinished })
+    }
+
+    /// Whether the search found all that stands in the range; what it left out is printed.
+    fn hold(&self, scanned: &Scanned) -> bool {
+        let (first, last) = (self.places.first(), self.places.last());
+        let within = |place: u64| {
+            !self.unfinished
+                || (first.is_some_and(|first| place >= *first) && last.is_some_and(|last| place <= *last))
+        };
+        let expected: Vec<_> =
+            scanned.expected(&self.filter).into_iter().filter(|(place, _)| within(*place)).collect();
+        let omitted: Vec<_> = expected.iter().filter(|(place, _)| !self.places.contains(place)).collect();
+        for (place, exchange) in &omitted {
+            let exchange = exchange.map_or_else(|| "a refusal".to_owned(), |id| format!("exchange {id}"));
+            println!(
+                "OMITTED: {exchange}, at place {place} of the log, is in the log and was not in the search"
+            );
+        }
+        let (from, to) = scanned.head().range();
+        let shown: BTreeSet<_> = expected.iter().map(|(place, _)| *place).collect();
+        let invented =
+            self.places.range(from..to).filter(|place| !shown.contains(place) && scanned.strays() == 0);
+        let invented: Vec<_> = invented.collect();
+        invented.iter().for_each(|place| {
+            println!("NOT THERE: place {place} was in the search and is nothing of the kind")
+        });
+        if omitted.is_empty() && invented.is_empty() {
+            println!("the search found all {} that stand in this range", expected.len());
+        }
+        omitted.is_empty() && invented.is_empty()
+    }
+}

@@ -1,0 +1,278 @@
+//! A range of a message log, read whole: every leaf or its hash, and what shows that these, in this order and no others,
+//! stand in the tree under a signed checkpoint. Whoever has verified a range can tell what a search should have found in it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use crate::checkpoint::{Checkpoint, CheckpointError, Note, NoteVerifier};
+use crate::clock::Time;
+use crate::digest::Digest;
+use crate::global_configuration::{Anchor, Configuration, ConfigurationError};
+use crate::identifier::{ExchangeId, ServerId};
+use crate::schema::audit::{Filter, ScanHead};
+use crate::schema::log::leaf::Entry;
+use crate::schema::log::{Leaf, MessageEntry};
+use crate::schema::message::Manifest;
+use crate::search::{Event, Key, Outcome, Row, Term, Topic};
+use crate::timestamp::Timestamp;
+use crate::tree::{leaf_hash, root_from_range};
+
+/// Most leaves of one range.
+pub const MAX_RANGE: u64 = 1_000_000;
+
+/// Why a range is not what a log holds.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    /// The configuration is not signed as the anchor demands.
+    #[error("the configuration that lists the log's key does not hold")]
+    Configuration(#[source] ConfigurationError),
+    /// There is no configuration.
+    #[error("the server sent no configuration")]
+    NoConfiguration,
+    /// The checkpoint or a cosignature is not signed by whom the configuration names.
+    #[error("the checkpoint does not hold")]
+    Checkpoint(#[source] CheckpointError),
+    /// The configuration lists no log of that origin.
+    #[error("the configuration lists no log {0:?}")]
+    Origin(String),
+    /// The range is none, or too long, or not covered by the checkpoint.
+    #[error("the range from {from} to {to} is none, too long, or not under the checkpoint of size {size}")]
+    Range {
+        /// First leaf.
+        from: u64,
+        /// Leaf after the last.
+        to: u64,
+        /// Leaves under the checkpoint.
+        size: u64,
+    },
+    /// More or fewer leaves came than the range has.
+    #[error("the range has {expected} leaves, and {found} came")]
+    Count {
+        /// So many the range has.
+        expected: u64,
+        /// So many came.
+        found: u64,
+    },
+    /// The leaves do not lead to the checkpoint's root.
+    #[error(
+        "the leaves are not those of the log: they do not lead to the root of the checkpoint; one was changed, left out or \
+         put in"
+    )]
+    Root,
+}
+
+/// What a range's head says, verified. The leaves are still to come.
+#[derive(Debug)]
+pub struct Head {
+    raw: ScanHead,
+    /// The checkpoint under which the range is read.
+    pub checkpoint: Checkpoint,
+    /// The security server whose log this is.
+    pub server: ServerId,
+    /// The witnesses who cosigned the checkpoint: name, class, when.
+    pub witnesses: Vec<(String, String, Time)>,
+    /// When the checkpoint was timestamped by an authority of the configuration; none if there is no token that holds.
+    pub stamped: Option<Time>,
+    /// The number of the configuration that says so.
+    pub configuration: u64,
+}
+
+impl Head {
+    /// Verifies the head against the auditor's own `anchor`.
+    pub fn verify(raw: ScanHead, anchor: &Anchor) -> Result<Self, ScanError> {
+        let signed = raw.configuration.as_ref().ok_or(ScanError::NoConfiguration)?;
+        let configuration = Configuration::verify(signed, anchor).map_err(ScanError::Configuration)?;
+        let mut note = Note::parse(&raw.checkpoint).map_err(ScanError::Checkpoint)?;
+        let claimed = Checkpoint::from_text(note.text()).map_err(ScanError::Checkpoint)?;
+        let log = configuration.log_key(&claimed.origin).ok_or(ScanError::Origin(claimed.origin))?;
+        let key = NoteVerifier::new(&log.origin, log.public_key).map_err(ScanError::Checkpoint)?;
+        let checkpoint = Checkpoint::verify(&raw.checkpoint, &[key]).map_err(ScanError::Checkpoint)?;
+        let listed = configuration.witnesses();
+        let keys: Vec<_> = listed.iter().map(|witness| witness.verifier.clone()).collect();
+        note.add_lines(&raw.cosignatures).map_err(ScanError::Checkpoint)?;
+        let cosigned = note.cosignatures(&keys).map_err(ScanError::Checkpoint)?;
+        let class =
+            |name: &str| listed.iter().find(|it| it.verifier.name() == name).map(|it| it.class.clone());
+        let named = cosigned.iter().map(|one| (one.witness.name().to_owned(), one.time));
+        let witnesses =
+            named.map(|(name, at)| (name.clone(), class(&name).unwrap_or_default(), at)).collect();
+        let authorities: Vec<_> = configuration
+            .timestamping_authorities()
+            .iter()
+            .map(|authority| authority.certificate.clone())
+            .collect();
+        let digest = Digest::of(&raw.checkpoint);
+        let stamped = Timestamp::verify(&raw.timestamp_token, &digest, None, &authorities).ok();
+        let ScanHead { from, to, .. } = raw;
+        if from >= to || to - from > MAX_RANGE || to > checkpoint.size {
+            return Err(ScanError::Range { from, to, size: checkpoint.size });
+        }
+        let (server, configuration) = (log.server.clone(), configuration.number());
+        let stamped = stamped.map(|stamp| stamp.time());
+        Ok(Self { raw, checkpoint, server, witnesses, stamped, configuration })
+    }
+
+    /// The first leaf of the range, and the one after the last.
+    pub const fn range(&self) -> (u64, u64) {
+        (self.raw.from, self.raw.to)
+    }
+
+    /// Whether leaves with these hashes are all those of the range.
+    fn check(&self, hashes: &[Digest]) -> Result<(), ScanError> {
+        let (from, to) = self.range();
+        if hashes.len() as u64 != to - from {
+            return Err(ScanError::Count { expected: to - from, found: hashes.len() as u64 });
+        }
+        let path =
+            |path: &[Bytes]| path.iter().map(|hash| Digest::from_slice(hash)).collect::<Option<Vec<_>>>();
+        let paths = path(&self.raw.first_path).zip(path(&self.raw.last_path));
+        let root = paths
+            .and_then(|(first, last)| root_from_range(hashes, from, self.checkpoint.size, &first, &last));
+        if root == Some(self.checkpoint.root) { Ok(()) } else { Err(ScanError::Root) }
+    }
+}
+
+/// What an exchange's or a reading's leaf in the range is found by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its place.
+    pub index: u64,
+    /// When it was logged, milliseconds since 1970.
+    pub time: i64,
+    terms: Vec<Term>,
+    exchange: Option<ExchangeId>,
+}
+
+/// A range in the making: leaves are added in order.
+#[derive(Debug)]
+pub struct Range {
+    head: Head,
+    hashes: Vec<Digest>,
+    rows: Vec<Found>,
+    topics: BTreeMap<ExchangeId, Topic>,
+    answered: BTreeMap<ExchangeId, usize>,
+    hidden: Vec<u64>,
+    strays: u64,
+}
+
+impl Range {
+    /// Begins after the head.
+    pub fn new(head: Head) -> Self {
+        let (hashes, rows, hidden) = (Vec::new(), Vec::new(), Vec::new());
+        Self { head, hashes, rows, topics: BTreeMap::new(), answered: BTreeMap::new(), hidden, strays: 0 }
+    }
+
+    /// Adds the next leaf, of which only the hash is shown.
+    pub fn add_hash(&mut self, hash: Digest) {
+        self.hidden.push(self.head.raw.from + self.hashes.len() as u64);
+        self.hashes.push(hash);
+    }
+
+    /// Adds the next leaf.
+    pub fn add_leaf(&mut self, bytes: &Bytes) {
+        let index = self.head.raw.from + self.hashes.len() as u64;
+        self.hashes.push(leaf_hash(bytes));
+        let Ok(leaf) = Leaf::decode(bytes.clone()) else { return };
+        let Some(event) = Event::of(&leaf) else { return };
+        let exchange = exchange_of(&leaf);
+        let known = exchange.and_then(|id| self.topics.get(&id));
+        let terms = event.terms(known);
+        match (&event, exchange) {
+            (Event::Begun(topic), Some(id)) => _ = self.topics.entry(id).or_insert_with(|| topic.clone()),
+            (Event::Answered(..), Some(id)) => _ = self.answered.insert(id, self.rows.len()),
+            (Event::Ended(_), Some(id)) => {
+                self.strays += u64::from(known.is_none());
+                // Broken off after its answer was complete: that is what counts.
+                if let Some(row) = self.answered.remove(&id).and_then(|at| self.rows.get_mut(at)) {
+                    row.terms.retain(|term| term.key != Key::Outcome);
+                }
+            }
+            _ => {}
+        }
+        self.rows.push(Found { index, time: leaf.logged_ms, terms, exchange });
+    }
+
+    /// Checks that what was added is the range, whole.
+    pub fn finish(self) -> Result<Scanned, ScanError> {
+        self.head.check(&self.hashes)?;
+        let Self { head, rows, hidden, strays, .. } = self;
+        Ok(Scanned { head, rows, hidden, strays })
+    }
+}
+
+/// A range that stands so in the log. [`Range::finish`] is its only maker.
+#[derive(Debug)]
+pub struct Scanned {
+    head: Head,
+    rows: Vec<Found>,
+    hidden: Vec<u64>,
+    strays: u64,
+}
+
+impl Scanned {
+    /// Under what it was verified.
+    pub const fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The places of leaves of which only the hash was shown: the server says that they are not in the auditor's scope.
+    pub fn hidden(&self) -> &[u64] {
+        &self.hidden
+    }
+
+    /// Ends of exchanges that began before the range: what they are about is not known here.
+    pub const fn strays(&self) -> u64 {
+        self.strays
+    }
+
+    /// Exchanges that begin in the range, as far as shown.
+    pub fn begun(&self) -> usize {
+        let begun = Term::row(Row::Begun);
+        self.rows.iter().filter(|row| row.terms.contains(&begun)).count()
+    }
+
+    /// The places that a search for `filter` must have found in this range, ascending, with the exchange.
+    pub fn expected(&self, filter: &Filter) -> Vec<(u64, Option<ExchangeId>)> {
+        let conditions = conditions(filter);
+        let meets = |row: &&Found| {
+            conditions.iter().all(|any| any.iter().any(|term| row.terms.contains(term)))
+                && filter.from_ms.is_none_or(|from| row.time >= from)
+                && filter.to_ms.is_none_or(|to| row.time < to)
+        };
+        self.rows.iter().filter(meets).map(|row| (row.index, row.exchange)).collect()
+    }
+}
+
+/// What a filter asks for: conditions that must all be met, each by any of its terms. An unknown outcome is met by nothing.
+pub fn conditions(filter: &Filter) -> Vec<Vec<Term>> {
+    let mut all = vec![match filter.outcome.as_str() {
+        "" => vec![Term::row(Row::Begun)],
+        outcome => Outcome::parse(outcome).map(Term::outcome).into_iter().collect(),
+    }];
+    let given = [
+        (Key::Client, &filter.client),
+        (Key::Service, &filter.service),
+        (Key::Purpose, &filter.purpose),
+        (Key::LegalBasis, &filter.legal_basis),
+    ];
+    let given = given.into_iter().filter(|(_, value)| !value.is_empty());
+    all.extend(given.map(|(key, value)| vec![Term::new(key, &**value)]));
+    if !filter.member.is_empty() {
+        all.push([Key::ClientMember, Key::ServiceMember].map(|key| Term::new(key, &*filter.member)).into());
+    }
+    all
+}
+
+/// The exchange that a leaf is about.
+pub fn exchange_of(leaf: &Leaf) -> Option<ExchangeId> {
+    let bytes = match leaf.entry.as_ref()? {
+        Entry::Message(MessageEntry { manifest, .. }) => Manifest::decode(manifest.clone()).ok()?.exchange_id,
+        Entry::Ended(ended) => ended.exchange_id.clone(),
+        Entry::Refusal(refusal) => refusal.exchange_id.clone(),
+        Entry::Erasure(erasure) => erasure.exchange_id.clone(),
+        _ => return None,
+    };
+    ExchangeId::from_slice(&bytes).ok()
+}
