@@ -20,7 +20,7 @@ use crate::journal;
 /// Most entries of a page.
 pub(crate) const MAX_PAGE: u32 = 500;
 /// Entries of a page where nothing is said.
-const PAGE: u32 = 50;
+pub(crate) const PAGE: u32 = 50;
 /// Longest text in a filter, in bytes: longer than any identifier.
 const MAX_TEXT: usize = 400;
 
@@ -219,7 +219,13 @@ impl Records {
     ) -> Result<bool, LogError> {
         if matches!(
             leaf.entry,
-            Some(LeafEntry::Read(_) | LeafEntry::Configuration(_) | LeafEntry::Started(_))
+            Some(
+                LeafEntry::Read(_)
+                    | LeafEntry::PersonSearchAsked(_)
+                    | LeafEntry::PersonSearchReleased(_)
+                    | LeafEntry::Configuration(_)
+                    | LeafEntry::Started(_)
+            )
         ) {
             return Ok(true);
         }

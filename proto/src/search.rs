@@ -64,7 +64,7 @@ impl Key {
 pub enum Row {
     /// An exchange begins: its first message, or the refusal of a call before any message.
     Begun,
-    /// Somebody read the log.
+    /// Somebody read the log, or asked for or released a search by person.
     Read,
 }
 
@@ -205,6 +205,8 @@ impl Event {
             })),
             Entry::Refusal(refusal) => Some(Self::Refused(of_refusal(refusal))),
             Entry::Read(read) => Some(Self::Read { reader: read.reader.clone() }),
+            Entry::PersonSearchAsked(asked) => Some(Self::Read { reader: asked.reader.clone() }),
+            Entry::PersonSearchReleased(released) => Some(Self::Read { reader: released.releaser.clone() }),
             _ => None,
         }
     }

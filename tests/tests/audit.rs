@@ -16,18 +16,22 @@ use trave_host::config::Secret;
 use trave_host::keys::SigningKey;
 use trave_host::stubs::audit::audit_service_client::AuditServiceClient;
 use trave_host::tls::{self, Http, Identity, Pinned};
+use trave_message_log::{Entry as Record, Log, Person};
 use trave_proto::digest::Digest;
 use trave_proto::identifier::ExchangeId;
+use trave_proto::message::{Direction, Manifest, ManifestFields};
 use trave_proto::proof::{Conclusion, Proof, verify};
 use trave_proto::scan::{Head, Range, ScanError, Scanned};
 use trave_proto::schema::audit::{
-    CountRequest, Entry, ExportRequest, Filter, ListReadsRequest, ScanHead, ScanRequest, SearchRequest,
-    WhoAmIRequest, export_response, scan_response, scanned_leaf::Shown, search_response::Part,
+    AskPersonSearchRequest, CountRequest, Entry, ExportRequest, Filter, ListReadsRequest,
+    ReleasePersonSearchRequest, ScanHead, ScanRequest, SearchPersonRequest, SearchRequest, WhoAmIRequest,
+    export_response, scan_response, scanned_leaf::Shown, search_response::Part,
 };
-use trave_proto::schema::log::LogRead;
 use trave_proto::schema::log::leaf::Entry as LeafEntry;
+use trave_proto::schema::log::{Leaf, LogRead, MessageEntry};
 use trave_tests::network::{
-    CLIENT, Instance, OTHER_PURPOSE, PASSPHRASE, PURPOSE, Question, SERVICE, Server, certified_by_itself,
+    CLIENT, Instance, OTHER_PURPOSE, PASSPHRASE, PURPOSE, Question, SERVICE, START, Server,
+    certified_by_itself, manifests,
 };
 use trave_tests::program::program;
 
@@ -36,13 +40,16 @@ type Client = AuditServiceClient<Channel>;
 type Change<'a, T> = (&'a str, &'a dyn Fn(&mut T));
 
 /// Name, what the configuration says of the scope, and whether contents may be seen.
-const AUDITORS: [(&str, &str, bool); 5] = [
+const AUDITORS: [(&str, &str, bool); 6] = [
     ("rechnungshof-sh", "classes = [\"NORD/SH\"]", true),
     ("rechnungshof-mv", "classes = [\"NORD/MV\"]", false),
     ("luebeck", "members = [\"NORD/SH/luebeck\"]", false),
     ("kiel", "members = [\"NORD/SH/kiel\"]", false),
     ("anderswo", "classes = [\"NORD/HH\"]", true),
+    (OFFICER, "classes = [\"NORD/SH\"]", false),
 ];
+/// The only one who is a data protection officer.
+const OFFICER: &str = "datenschutz";
 
 fn directory(server: &Server) -> PathBuf {
     server.configuration_file().parent().unwrap().to_owned()
@@ -55,8 +62,9 @@ async fn audited() -> Instance {
     let mut text = "\n[auditors]\nlisten = \"127.0.0.1:0\"\n".to_owned();
     for (name, scope, contents) in AUDITORS {
         certified_by_itself(&at.join(format!("{name}.key")), &at.join(format!("{name}.pem")));
+        let role = if name == OFFICER { "data_protection_officer" } else { "auditor" };
         text += &format!(
-            "[[auditors.auditor]]\nname = \"{name}\"\nrole = \"auditor\"\ncertificate = \"{name}.pem\"\n{scope}\n\
+            "[[auditors.auditor]]\nname = \"{name}\"\nrole = \"{role}\"\ncertificate = \"{name}.pem\"\n{scope}\n\
              contents = {contents}\n"
         );
     }
@@ -446,4 +454,103 @@ async fn a_search_that_leaves_something_out_is_found_out() {
     let wrong = trave_audit(&at, &["search", "--reason", "x", "--outcome", "answered"]).await;
     assert!(printed(&wrong).contains("hint: there are complete"), "{}", printed(&wrong));
     instance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_search_by_person_shows_nothing_before_a_second_person_releases_it() {
+    const PERSON: &str = "steuer-id:99 123 456 789";
+    let mut instance = audited().await;
+    // What concerns the person, as a server writes it that knows of persons.
+    let asked = instance.ask(b"wie diese").await.exchange();
+    let like = manifests(&instance.sh.records(0), asked, Direction::Request).remove(0);
+    instance.sh.stop().await;
+    let log = instance.sh.open_log();
+    let exchanges: Vec<_> = (1..=3).map(|number| concerning(&log, &like, PERSON, number)).collect();
+    concerning(&log, &like, "steuer-id:99 123 456 788", 9);
+    tokio::task::spawn_blocking(move || log.close()).await.unwrap();
+    instance.sh.start().await.unwrap();
+    let mut asker = sign_in(&instance.sh, "luebeck").await;
+    let mut officer = sign_in(&instance.sh, OFFICER).await;
+    let reason = || "Auskunft nach Art. 15".to_owned();
+    let ask = AskPersonSearchRequest { person: PERSON.into(), reason: reason() };
+    let id = asker.ask_person_search(ask).await.unwrap().into_inner().id;
+    let search = |id: &Bytes| SearchPersonRequest { id: id.clone(), reason: reason(), ..Default::default() };
+    let refused = asker.search_person(search(&id)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+    let release =
+        |person: &str| ReleasePersonSearchRequest { id: id.clone(), person: person.into(), reason: reason() };
+    assert_eq!(
+        asker.release_person_search(release(PERSON)).await.unwrap_err().code(),
+        Code::PermissionDenied
+    );
+    let other = officer.release_person_search(release("steuer-id:99123456788")).await.unwrap_err();
+    assert_eq!(other.code(), Code::FailedPrecondition, "{other}");
+    // A data protection officer does not release what they asked for themselves.
+    let ask = AskPersonSearchRequest { person: PERSON.into(), reason: reason() };
+    let own = officer.ask_person_search(ask).await.unwrap().into_inner().id;
+    let release_own = ReleasePersonSearchRequest { id: own, ..release(PERSON) };
+    assert_eq!(officer.release_person_search(release_own).await.unwrap_err().code(), Code::PermissionDenied);
+    let by =
+        officer.release_person_search(release("steuer-id:99123456789")).await.unwrap().into_inner().asked_by;
+    assert_eq!(by, "luebeck (auditor)");
+    // It is for whoever asked, and nobody else.
+    assert_eq!(officer.search_person(search(&id)).await.unwrap_err().code(), Code::NotFound);
+    let (mut cursor, mut found) = (Bytes::new(), Vec::new());
+    loop {
+        let page = SearchPersonRequest { page_size: 2, cursor: cursor.clone(), ..search(&id) };
+        let mut parts = asker.search_person(page).await.unwrap().into_inner();
+        while let Some(part) = parts.message().await.unwrap() {
+            match part.part.unwrap() {
+                Part::Entry(entry) => found.push(entry),
+                Part::End(end) => cursor = end.cursor,
+            }
+        }
+        if cursor.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(ids(&found), exchanges);
+    // Everybody sees that it was done, and nothing anywhere says about whom.
+    let request = ListReadsRequest { reason: reason(), ..ListReadsRequest::default() };
+    let mut listed = sign_in(&instance.sh, "kiel").await.list_reads(request).await.unwrap().into_inner();
+    let mut told = Vec::new();
+    while let Some(read) = listed.message().await.unwrap() {
+        told.push(format!("{} {}", read.reader, read.query));
+    }
+    let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+    for expected in [
+        format!("luebeck (auditor) asks for the search by person {hex}"),
+        format!("{OFFICER} (data_protection_officer) releases the search by person {hex}"),
+        format!("luebeck (auditor) search by person {hex}, released by {OFFICER} (data_protection_officer)"),
+    ] {
+        assert!(told.contains(&expected), "{told:#?}");
+    }
+    for record in instance.sh.records(0) {
+        let text = format!("{:?}", record.leaf);
+        assert!(!text.contains("99123456789") && !text.contains("123 456 789"), "{text}");
+    }
+    instance.advance(std::time::Duration::from_secs(25 * 60 * 60));
+    assert_eq!(
+        asker.search_person(search(&id)).await.unwrap_err().code(),
+        Code::NotFound,
+        "it ends after a day"
+    );
+    instance.stop().await;
+}
+
+/// Logs the request of an exchange that concerns a person.
+fn concerning(log: &Log, like: &Manifest, person: &str, number: u8) -> ExchangeId {
+    let id = ExchangeId::new(START, &[number; 10]);
+    let fields = ManifestFields { exchange: id, ..ManifestFields::clone(like) };
+    let entry = LeafEntry::Message(MessageEntry {
+        manifest: Manifest::new(fields).encoded().clone(),
+        sent: true,
+        ..MessageEntry::default()
+    });
+    let leaf = Leaf::of(START.as_millis(), entry);
+    let persons = vec![Person::parse(person).unwrap()];
+    let entry = Record { persons, ..Record::new(leaf) };
+    let pending = log.append(entry, ()).unwrap();
+    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(pending)).unwrap();
+    id
 }

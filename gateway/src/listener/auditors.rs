@@ -2,6 +2,7 @@
 //! scope. Whatever is asked is logged first, with the reason, and shown to the other auditors when they ask what was read.
 
 mod export;
+mod persons;
 mod scan;
 
 use std::collections::HashMap;
@@ -21,9 +22,10 @@ use trave_proto::clock::Clock;
 use trave_proto::digest::Digest;
 use trave_proto::identifier::ExchangeId;
 use trave_proto::schema::audit::{
-    CountRequest, CountResponse, Counted, ExportRequest, ExportResponse, ListReadsRequest, ListReadsResponse,
-    PageEnd, ScanRequest, ScanResponse, SearchRequest, SearchResponse, WhoAmIRequest, WhoAmIResponse,
-    search_response::Part,
+    AskPersonSearchRequest, AskPersonSearchResponse, CountRequest, CountResponse, Counted, ExportRequest,
+    ExportResponse, ListReadsRequest, ListReadsResponse, PageEnd, ReleasePersonSearchRequest,
+    ReleasePersonSearchResponse, ScanRequest, ScanResponse, SearchPersonRequest, SearchRequest,
+    SearchResponse, WhoAmIRequest, WhoAmIResponse, search_response::Part,
 };
 use trave_proto::schema::log::LogRead;
 use trave_proto::schema::log::leaf::Entry as LeafEntry;
@@ -139,7 +141,8 @@ impl AuditorsDoor {
     ) {
         let Self { listener, known } = self;
         let (questions, exports) = (Arc::new(Semaphore::new(QUESTIONS)), Arc::default());
-        let desk = Desk { exchanges, upkeep, records, questions, exports };
+        let persons = Arc::default();
+        let desk = Desk { exchanges, upkeep, records, questions, exports, persons };
         let service = AuditServiceServer::new(desk).max_decoding_message_size(MAX_REQUEST);
         let router = tonic::service::Routes::new(service).into_axum_router();
         listener
@@ -162,6 +165,7 @@ struct Desk {
     questions: Arc<Semaphore>,
     /// One proof at a time: it is put together in memory.
     exports: Arc<tokio::sync::Mutex<()>>,
+    persons: Arc<persons::PersonSearches>,
 }
 
 /// A question that was let in: who asks, and why. It holds its place until the answer has gone.
@@ -229,6 +233,20 @@ fn failed(error: &LogError) -> Status {
     match error {
         LogError::NotIndexed { .. } => Status::unavailable(error.to_string()),
         error => Status::unavailable(format!("the message log failed: {}", with_causes(error))),
+    }
+}
+
+/// What a record says of a reading, or of a search by person that was asked for or released.
+fn read_of(entry: LeafEntry) -> Option<LogRead> {
+    let of = |what: &str, id: &[u8], reader, reason| {
+        let query = format!("{what} the search by person {}", hex::encode(id));
+        LogRead { reader, reason, query, results: 0 }
+    };
+    match entry {
+        LeafEntry::Read(read) => Some(read),
+        LeafEntry::PersonSearchAsked(asked) => Some(of("asks for", &asked.id, asked.reader, asked.reason)),
+        LeafEntry::PersonSearchReleased(it) => Some(of("releases", &it.id, it.releaser, it.reason)),
+        _ => None,
     }
 }
 
@@ -331,6 +349,32 @@ impl AuditService for Desk {
         self.scanned(request.into_inner(), asked).await
     }
 
+    async fn ask_person_search(
+        &self,
+        request: Request<AskPersonSearchRequest>,
+    ) -> Result<Response<AskPersonSearchResponse>, Status> {
+        let asked = self.asked(&request, &request.get_ref().reason)?;
+        self.asked_for(request.into_inner(), asked).await
+    }
+
+    async fn release_person_search(
+        &self,
+        request: Request<ReleasePersonSearchRequest>,
+    ) -> Result<Response<ReleasePersonSearchResponse>, Status> {
+        let asked = self.asked(&request, &request.get_ref().reason)?;
+        self.released(request.into_inner(), asked).await
+    }
+
+    type SearchPersonStream = Answer<SearchResponse>;
+
+    async fn search_person(
+        &self,
+        request: Request<SearchPersonRequest>,
+    ) -> Result<Response<Self::SearchPersonStream>, Status> {
+        let asked = self.asked(&request, &request.get_ref().reason)?;
+        self.by_person(request.into_inner(), asked).await
+    }
+
     type ListReadsStream = Answer<ListReadsResponse>;
 
     async fn list_reads(
@@ -352,12 +396,9 @@ impl AuditService for Desk {
         });
         let reads = reads.await?;
         self.log_read(&asked, "reads".into(), reads.len() as u64).await?;
-        let reads = reads.into_iter().filter_map(|(index, leaf)| match leaf.entry {
-            Some(LeafEntry::Read(LogRead { reader, reason, query, results })) => {
-                let time_ms = leaf.logged_ms;
-                Some(ListReadsResponse { index, time_ms, reader, reason, query, results })
-            }
-            _ => None,
+        let reads = reads.into_iter().filter_map(|(index, leaf)| {
+            let LogRead { reader, reason, query, results } = read_of(leaf.entry?)?;
+            Some(ListReadsResponse { index, time_ms: leaf.logged_ms, reader, reason, query, results })
         });
         Ok(answer(reads.collect(), asked))
     }

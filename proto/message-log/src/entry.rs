@@ -92,6 +92,10 @@ pub mod kind {
     pub const STARTED: u8 = 19;
     /// A local group changed.
     pub const GROUP: u8 = 20;
+    /// An auditor asked for a search by person.
+    pub const PERSON_SEARCH_ASKED: u8 = 26;
+    /// A second person released it.
+    pub const PERSON_SEARCH_RELEASED: u8 = 27;
     /// Pseudonyms of persons were erased, or their keys destroyed.
     pub const PERSONS: u8 = 28;
     /// The log begins in the place of another.

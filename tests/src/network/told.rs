@@ -45,6 +45,8 @@ pub fn told(record: &Record) -> String {
         Entry::Act(_) => "act".into(),
         Entry::Started(_) => "started".into(),
         Entry::Generation(generation) => format!("generation after {}", generation.previous_origin),
+        Entry::PersonSearchAsked(asked) => format!("person search asked by {}", asked.reader),
+        Entry::PersonSearchReleased(released) => format!("person search released by {}", released.releaser),
         Entry::Persons(change) => format!("persons {} {}", change.erased.len(), change.destroyed_before),
         Entry::Reconciliation(found) => format!("reconciled with {}", found.peer),
     }

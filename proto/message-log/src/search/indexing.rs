@@ -124,7 +124,15 @@ fn extend(shared: &Arc<Shared>, index: &mut SearchMemory, path: &Path, to: u64) 
     let mut unread = 0_u64;
     for entry in Entries::new(shared.clone(), index.next()..to) {
         let (at, entry) = entry?;
-        let told = matches!(entry.kind, kind::MESSAGE | kind::ENDED | kind::REFUSAL | kind::READ);
+        let told = matches!(
+            entry.kind,
+            kind::MESSAGE
+                | kind::ENDED
+                | kind::REFUSAL
+                | kind::READ
+                | kind::PERSON_SEARCH_ASKED
+                | kind::PERSON_SEARCH_RELEASED
+        );
         let located = Located { index: at, entry, path: path.to_owned(), file: file.clone() };
         let event = match told.then(|| located.read()) {
             None => None,

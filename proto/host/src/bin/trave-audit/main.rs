@@ -6,6 +6,7 @@
 mod connection;
 mod moment;
 mod queries;
+mod persons;
 mod export;
 mod scan;
 
@@ -71,6 +72,9 @@ enum Command {
     },
     /// Export the proofs of exchanges, each into a file EXCHANGE.proof; `trave-verify` verifies them
     Export(Export),
+    /// Ask for, release and make searches by person: one asks, a data protection officer releases, the first one searches
+    #[command(subcommand)]
+    Person(Person),
     /// Read a range of the log whole, check it against the anchor, and tell what a search left out
     Scan(Scan),
     /// Show what was read of this log, by whom, why, and how much was found
@@ -88,6 +92,35 @@ enum Command {
         #[arg(long)]
         reason: String,
         /// One JSON object on each line
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Person {
+    /// Ask for a search; prints its id. The person is read from standard input, scheme:value on one line
+    Ask {
+        /// Why; it is logged
+        #[arg(long)]
+        reason: String,
+    },
+    /// Release what another asked for. The same person is read from standard input
+    Release {
+        /// The id of the search
+        id: String,
+        /// Why; it is logged
+        #[arg(long)]
+        reason: String,
+    },
+    /// Show the exchanges that concern the person, the earliest first, as `search` does
+    Search {
+        /// The id of the search
+        id: String,
+        /// Why; it is logged
+        #[arg(long)]
+        reason: String,
+        /// JSON, an object on each line
         #[arg(long)]
         json: bool,
     },
@@ -235,6 +268,7 @@ fn execute(cli: Cli) -> anyhow::Result<bool> {
         Command::Reads { from, to, limit, reason, json } => {
             queries::reads(&mut connection, (from, to, limit, reason), json)
         }
+        Command::Person(person) => persons::run(&mut connection, person),
         Command::Export(export) => return export::run(&mut connection, &export),
         Command::Scan(scan) => return scan::run(&mut connection, &scan),
     }

@@ -101,7 +101,7 @@ fn exchange(bytes: &[u8]) -> String {
     ExchangeId::from_slice(bytes).map_or_else(|_| "-".into(), |id| id.to_string())
 }
 
-fn line(entry: &Entry) -> String {
+pub(crate) fn line(entry: &Entry) -> String {
     let (time, index) = (Time::from_millis(entry.time_ms).to_string(), entry.index.to_string());
     let id = exchange(&entry.exchange_id);
     let Entry { outcome, side, client, service, purpose, legal_basis, reason, .. } = entry;
@@ -110,7 +110,7 @@ fn line(entry: &Entry) -> String {
     columns.join("\t")
 }
 
-fn as_json(entry: &Entry) -> Value {
+pub(crate) fn as_json(entry: &Entry) -> Value {
     json!({"entry": {
         "index": entry.index,
         "exchange": exchange(&entry.exchange_id),

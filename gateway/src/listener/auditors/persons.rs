@@ -1,0 +1,188 @@
+//! Searching by person: one auditor asks, a data protection officer releases, and only then the first one sees anything.
+//!
+//! Whom it is about stands in no record. It is held in memory from the asking to the end of a day, and gone with a restart;
+//! the one who releases names the person again, so that nobody releases another search than the one they were asked for.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use tonic::{Response, Status};
+use trave_message_log::Person;
+use trave_proto::clock::Time;
+use trave_proto::schema::audit::{
+    AskPersonSearchRequest, AskPersonSearchResponse, PageEnd, ReleasePersonSearchRequest,
+    ReleasePersonSearchResponse, SearchPersonRequest, SearchResponse, search_response::Part,
+};
+use trave_proto::schema::log::leaf::Entry as LeafEntry;
+use trave_proto::schema::log::{PersonSearchAsked, PersonSearchReleased};
+
+use super::{Answer, Asked, Auditor, Desk, answer, failed};
+use crate::audit::{MAX_PAGE, PAGE};
+use crate::config::AuditRole;
+
+/// How long a search that was asked for can be released and used.
+const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+/// Most searches that are asked for at a time, by all and by one auditor.
+const MOST: (usize, usize) = (200, 20);
+
+type Id = [u8; 16];
+
+/// Searches by person that were asked for.
+#[derive(Debug, Default)]
+pub(super) struct PersonSearches(Mutex<HashMap<Id, PersonSearch>>);
+
+#[derive(Debug, Clone)]
+struct PersonSearch {
+    person: Person,
+    asker: Arc<Auditor>,
+    until: Time,
+    /// By whom.
+    released: Option<String>,
+}
+
+impl PersonSearches {
+    /// Those that are still to be used at this time.
+    fn at(&self, now: Time) -> MutexGuard<'_, HashMap<Id, PersonSearch>> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, search| search.until > now);
+        all
+    }
+}
+
+fn unknown() -> Status {
+    Status::not_found(
+        "no such search by person is asked for\nhint: it ends after a day, and with a restart of the server; ask again",
+    )
+}
+
+fn id_of(bytes: &[u8]) -> Result<Id, Status> {
+    bytes.try_into().map_err(|_| Status::invalid_argument("this is no id of a search by person"))
+}
+
+fn person_of(text: &str) -> Result<Person, Status> {
+    Person::parse(text).map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
+impl Desk {
+    /// Asks for a search. Nothing is shown.
+    pub(super) async fn asked_for(
+        &self,
+        request: AskPersonSearchRequest,
+        asked: Asked,
+    ) -> Result<Response<AskPersonSearchResponse>, Status> {
+        let person = person_of(&request.person)?;
+        let now = self.exchanges.clock.now();
+        let until = now.plus(LIFETIME);
+        {
+            let all = self.persons.at(now);
+            let own = all.values().filter(|search| search.asker.name == asked.auditor.name).count();
+            if all.len() >= MOST.0 || own >= MOST.1 {
+                let why = "too many searches by person are asked for\nhint: they end after a day";
+                return Err(Status::resource_exhausted(why));
+            }
+        }
+        let mut id = [0; 16];
+        SystemRandom::new()
+            .fill(&mut id)
+            .map_err(|_| Status::internal("the system gives no random numbers"))?;
+        let entry = LeafEntry::PersonSearchAsked(PersonSearchAsked {
+            id: Bytes::copy_from_slice(&id),
+            reader: asked.auditor.reader(),
+            reason: asked.reason.clone(),
+        });
+        self.log_event(entry).await?;
+        let search = PersonSearch { person, asker: Arc::clone(&asked.auditor), until, released: None };
+        self.persons.at(now).insert(id, search);
+        let (id, until_ms) = (Bytes::copy_from_slice(&id), until.as_millis());
+        Ok(Response::new(AskPersonSearchResponse { id, until_ms }))
+    }
+
+    /// Releases a search that another asked for.
+    pub(super) async fn released(
+        &self,
+        request: ReleasePersonSearchRequest,
+        asked: Asked,
+    ) -> Result<Response<ReleasePersonSearchResponse>, Status> {
+        if asked.auditor.role != AuditRole::DataProtectionOfficer {
+            return Err(Status::permission_denied("a data protection officer releases searches by person"));
+        }
+        let (id, person) = (id_of(&request.id)?, person_of(&request.person)?);
+        let now = self.exchanges.clock.now();
+        let search = self.persons.at(now).get(&id).cloned().ok_or_else(unknown)?;
+        if search.asker.name == asked.auditor.name {
+            return Err(Status::permission_denied(
+                "a second person releases a search: you asked for this one",
+            ));
+        }
+        if search.person != person {
+            return Err(Status::failed_precondition("this search was asked for about another person"));
+        }
+        let releaser = asked.auditor.reader();
+        let entry = LeafEntry::PersonSearchReleased(PersonSearchReleased {
+            id: request.id,
+            releaser: releaser.clone(),
+            reason: asked.reason.clone(),
+        });
+        self.log_event(entry).await?;
+        let mut all = self.persons.at(now);
+        all.get_mut(&id).ok_or_else(unknown)?.released = Some(releaser);
+        Ok(Response::new(ReleasePersonSearchResponse { asked_by: search.asker.reader() }))
+    }
+
+    /// A page of a search that was released.
+    pub(super) async fn by_person(
+        &self,
+        request: SearchPersonRequest,
+        asked: Asked,
+    ) -> Result<Response<Answer<SearchResponse>>, Status> {
+        let id = id_of(&request.id)?;
+        let search = self.persons.at(self.exchanges.clock.now()).get(&id).cloned().ok_or_else(unknown)?;
+        if search.asker.name != asked.auditor.name {
+            return Err(unknown());
+        }
+        let Some(releaser) = search.released else {
+            let why = "a data protection officer has not released this search yet";
+            return Err(Status::failed_precondition(why));
+        };
+        let from = match &request.cursor[..] {
+            [] => 0,
+            cursor => u64::from_be_bytes(
+                cursor
+                    .try_into()
+                    .map_err(|_| Status::invalid_argument("this is no cursor of such a search"))?,
+            ),
+        };
+        let size = if request.page_size == 0 { PAGE } else { request.page_size };
+        if size > MAX_PAGE {
+            return Err(Status::invalid_argument(format!("a page has at most {MAX_PAGE} entries")));
+        }
+        let scope = asked.auditor.scope.clone();
+        let found = self.reading(move |records| {
+            let concerned = records.log.of_person(&search.person, from, size as usize + 1)?;
+            let (mut entries, mut seen, mut next) = (Vec::new(), HashSet::new(), None);
+            let more = concerned.len() > size as usize;
+            for one in concerned.into_iter().take(size as usize) {
+                next = Some(one.index + 1);
+                if seen.insert(one.exchange) {
+                    entries.extend(records.entry(one.index, &scope)?);
+                }
+            }
+            Ok((entries, next.filter(|_| more)))
+        });
+        let (entries, next) = found.await?;
+        let query = format!("search by person {}, released by {releaser}", hex::encode(id));
+        self.log_read(&asked, query, entries.len() as u64).await?;
+        let cursor = next.map(|next| Bytes::copy_from_slice(&next.to_be_bytes())).unwrap_or_default();
+        let end = PageEnd { entries: u32::try_from(entries.len()).unwrap_or(u32::MAX), cursor };
+        let parts = entries.into_iter().map(Part::Entry).chain([Part::End(end)]);
+        Ok(answer(parts.map(|part| SearchResponse { part: Some(part) }).collect(), asked))
+    }
+
+    async fn log_event(&self, entry: LeafEntry) -> Result<(), Status> {
+        let logged = self.exchanges.recorder.event(entry, Vec::new()).await;
+        logged.map(|_| ()).map_err(|error| failed(&error))
+    }
+}
