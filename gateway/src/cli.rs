@@ -7,6 +7,7 @@ mod generation;
 mod operate;
 mod grants;
 mod log;
+mod archive;
 mod call;
 mod reconcile;
 mod moment;
@@ -19,6 +20,7 @@ use clap::{Args, Parser, Subcommand};
 use trave_proto::identifier::{ExchangeId, Method, ServerId, ServiceId, SubsystemId};
 use trave_proto::message::Code;
 
+use archive::{ArchiveCommand, Opened};
 use grants::{GrantCommand, GroupCommand};
 use moment::Moment;
 
@@ -86,10 +88,13 @@ enum Command {
         reason: String,
     },
     /// Read the whole message log, and tell what is not as it was written; exit status 1 if anything
-    CheckLog,
     /// Compare this log with another security server's, hour by hour, and show what was found; exit status 1 if anything is
     /// missing or differs
     Reconcile(Reconcile),
+    CheckLog(CheckLog),
+    /// The archive of the message log: keys, and what is done when the log is lost
+    #[command(subcommand)]
+    Archive(ArchiveCommand),
     /// Make a test call as an agency system does, through the running server's door for agency systems
     Call(Call),
 }
@@ -113,6 +118,15 @@ struct NewGeneration {
     /// The old log's last checkpoint with its cosignatures, as a witness shows it, where the data directory does not hold it
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct CheckLog {
+    /// Read the archive too, and hold both against the last checkpoint; the server need not run
+    #[arg(long, requires = "key")]
+    archive: bool,
+    #[command(flatten)]
+    opened: Option<Opened>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -275,8 +289,12 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Log(Log::List(list)) => log::list(&door, list),
         Command::Proof(proof) => log::proof(&door, &proof),
         Command::Erase { exchange, reason } => log::erase(&door, exchange, reason),
-        Command::CheckLog => return log::check(&door),
         Command::Reconcile(command) => return reconcile::run(&door, command),
+        Command::CheckLog(CheckLog { archive: true, opened: Some(opened) }) => {
+            return archive::check(&cli.config, &opened);
+        }
+        Command::CheckLog(_) => return log::check(&door),
+        Command::Archive(command) => return archive::run(&cli.config, command),
         Command::Call(call) => return call::run(&cli.config, &call),
     }
     .map(|()| ExitCode::SUCCESS)

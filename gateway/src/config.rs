@@ -1,6 +1,7 @@
 //! The configuration of a security server: one TOML file, every key documented here, unknown keys refused.
 
 mod access;
+mod archive;
 mod agency;
 mod auditors;
 mod register;
@@ -20,6 +21,7 @@ use trave_proto::message::Code;
 use access::Operator;
 pub use access::{Access, Approval};
 pub use agency::{Agency, AgencyClient, AgencyTransport};
+pub use archive::Archive;
 pub use auditors::{AuditRole, Auditor, Auditors};
 pub use limits::Limits;
 pub use register::{OneOrMore, RegisterAddress};
@@ -86,6 +88,8 @@ pub struct Config {
     /// The message log.
     #[serde(default)]
     pub log: Log,
+    /// Where its closed segments are copied to; nowhere if absent.
+    pub archive: Option<Archive>,
     #[serde(skip, default = "here")]
     directory: Directory,
 }
@@ -237,6 +241,9 @@ impl Config {
         }
         self.limits.check(problems);
         self.operator.check(self.access.approval, problems);
+        if let Some(archive) = &self.archive {
+            archive.check(self.log.segment_mib, problems);
+        }
         for (key, value) in [
             ("log.segment_mib", self.log.segment_mib),
             ("log.checkpoint_seconds", self.log.checkpoint_seconds),
@@ -262,6 +269,7 @@ impl Config {
                 ("auditors", format!("{:?}", config.auditors)),
                 ("access", format!("{:?}", config.access)),
                 ("log", format!("{:?}", config.log)),
+                ("archive", format!("{:?}", config.archive)),
             ]
         };
         let differ =
@@ -285,6 +293,11 @@ impl Config {
             Some(socket) => socket.within(&self.directory),
             None => self.data().join("operator.sock"),
         }
+    }
+
+    /// The directory of the message log's archive, if there is one.
+    pub fn archive_directory(&self) -> Option<PathBuf> {
+        self.archive.as_ref()?.directory(&self.directory)
     }
 
     /// Further users who may come in at the operator's door.

@@ -1,9 +1,10 @@
 //! What a security server does beside exchanges: it keeps its certificate's status fresh, follows the registry, has its
-//! checkpoints timestamped and witnessed, and warns its operator in time.
+//! checkpoints timestamped and witnessed, archives closed segments, and warns its operator in time.
 
 mod status;
 mod registry;
 mod checkpoints;
+mod archiving;
 mod lapses;
 mod witnesses;
 mod reconciling;
@@ -52,6 +53,7 @@ pub(crate) struct Upkeep {
     witnessing: witnesses::Witnessing,
     lapses: lapses::Lapses,
     reconciling: reconciling::Reconciling,
+    archiving: Option<archiving::Archiving>,
     /// Milliseconds since 1970; 0 for never.
     registry_seen: AtomicI64,
     begun: u64,
@@ -80,6 +82,7 @@ impl Upkeep {
             witnessing: witnesses::Witnessing::default(),
             lapses: lapses::Lapses::default(),
             reconciling: reconciling::Reconciling::new(desk),
+            archiving: archiving::Archiving::new(config),
             registry_seen: AtomicI64::new(0),
             begun,
         });
@@ -101,6 +104,7 @@ impl Upkeep {
         spawn(Box::pin(Arc::clone(&upkeep).follow_registry(follow)));
         spawn(Box::pin(Arc::clone(&upkeep).keep_status_fresh()));
         spawn(Box::pin(Arc::clone(&upkeep).checkpoint_regularly()));
+        spawn(Box::pin(Arc::clone(&upkeep).archive_regularly()));
         spawn(Box::pin(Arc::clone(&upkeep).watch()));
         spawn(Box::pin(Arc::clone(&upkeep).reconcile_regularly()));
         spawn(Box::pin(Arc::clone(&upkeep).end_what_was_left_open(config.limits.exchange_seconds)));

@@ -23,6 +23,8 @@ pub(super) enum Kind {
     WitnessUnavailable,
     ClockSkew,
     DiskFilling,
+    /// Closed segments stay on this server's disk alone.
+    ArchiveUnavailable,
     TimestampOld,
     NotWitnessed,
     /// Another server's log could not be compared with this one.
@@ -43,6 +45,7 @@ impl Kind {
             Self::WitnessUnavailable => "witness_unavailable",
             Self::ClockSkew => "clock_skew",
             Self::DiskFilling => "disk_filling",
+            Self::ArchiveUnavailable => "archive_unavailable",
             Self::TimestampOld => "timestamp_old",
             Self::NotWitnessed => "not_witnessed",
             Self::NotCompared => "not_compared",

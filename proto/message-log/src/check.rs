@@ -9,7 +9,9 @@ use std::sync::Arc;
 use trave_proto::checkpoint::{Checkpoint, NoteVerifier};
 use trave_proto::digest::Digest;
 
+use crate::archive::ArchiveState;
 use crate::concerned;
+use crate::entry::kind;
 use crate::error::LogError;
 use crate::finding;
 use crate::forgetting;
@@ -29,6 +31,8 @@ pub struct Report {
     pub segments: u64,
     /// Leaves read.
     pub records: u64,
+    /// Leaves that were pruned: their hashes are here, as is a statement.
+    pub pruned: u64,
     /// Contents that decrypt.
     pub contents: u64,
     /// Contents that were erased, as a record says.
@@ -45,6 +49,18 @@ impl Report {
     }
 }
 
+/// What the log says of pruned ranges.
+fn pruned(shared: &Arc<Shared>) -> Result<ArchiveState, LogError> {
+    let mut state = ArchiveState::default();
+    for entry in finding::Entries::new(shared.clone(), 0..shared.catalogue().open.next()) {
+        let (index, entry) = entry?;
+        if entry.kind == kind::ARCHIVE {
+            state.take(&reading::locate(shared, index)?.read()?.leaf);
+        }
+    }
+    Ok(state)
+}
+
 /// Reads everything that is durable now.
 pub(crate) fn check(shared: &Arc<Shared>, key: &NoteVerifier) -> Report {
     let mut check = Check { shared, key, report: Report::default(), tree: Edge::default(), chain: None };
@@ -54,7 +70,18 @@ pub(crate) fn check(shared: &Arc<Shared>, key: &NoteVerifier) -> Report {
     };
     let mut overwritten = BTreeSet::new();
     let mut persons = Vec::new();
+    let stated = match pruned(shared) {
+        Ok(stated) => stated,
+        Err(error) => {
+            check.report.problem(&error);
+            ArchiveState::default()
+        }
+    };
     for segment in &closed {
+        if segment.is_pruned() {
+            check.pruned(segment, &stated);
+            continue;
+        }
         let index = check.segment(&segment.path, segment.first, None);
         let Some(mut index) = index else { continue };
         overwritten.extend(std::mem::take(&mut index.overwritten));
@@ -89,6 +116,30 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
+    /// A segment that is not here: a statement in the log must say so, and its hashes must still lead to the checkpoints
+    /// that come later.
+    fn pruned(&mut self, segment: &Closed, stated: &ArchiveState) {
+        self.report.pruned += segment.count;
+        if !stated.is_pruned(segment.first, segment.count) {
+            let last = segment.first + segment.count - 1;
+            let what = format!(
+                "the records {} to {last} are not here, and no statement says that they were pruned",
+                segment.first
+            );
+            self.report.problems.push(what);
+        }
+        let index = segment.index();
+        for leaf in segment.first..segment.first + segment.count {
+            match index.leaf(leaf) {
+                Ok(Some(entry)) => self.tree.push(entry.hash),
+                Ok(None) => self.report.problem(&segment.pruned()),
+                Err(error) => self.report.problem(&error),
+            }
+        }
+        // The index holds the chain value, too; where the segment after this one is here, it must begin with that.
+        self.chain = None;
+    }
+
     /// Reads a segment from end to end. `open_size`: it is still written to, and had that many leaves.
     fn segment(&mut self, path: &Path, first: u64, open_size: Option<u64>) -> Option<MemoryIndex> {
         self.report.segments += 1;
@@ -202,6 +253,7 @@ impl Check<'_> {
 
     fn content(&mut self, index: u64) {
         match reading::record(self.shared, index) {
+            Err(LogError::Pruned { .. }) => {}
             Err(error) => self.report.problem(&error),
             Ok(record) => match record.content {
                 ContentState::Included(_) => self.report.contents += 1,

@@ -37,6 +37,17 @@ pub(crate) fn check(shared: &Arc<Shared>, key: &NoteVerifier) -> Result<bool, Lo
     Ok(rebuilt)
 }
 
+/// Holds the leaves of a log that came out of an archive against the last checkpoint in its segments. The one beside it may
+/// say more: the end of the log was not archived.
+pub(crate) fn check_restored(shared: &Arc<Shared>, key: &NoteVerifier) -> Result<(), LogError> {
+    let last = last_checkpoint(shared, key)?;
+    if let Some(signed) = &last {
+        must_extend(shared, &signed.checkpoint)?;
+    }
+    shared.catalogue_mut().checkpoint = last;
+    Ok(())
+}
+
 /// Whether the tree's right edge is that of the leaves: the edge at the last checkpoint, proved by its root, and from there
 /// every leaf as the indexes have it. What is signed next rests on this.
 fn agrees(shared: &Arc<Shared>, latest: Option<&SignedCheckpoint>) -> Result<bool, LogError> {

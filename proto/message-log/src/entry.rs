@@ -102,4 +102,6 @@ pub mod kind {
     pub const GENERATION: u8 = 29;
     /// Two logs were compared.
     pub const RECONCILIATION: u8 = 31;
+    /// A segment was archived, an archived object removed, or a range pruned.
+    pub const ARCHIVE: u8 = 30;
 }

@@ -16,6 +16,7 @@ use crate::finding;
 use crate::forgetting;
 use crate::reading::{self, Located};
 use crate::record::{CONTENT_PREFIX, HEADER};
+use crate::remnant::Remnant;
 use crate::segment::LeafEntry;
 use crate::shared::{Recovered, Shared};
 
@@ -25,7 +26,11 @@ use crate::shared::{Recovered, Shared};
 pub(crate) fn overwrite(shared: &Shared, exchange: &[u8; 16], before: u64) -> Result<u64, LogError> {
     let mut contents = Contents::default();
     for index in finding::of_exchange(shared, exchange, 0)?.into_iter().take_while(|index| *index < before) {
-        let found = reading::locate(shared, index).and_then(|located| contents.add(&located));
+        let found = match reading::locate(shared, index) {
+            // The bytes are in the archive alone, and its slot is all that is needed to make them unreadable there.
+            Err(LogError::Pruned { .. }) => contents.add_pruned(shared, index),
+            located => located.and_then(|located| contents.add(&located)),
+        };
         contents.failed = found.err().or(contents.failed);
     }
     // Durable before a byte is overwritten: whoever finds a content half overwritten knows by its key that it may be.
@@ -59,6 +64,15 @@ struct Contents {
 }
 
 impl Contents {
+    fn add_pruned(&mut self, shared: &Shared, index: u64) -> Result<(), LogError> {
+        let Some(segment) = finding::closed(shared, index) else { return Ok(()) };
+        if let Some(slot) = Remnant::open(&*shared.disk, &segment.path)?.slot(index) {
+            self.count += 1;
+            self.slots.insert(slot);
+        }
+        Ok(())
+    }
+
     fn add(&mut self, located: &Located) -> Result<(), LogError> {
         let Some(StoredContent { offset, length, key_slot, .. }) = located.read()?.attachment.content else {
             return Ok(());

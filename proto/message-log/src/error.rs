@@ -66,6 +66,12 @@ pub enum LogError {
         /// How they differ.
         what: String,
     },
+    /// The directory came out of an archive.
+    #[error("{path} came out of an archive: it can be read, and only a new generation goes on after it", path = path.display())]
+    Restored {
+        /// The log's directory.
+        path: PathBuf,
+    },
     /// The directory holds the log of another origin.
     #[error("{path} belongs to the log {found}, not to {expected}", path = path.display())]
     OtherOrigin {
@@ -75,6 +81,24 @@ pub enum LogError {
         expected: String,
         /// What the file says, as the start of its digest.
         found: String,
+    },
+    /// An archived object cannot be used.
+    #[error("the archived object {name} cannot be used: {what}")]
+    Archive {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// The record was pruned: it is in the archive.
+    #[error(
+        "the records {first} to {last} were pruned from this server's disk; they are in the archive, as a statement in the log says"
+    )]
+    Pruned {
+        /// The first record of the segment.
+        first: u64,
+        /// Its last record.
+        last: u64,
     },
     /// What was to be logged is not a leaf that can be logged.
     #[error("this cannot be logged: {0}")]
@@ -107,9 +131,18 @@ impl LogError {
         Self::Damaged { path: path.to_owned(), offset, what: what.into() }
     }
 
+    pub(crate) fn archive(name: &str, what: impl ToString) -> Self {
+        Self::Archive { name: name.to_owned(), what: what.to_string() }
+    }
+
     /// Whether something could not be written or made durable: then what the disk holds is unknown.
     pub(crate) fn is_failed_write(&self) -> bool {
         matches!(self, Self::Disk { what, .. } if !matches!(*what, "read" | "open" | "list"))
+    }
+
+    /// Whether a file or an object is not there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Disk { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
     /// The error with its causes, in one line.

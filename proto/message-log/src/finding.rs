@@ -13,7 +13,7 @@ use crate::entry::kind;
 use crate::error::LogError;
 use crate::index::{Index, NoteEntry};
 use crate::segment::LeafEntry;
-use crate::shared::Shared;
+use crate::shared::{Closed, Shared};
 
 /// What the index says of leaf `index`, and the file that holds it.
 pub(crate) fn entry(shared: &Shared, index: u64) -> Result<(LeafEntry, PathBuf), LogError> {
@@ -35,6 +35,14 @@ pub(crate) fn entry(shared: &Shared, index: u64) -> Result<(LeafEntry, PathBuf),
             Ok((segment.index().leaf(index)?.ok_or(out_of_range)?, segment.path.clone()))
         }
     }
+}
+
+/// The closed segment of leaf `index`.
+pub(crate) fn closed(shared: &Shared, index: u64) -> Option<Arc<Closed>> {
+    let catalogue = shared.catalogue();
+    let after = catalogue.closed.partition_point(|segment| segment.first <= index);
+    let segment = catalogue.closed.get(after.checked_sub(1)?)?;
+    (index < segment.first + segment.count).then(|| segment.clone())
 }
 
 /// The indexes of the leaves about an exchange, from leaf `from` on, ascending.
@@ -111,6 +119,9 @@ pub(crate) fn notes(shared: &Shared) -> Result<Vec<(PathBuf, NoteEntry)>, LogErr
         if has_checkpoint {
             break;
         }
+        if segment.is_pruned() {
+            continue;
+        }
         notes.extend(segment.index().notes()?.into_iter().rev().map(|note| (segment.path.clone(), note)));
     }
     Ok(notes)
@@ -122,7 +133,8 @@ pub(crate) fn last_stamped(shared: &Shared) -> Result<Option<[(PathBuf, NoteEntr
         let catalogue = shared.catalogue();
         (catalogue.closed.clone(), catalogue.open.notes.clone(), catalogue.open_path.clone())
     };
-    let closed = closed.iter().rev().map(|it| it.index().notes().map(|notes| (it.path.clone(), notes)));
+    let here = closed.iter().rev().filter(|segment| !segment.is_pruned());
+    let closed = here.map(|it| it.index().notes().map(|notes| (it.path.clone(), notes)));
     let mut token: Option<(PathBuf, NoteEntry)> = None;
     for segment in std::iter::once(Ok((open_path, open))).chain(closed) {
         let (path, notes) = segment?;

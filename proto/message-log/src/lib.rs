@@ -4,15 +4,17 @@
 //! anything), *durable* ([`Logged`]: it and all before it survive a power cut), *checkpointed* ([`SignedCheckpoint`]: it
 //! can no longer be taken back without contradiction), *timestamped*. A content may be *erased*; its record stays.
 //!
-//! On the disk: `segments/` holds the truth and, beside each closed segment, its index and its search index, `tree/` the hashes of the Merkle
+//! On the disk: `segments/` holds the truth and, beside each closed segment, its index and its search index (and of a pruned one these, and what is kept of it), `tree/` the hashes of the Merkle
 //! tree, `keys/` the keys of the contents (leave it out of archives and ordinary backups: whoever has it and the segments
 //! reads everything, and whoever keeps it un-erases), `checkpoint` what was last given away, `erasures` which erasures could
-//! not be finished so far, `state/` small things that can be made again. Modules stand from the door to the cellar.
+//! not be finished so far, `restored` that it came out of an archive, `state/` small things that can be made again. Modules stand from the door to the cellar.
 
 mod log;
 mod pending;
 mod prepare;
 mod check;
+mod pruning;
+mod archive;
 mod recovery;
 mod committer;
 mod continuity;
@@ -24,6 +26,7 @@ mod concerned;
 mod reading;
 mod finding;
 mod shared;
+mod remnant;
 mod group;
 mod open_segment;
 mod scan;
@@ -43,10 +46,15 @@ pub mod batching;
 mod error;
 mod disk;
 
+pub use archive::{
+    Archive, ArchiveIdentity, ArchiveRecipient, ArchiveState, ArchiveStore, DirectoryStore, Fill, Progress,
+    Source, Whole,
+};
 pub use check::Report;
 pub use contents::ContentParts;
 pub use entry::{Artefact, Entry, MAX_PERSONS, kind};
 pub use error::LogError;
+pub use log::archiving::Prunable;
 pub use log::{Concerned, ErasedPerson, Log, Options};
 pub use pending::{Logged, Pending};
 pub use person::{PLAIN_SCHEME, Person, PersonError, is_scheme};

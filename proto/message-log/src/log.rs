@@ -5,8 +5,9 @@
 
 mod persons;
 mod queries;
+pub(crate) mod archiving;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -29,6 +30,7 @@ use crate::keeper::Keeper;
 use crate::keys::SLOTS_PER_FILE;
 use crate::pending::Pending;
 use crate::prepare::{check_size, prepare, started};
+use crate::pruning;
 use crate::recovery::{self, Opened, Terms};
 use crate::search::Searcher;
 use crate::shared::{Counters, Recovered, Shared, SignedCheckpoint};
@@ -121,6 +123,9 @@ impl Log {
         let lock_path = dir.join("lock");
         let lock = disk.lock(&lock_path).map_err(LogError::disk("lock", &lock_path))?;
         let lock = lock.ok_or(LogError::Locked { path: lock_path })?;
+        if recovery::is_restored(&*disk, &dir)? {
+            return Err(LogError::Restored { path: dir });
+        }
         let Opened { shared, segment, mut recovered } = recovery::open(
             &disk,
             &dir,
@@ -131,6 +136,7 @@ impl Log {
                 key_block,
             },
         )?;
+        pruning::redo(&shared)?;
         erasure::redo(&shared, &mut recovered)?;
         let thread = LogError::disk("start a thread for", &dir);
         let keeper = Keeper::start(shared.clone(), options.segment_size, options.reserve).map_err(thread)?;
@@ -156,6 +162,44 @@ impl Log {
             lock: Mutex::new(Some(lock)),
         };
         Ok((Self(Arc::new(inner)), recovered))
+    }
+
+    /// Opens a log that came out of an archive, to be read: nothing can be appended. Makes its indexes and its tree again.
+    ///
+    /// # Errors
+    /// If the directory did not come out of an archive, or leaves are missing between its segments.
+    pub fn open_restored(
+        dir: impl Into<PathBuf>,
+        key: &NoteVerifier,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, LogError> {
+        Self::open_restored_on(Arc::new(RealDisk), &dir.into(), key, clock)
+    }
+
+    pub(crate) fn open_restored_on(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        key: &NoteVerifier,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, LogError> {
+        if !recovery::is_restored(&*disk, dir)? {
+            return Err(LogError::Refused("this directory did not come out of an archive"));
+        }
+        let lock_path = dir.join("lock");
+        let lock = disk.lock(&lock_path).map_err(LogError::disk("lock", &lock_path))?;
+        let lock = lock.ok_or(LogError::Locked { path: lock_path })?;
+        let shared = recovery::open_restored(&disk, dir, key)?;
+        let queue = Arc::new(Queue::new(Gauge::default(), LIMITS));
+        queue.close();
+        Ok(Self(Arc::new(Inner {
+            shared,
+            queue,
+            committer: Mutex::default(),
+            clock,
+            verifier: key.clone(),
+            reserve: 0,
+            lock: Mutex::new(Some(lock)),
+        })))
     }
 
     /// Queues a record, and never waits. The order of calls is the order in the log. `carried` comes back with the proof

@@ -16,8 +16,9 @@ use crate::finding;
 use crate::index::Index;
 use crate::keys::SlotState;
 use crate::record::{self, HEADER, Header, Kind};
+use crate::remnant::Remnant;
 use crate::segment::LeafEntry;
-use crate::shared::Shared;
+use crate::shared::{Closed, Shared};
 
 /// A leaf as it stands in the log.
 #[derive(Debug, Clone)]
@@ -110,8 +111,20 @@ pub(crate) fn read_record(
 /// Finds the record of leaf `index`.
 pub(crate) fn locate(shared: &Shared, index: u64) -> Result<Located, LogError> {
     let (entry, path) = finding::entry(shared, index)?;
-    let file = shared.disk.open(&path).map_err(LogError::disk("open", &path))?;
-    Ok(Located { index, entry, path, file })
+    match shared.disk.open(&path) {
+        Ok(file) => Ok(Located { index, entry, path, file }),
+        Err(error) => match finding::closed(shared, index).filter(|segment| segment.is_pruned()) {
+            Some(segment) => kept(shared, &segment, index, entry),
+            None => Err(LogError::disk("open", &path)(error)),
+        },
+    }
+}
+
+/// The record of a leaf in what is kept of its pruned segment.
+fn kept(shared: &Shared, segment: &Closed, index: u64, entry: LeafEntry) -> Result<Located, LogError> {
+    let remnant = Remnant::open(&*shared.disk, &segment.path)?;
+    let entry = remnant.entry(index, entry).ok_or_else(|| segment.pruned())?;
+    Ok(Located { index, entry, path: remnant.path, file: remnant.file })
 }
 
 /// The full record at `index`.
@@ -171,6 +184,9 @@ pub(crate) fn artefact(shared: &Shared, digest: &Digest) -> Result<Option<Bytes>
     for segment in closed.iter().rev() {
         if found.is_some() {
             break;
+        }
+        if segment.is_pruned() {
+            continue;
         }
         found = segment.index().artefact(digest)?.map(|offset| (segment.path.clone(), offset));
     }

@@ -1,6 +1,7 @@
 //! Opening a log, which is the same after a clean stop and after a power cut: read, cut what was never acknowledged, refuse
 //! what contradicts a checkpoint.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use crate::key_ring::KeyRing;
 use crate::keys::KeyFiles;
 use crate::open_segment::{self, OpenSegment};
 use crate::pseudonyms::PeriodKeys;
+use crate::remnant::{self, Remnant};
 use crate::scan::{Extent, Tail, read_closed, read_last};
 use crate::segment::{self, SegmentHeader};
 use crate::shared::{Catalogue, Closed, Recovered, Shared, TREE_DIR, grow, hashes};
@@ -71,6 +73,30 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &Path, terms: &Terms<'_>) -> Resul
     Ok(Opened { shared, segment, recovered })
 }
 
+/// Opens a log that came out of an archive, to be read: the newest checkpoint that its segments hold is its last.
+pub(crate) fn open_restored(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    key: &NoteVerifier,
+) -> Result<Arc<Shared>, LogError> {
+    let keys = KeyFiles::new(disk, &dir.join(KEYS_DIR));
+    let found = Found::read((disk, &keys), dir, key)?;
+    let Some(path) = found.last.as_ref().map(|last| last.path.clone()) else {
+        return Err(LogError::Refused("no segment is here"));
+    };
+    let tree = load_tree(disk, dir, &found, &mut Recovered::default())?;
+    let Found { closed, open, unwritten, .. } = found;
+    let keys_dir = dir.join(KEYS_DIR);
+    disk.create_dir(&keys_dir).map_err(LogError::disk("create", &keys_dir))?;
+    let (period_keys, _) = PeriodKeys::load(disk, &keys_dir)?;
+    let keys = (keys, KeyRing::new(open.next_slot, 1), period_keys);
+    let catalogue = Catalogue { closed, open_path: path, open, checkpoint: None };
+    let shared = Arc::new(Shared::new(disk.clone(), dir.to_owned(), tree, keys, catalogue));
+    continuity::check_restored(&shared, key)?;
+    write_indexes(&shared, unwritten)?;
+    Ok(shared)
+}
+
 /// Refuses to begin a log of which others saw a checkpoint: asked before anything is made.
 pub(crate) fn must_have_begun(disk: &dyn Disk, dir: &Path, seen: &Checkpoint) -> Result<(), LogError> {
     let begun = !list(disk, &dir.join(SEGMENTS_DIR))?.is_empty();
@@ -102,6 +128,15 @@ pub fn what_is_left(dir: &Path, key: &NoteVerifier, at: Option<u64>) -> Result<L
     let root = (records > 0).then(|| root(records)).transpose()?;
     Ok(Left { records, root, root_at })
 }
+
+/// Whether the log in `dir` came out of an archive, and is only to be read.
+pub(crate) fn is_restored(disk: &dyn Disk, dir: &Path) -> Result<bool, LogError> {
+    let names = disk.list(dir).map_err(LogError::disk("list", dir))?;
+    Ok(names.iter().any(|name| name == RESTORED_FILE))
+}
+
+/// The file that says that a directory came out of an archive.
+pub(crate) const RESTORED_FILE: &str = "restored";
 
 /// Makes what is missing of a log's directories, and clears away files that were being prepared.
 fn make_dirs(disk: &dyn Disk, dir: &Path) -> Result<(), LogError> {
@@ -194,6 +229,9 @@ impl Found {
         let origin = Digest::of(key.name().as_bytes());
         let dir = &dir.join(SEGMENTS_DIR);
         let mut firsts = list(&**disk, dir)?;
+        let pruned = list_pruned(&**disk, dir, &firsts)?;
+        firsts.extend(&pruned);
+        firsts.sort_unstable();
         let (mut closed, mut unwritten) = (Vec::new(), Vec::new());
         let Some(last) = firsts.pop() else {
             return Ok(Self { closed, last: None, origin, open: MemoryIndex::new(0), unwritten });
@@ -201,6 +239,13 @@ impl Found {
         let (mut next, mut chain, mut next_slot) = (0, None, 0);
         for first in firsts {
             let path = dir.join(segment::file_name(first));
+            if pruned.contains(&first) {
+                let (segment, end) = open_pruned(disk, &path, (first, next))?;
+                (next, chain, next_slot) =
+                    (first + segment.count, Some(end.chain), end.next_slot.max(next_slot));
+                closed.push(Arc::new(segment));
+                continue;
+            }
             let header = checked_header(&**disk, &path, origin, (first, next, chain))?;
             let (segment, end) = open_closed((disk, keys), &path, header)?;
             (next, chain, next_slot) = (first + segment.count, Some(end.chain), end.next_slot.max(next_slot));
@@ -276,6 +321,16 @@ fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>, LogError> {
     Ok(firsts)
 }
 
+/// The first leaves of segments that were pruned: something is kept of them, and they are not here.
+fn list_pruned(disk: &dyn Disk, dir: &Path, here: &[u64]) -> Result<BTreeSet<u64>, LogError> {
+    let names = match disk.list(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        names => names.map_err(LogError::disk("list", dir))?,
+    };
+    let kept = names.iter().filter_map(|name| remnant::first_of(name));
+    Ok(kept.filter(|first| here.binary_search(first).is_err()).collect())
+}
+
 /// With what the chain of a new log begins.
 fn random_chain() -> Result<Digest, LogError> {
     let mut bytes = [0; 32];
@@ -316,6 +371,28 @@ struct End {
     next_slot: u64,
     /// Its index, if it had to be made again and is not yet in a file.
     unwritten: Option<Arc<MemoryIndex>>,
+}
+
+/// A pruned segment, by its index file and what is kept of it: `(first in the name, next leaf)`.
+fn open_pruned(
+    disk: &Arc<dyn Disk>,
+    path: &Path,
+    (first, next): (u64, u64),
+) -> Result<(Closed, End), LogError> {
+    let index = IndexFile::open(disk, &file::path_of(path))?;
+    let head = index.head().clone();
+    if head.first != first || first != next || !Remnant::open(&**disk, path)?.is_of(first, head.count) {
+        let what = format!(
+            "what is kept of the pruned segment {first} does not belong to it, or {next} is the next leaf"
+        );
+        return Err(LogError::damaged(&file::path_of(path), 0, what));
+    }
+    let end = End { chain: head.chain, next_slot: head.next_slot, unwritten: None };
+    let segment = Closed::new(path.to_owned(), head.first, head.count, head.times, Arc::new(index));
+    // Who is concerned by what was pruned is not found here: the pseudonyms went with it.
+    let segment = segment.with_persons(Table::Memory(Vec::new()));
+    segment.set_pruned();
+    Ok((segment, end))
 }
 
 /// A closed segment by its index file, or by reading it if that is missing or damaged.

@@ -47,6 +47,9 @@ pub(crate) struct Scanner<'a> {
 
 const WINDOW: u64 = 1 << 20;
 
+/// Takes a record: its kind, header and payload.
+pub(crate) type Show<'a> = &'a mut dyn FnMut(Kind, &[u8; HEADER], &[u8]) -> Result<(), LogError>;
+
 impl<'a> Scanner<'a> {
     /// Begins at the first group of `file`, whose header was read.
     pub(crate) fn new(
@@ -74,6 +77,11 @@ impl<'a> Scanner<'a> {
 
     /// The items of the next whole group; none at the end of what is whole.
     pub(crate) fn next_group(&mut self) -> Result<Option<Vec<Item>>, LogError> {
+        self.next_group_with(&mut |_, _, _| Ok(()))
+    }
+
+    /// The same, showing each record as it is read, its marker included: what is shown counts only if the group is whole.
+    pub(crate) fn next_group_with(&mut self, show: Show<'_>) -> Result<Option<Vec<Item>>, LogError> {
         let (start, mut at) = (self.extent.end, self.extent.end);
         let (mut items, mut headers, mut next) = (Vec::new(), Vec::new(), self.extent.next);
         loop {
@@ -84,6 +92,7 @@ impl<'a> Scanner<'a> {
                 Err(why) => return self.torn(why),
             };
             let after = at + (HEADER + payload.len()) as u64;
+            show(kind, &bytes, &payload)?;
             if kind == Kind::Marker {
                 let chain = record::chain(&self.extent.chain, &headers);
                 let expected = Marker { segment: self.header.id, group: start, at, size: next, chain };
@@ -188,14 +197,25 @@ pub(crate) fn read_closed(
     keys: &KeyFiles,
 ) -> Result<(MemoryIndex, Digest), LogError> {
     let file = disk.open(path).map_err(LogError::disk("open", path))?;
-    let mut scanner = Scanner::new(&*file, path, header, keys)?;
+    read_whole((&*file, path), header, keys, &mut |_, _, _| Ok(()))
+        .map(|(index, extent)| (index, extent.chain))
+}
+
+/// Reads a closed segment's file from end to end, showing each record.
+pub(crate) fn read_whole(
+    (file, path): (&dyn DiskFile, &Path),
+    header: SegmentHeader,
+    keys: &KeyFiles,
+    show: Show<'_>,
+) -> Result<(MemoryIndex, Extent), LogError> {
+    let mut scanner = Scanner::new(file, path, header, keys)?;
     let mut index = MemoryIndex::new(header.first);
-    while let Some(items) = scanner.next_group()? {
+    while let Some(items) = scanner.next_group_with(show)? {
         items.iter().for_each(|item| index.add(item));
     }
     let extent = scanner.extent().clone();
     match (&extent.torn, scanner.inspect_tail()?) {
-        (None, Tail::Zeros) => Ok((index, extent.chain)),
+        (None, Tail::Zeros) => Ok((index, extent)),
         (why, _) => {
             let why = why.clone().unwrap_or_else(|| "bytes after the last group".to_owned());
             Err(LogError::damaged(path, extent.end, why))

@@ -141,6 +141,7 @@ pub(crate) fn describe(leaf: &Leaf) -> (u8, [u8; 16]) {
         Some(Entry::Persons(_)) => (28, [0; 16]),
         Some(Entry::Generation(_)) => (29, [0; 16]),
         Some(Entry::Reconciliation(_)) => (31, [0; 16]),
+        Some(Entry::Archive(_)) => (30, [0; 16]),
     }
 }
 

@@ -130,6 +130,7 @@ pub(crate) struct Closed {
     pub(crate) path: PathBuf,
     index: RwLock<Arc<dyn Index>>,
     persons: Mutex<Table>,
+    pruned: AtomicBool,
 }
 
 impl Closed {
@@ -140,7 +141,15 @@ impl Closed {
         times: Option<(i64, i64)>,
         index: Arc<dyn Index>,
     ) -> Self {
-        Self { first, count, times, path, index: RwLock::new(index), persons: Mutex::new(Table::Unknown) }
+        Self {
+            first,
+            count,
+            times,
+            path,
+            index: RwLock::new(index),
+            persons: Mutex::new(Table::Unknown),
+            pruned: AtomicBool::new(false),
+        }
     }
 
     /// With the pseudonyms that stand in it.
@@ -151,6 +160,20 @@ impl Closed {
     /// The pseudonyms in it. Whoever reads or changes them or their file holds this.
     pub(crate) fn persons(&self) -> MutexGuard<'_, Table> {
         self.persons.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it was pruned: its file is gone, or just going.
+    pub(crate) fn is_pruned(&self) -> bool {
+        self.pruned.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_pruned(&self) {
+        self.pruned.store(true, Ordering::Release);
+    }
+
+    /// What is said of its records when it was pruned.
+    pub(crate) fn pruned(&self) -> LogError {
+        LogError::Pruned { first: self.first, last: (self.first + self.count).saturating_sub(1) }
     }
 
     /// The index, wherever it is.

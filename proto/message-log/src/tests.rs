@@ -9,3 +9,5 @@ mod keys;
 mod damage;
 mod erasure;
 mod search;
+mod archive;
+mod pruning;

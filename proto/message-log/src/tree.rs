@@ -252,6 +252,16 @@ impl Edge {
         self.size += 1;
     }
 
+    /// The edge of a tree of `size` leaves, from the roots of its complete subtrees; none if these are not as many as it has.
+    pub(crate) fn from_roots(size: u64, roots: Vec<Digest>) -> Option<Self> {
+        (roots.len() == size.count_ones() as usize).then_some(Self { size, roots })
+    }
+
+    /// The roots of the complete subtrees, largest first.
+    pub(crate) fn roots(&self) -> &[Digest] {
+        &self.roots
+    }
+
     /// Number of leaves.
     pub(crate) const fn size(&self) -> u64 {
         self.size

@@ -36,6 +36,7 @@ pub fn told(record: &Record) -> String {
         Entry::Refusal(refusal) => format!("refused {} by {}", refusal.reason, refusal.side),
         Entry::Grant(grant) => format!("grant {}", grant.id),
         Entry::Group(group) => format!("group {}", group.id),
+        Entry::Archive(_) => "archive".into(),
         Entry::Erasure(_) => "erasure".into(),
         Entry::Configuration(adopted) => {
             format!("configuration {} from {}", adopted.number, adopted.source)

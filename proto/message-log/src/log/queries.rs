@@ -62,7 +62,8 @@ impl Log {
         (from..self.size()).map(move |index| reading::record(&shared, index))
     }
 
-    /// The records of one [`kind`] from `from` on. Only these are read: the others cost a look into the index.
+    /// The records of one [`kind`] from `from` on. Only these are read: the others cost a look into the index. Those that were
+    /// pruned, and on which no state rests, are left out.
     pub fn scan_kind(
         &self,
         kind: u8,
@@ -70,12 +71,13 @@ impl Log {
     ) -> impl Iterator<Item = Result<StoredRecord, LogError>> + use<> {
         let shared = self.0.shared.clone();
         let entries = finding::Entries::new(shared.clone(), from..self.size());
-        entries.filter(move |entry| !matches!(entry, Ok((_, entry)) if entry.kind != kind)).map(
-            move |entry| {
+        entries
+            .filter(move |entry| !matches!(entry, Ok((_, entry)) if entry.kind != kind))
+            .map(move |entry| {
                 let (index, _) = entry?;
                 reading::record(&shared, index)
-            },
-        )
+            })
+            .filter(|record| !matches!(record, Err(LogError::Pruned { .. })))
     }
 
     /// The exchanges with a record since `since`, each once: what must not be accepted again. Reads the indexes alone.

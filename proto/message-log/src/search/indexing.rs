@@ -120,7 +120,12 @@ fn extend(shared: &Arc<Shared>, index: &mut SearchMemory, path: &Path, to: u64) 
     if index.next() >= to {
         return Ok(());
     }
-    let file = shared.disk.open(path).map_err(LogError::disk("open", path))?;
+    let file = match shared.disk.open(path) {
+        Ok(file) => Some(file),
+        // What was pruned is found by its exchange alone.
+        Err(_) if finding::closed(shared, index.next()).is_some_and(|segment| segment.is_pruned()) => None,
+        Err(error) => return Err(LogError::disk("open", path)(error)),
+    };
     let mut unread = 0_u64;
     for entry in Entries::new(shared.clone(), index.next()..to) {
         let (at, entry) = entry?;
@@ -133,8 +138,8 @@ fn extend(shared: &Arc<Shared>, index: &mut SearchMemory, path: &Path, to: u64) 
                 | kind::PERSON_SEARCH_ASKED
                 | kind::PERSON_SEARCH_RELEASED
         );
-        let located = Located { index: at, entry, path: path.to_owned(), file: file.clone() };
-        let event = match told.then(|| located.read()) {
+        let located = file.clone().map(|file| Located { index: at, entry, path: path.to_owned(), file });
+        let event = match located.filter(|_| told).map(|located| located.read()) {
             None => None,
             Some(Ok(raw)) => Event::of(&raw.leaf),
             // One record that cannot be read must not hide all others; `check-log` tells what is wrong with it.

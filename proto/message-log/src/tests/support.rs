@@ -20,7 +20,7 @@ pub(super) const NOW: Time = Time::from_millis(1_795_288_440_000);
 pub(super) const ORIGIN: &str = "trave.example/NORD/SH/luebeck/s1/1";
 
 #[derive(Debug)]
-struct Still;
+pub(super) struct Still;
 
 impl Clock for Still {
     fn now(&self) -> Time {

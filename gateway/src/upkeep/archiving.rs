@@ -1,0 +1,79 @@
+//! Copying closed segments into the archive, in the background: no exchange waits for it, and one segment is copied at a
+//! time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use trave_host::config::with_causes;
+use trave_message_log::{Archive, ArchiveState, DirectoryStore, LogError};
+
+use super::Upkeep;
+use super::conditions::Kind;
+use crate::config::Config;
+
+/// The archive, and what the log says of it.
+#[derive(Debug)]
+pub(super) struct Archiving {
+    archive: Arc<Archive>,
+    every: Duration,
+    /// Read once; whoever changes the archive changes it too, one at a time.
+    state: Mutex<Option<ArchiveState>>,
+}
+
+impl Archiving {
+    /// As the configuration says; none if there is no archive.
+    pub(super) fn new(config: &Config) -> Option<Self> {
+        let section = config.archive.as_ref()?;
+        let archive = archive(config)?;
+        Some(Self { archive, every: Duration::from_secs(section.every_seconds), state: Mutex::default() })
+    }
+}
+
+/// The archive of this configuration.
+pub(crate) fn archive(config: &Config) -> Option<Arc<Archive>> {
+    let recipients = config.archive.as_ref()?.recipients.iter().map(|it| it.0.clone()).collect();
+    let store = Box::new(DirectoryStore::new(config.archive_directory()?));
+    Some(Arc::new(Archive { store, recipients }))
+}
+
+impl Upkeep {
+    /// Archives what is due, as long as the server runs.
+    pub(super) async fn archive_regularly(self: Arc<Self>) {
+        let Some(archiving) = &self.archiving else { return };
+        let clock = Arc::clone(&self.exchanges.clock);
+        loop {
+            let failed = self.archive_due(archiving).await.err().map(|error| {
+                format!("closed segments are not archived: {}; it is tried again", with_causes(&error))
+            });
+            self.conditions.set(Kind::ArchiveUnavailable, failed).await;
+            clock.sleep_until(clock.now().plus(archiving.every)).await;
+        }
+    }
+
+    async fn archive_due(&self, archiving: &Archiving) -> Result<(), LogError> {
+        let log = self.exchanges.recorder.log();
+        let mut state = archiving.state.lock().await;
+        if state.is_none() {
+            let (log, archive) = (log.clone(), Arc::clone(&archiving.archive));
+            let read = tokio::task::spawn_blocking(move || {
+                let state = log.archive_state()?;
+                let left = log.tidy_archive(&archive, &state)?;
+                if !left.is_empty() {
+                    tracing::info!(
+                        objects = left.len(),
+                        "removed what an interrupted run left in the archive"
+                    );
+                }
+                Ok(state)
+            });
+            *state = Some(read.await.unwrap_or(Err(LogError::Closed))?);
+        }
+        let Some(state) = state.as_mut() else { return Ok(()) };
+        for first in log.due_for_archive(state) {
+            let segment = log.archive_segment(&archiving.archive, first, state).await?;
+            tracing::info!(first, records = segment.count, bytes = segment.length, "segment archived");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! What a log says of its archive: which segments are archived, where, and what was pruned.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use trave_proto::schema::log::archive_act::Act;
+use trave_proto::schema::log::leaf::Entry;
+use trave_proto::schema::log::{Leaf, RangePruned, SegmentArchived};
+
+/// The archive as the log's own records tell it. Read with [`crate::Log::archive_state`].
+#[derive(Debug, Clone, Default)]
+pub struct ArchiveState {
+    archived: BTreeMap<u64, SegmentArchived>,
+    pruned: Vec<RangePruned>,
+    waiting: BTreeMap<String, RangePruned>,
+    removed: BTreeSet<String>,
+}
+
+impl ArchiveState {
+    /// Takes the next record of the log into account; those of other kinds change nothing.
+    pub fn take(&mut self, leaf: &Leaf) {
+        let Some(Entry::Archive(act)) = &leaf.entry else { return };
+        match act.act.clone() {
+            Some(Act::Archived(segment)) => {
+                self.archived.insert(segment.first, segment);
+            }
+            Some(Act::Removed(removed)) => {
+                if self.archived.get(&removed.first).is_some_and(|segment| segment.name == removed.name) {
+                    self.archived.remove(&removed.first);
+                }
+                self.removed.insert(removed.name);
+            }
+            Some(Act::Pruned(range)) if range.applied => {
+                self.waiting.insert(range.id.clone(), range);
+            }
+            Some(Act::Pruned(range)) => {
+                self.waiting.remove(&range.id);
+                self.pruned.push(range);
+            }
+            None => {}
+        }
+    }
+
+    /// The object of the segment that begins with leaf `first`.
+    pub fn archived(&self, first: u64) -> Option<&SegmentArchived> {
+        self.archived.get(&first)
+    }
+
+    /// All archived segments, by their first leaf.
+    pub fn all(&self) -> impl Iterator<Item = &SegmentArchived> {
+        self.archived.values()
+    }
+
+    /// The ranges that were pruned, as they were logged.
+    pub fn pruned(&self) -> &[RangePruned] {
+        &self.pruned
+    }
+
+    /// The pruning that was applied for under this id and that nobody approved so far.
+    pub fn waiting(&self, id: &str) -> Option<&RangePruned> {
+        self.waiting.get(id)
+    }
+
+    /// Whether a statement says that the leaves `first..first + count` were pruned.
+    pub(crate) fn is_pruned(&self, first: u64, count: u64) -> bool {
+        self.pruned.iter().any(|range| {
+            range.first <= first && first.saturating_add(count) <= range.first.saturating_add(range.count)
+        })
+    }
+
+    /// Whether the log says that the object of this name was to be removed.
+    pub(crate) fn is_removed(&self, name: &str) -> bool {
+        self.removed.contains(name)
+    }
+}

@@ -1,0 +1,159 @@
+//! Removing archived segments from this server's disk. Hashes, indexes, what the state rests on and the slots of keys stay,
+//! so that newer proofs hold, a start finds its grants, and contents can still be erased.
+//!
+//! | killed after | disk | log | the next start |
+//! |---|---|---|---|
+//! | what is kept was written (`.pruned`) | the segment too | – | the segment is here; the file beside it means nothing |
+//! | the statement is durable | the same | says that the range is pruned | removes the segments |
+//! | some segments were removed | the others | the same | removes the others |
+//!
+//! Nothing is removed that was not read back from the archive just before, and nothing that holds the last checkpoint or
+//! the last timestamp.
+
+use std::sync::Arc;
+
+use trave_proto::digest::Digest;
+
+use crate::archive::store::digest_of;
+use crate::archive::{Archive, ArchiveState};
+use crate::entry::kind;
+use crate::error::LogError;
+use crate::finding;
+use crate::index::file::persons::{self, Table};
+use crate::reading;
+use crate::record::Kind;
+use crate::remnant::{self, Gathering};
+use crate::scan::read_whole;
+use crate::segment::SegmentHeader;
+use crate::shared::{Closed, Shared};
+
+/// The first segments that are here and may be pruned: archived, with no record at or after `before` (milliseconds since
+/// 1970), and before the segments that hold the last checkpoint and the last timestamp.
+pub(crate) fn prunable(
+    shared: &Shared,
+    state: &ArchiveState,
+    before: i64,
+) -> Result<Vec<Arc<Closed>>, LogError> {
+    let mut border = u64::MAX;
+    let notes = finding::notes(shared)?;
+    let checkpoint = notes.iter().find(|(_, note)| note.checkpoint).map(|(path, _)| path.clone());
+    let stamped = finding::last_stamped(shared)?.map(|[(path, _), _]| path);
+    if checkpoint.is_none() {
+        return Ok(Vec::new());
+    }
+    let closed = shared.catalogue().closed.clone();
+    for path in [checkpoint, stamped].into_iter().flatten() {
+        let first = closed.iter().find(|segment| segment.path == path).map(|segment| segment.first);
+        border = border.min(first.unwrap_or(u64::MAX));
+    }
+    let here = closed.into_iter().filter(|segment| !segment.is_pruned());
+    let may = |segment: &Arc<Closed>| {
+        segment.first < border
+            && state.archived(segment.first).is_some_and(|it| it.count == segment.count)
+            && segment.times.is_some_and(|(_, latest)| latest < before)
+    };
+    Ok(here.take_while(may).collect())
+}
+
+/// The segments of a range that are here; none if the range does not end with one.
+pub(crate) fn range(shared: &Shared, first: u64, count: u64) -> Option<Vec<Arc<Closed>>> {
+    let end = first.checked_add(count)?;
+    let closed = shared.catalogue().closed.clone();
+    let mut inside: Vec<_> = closed.into_iter().filter(|it| it.first >= first && it.first < end).collect();
+    let exact = inside.first()?.first == first && inside.last().is_some_and(|it| it.first + it.count == end);
+    inside.retain(|segment| !segment.is_pruned());
+    exact.then_some(inside)
+}
+
+/// The root of the tree that ends with a range.
+pub(crate) fn root_after(shared: &Shared, first: u64, count: u64) -> Result<Digest, LogError> {
+    shared.root(first.saturating_add(count))
+}
+
+/// Reads the objects of these segments back, and writes what is kept of each.
+pub(crate) fn prepare(
+    shared: &Shared,
+    archive: &Archive,
+    state: &ArchiveState,
+    segments: &[Arc<Closed>],
+) -> Result<(), LogError> {
+    for segment in segments {
+        let known = state.archived(segment.first);
+        let known = known.ok_or(LogError::Refused("a segment that is not archived is not pruned"))?;
+        let found = digest_of(&*archive.store, &known.name)?;
+        if found.0.as_ref() != &known.digest[..] || found.1 != known.length {
+            return Err(LogError::archive(
+                &known.name,
+                "it is not the one that the log names; nothing is pruned",
+            ));
+        }
+        keep(shared, segment)?;
+    }
+    Ok(())
+}
+
+/// Writes what is kept of a segment, from a reading of all of it.
+fn keep(shared: &Shared, segment: &Closed) -> Result<(), LogError> {
+    let path = &segment.path;
+    let file = shared.disk.open(path).map_err(LogError::disk("open", path))?;
+    let header = SegmentHeader::read(&*file, path)?;
+    let mut kept = Gathering::new(segment.first, segment.count);
+    let (index, mut next) = (segment.index(), segment.first);
+    read_whole((&*file, path), header, &shared.keys, &mut |kind, _, payload| {
+        if kind != Kind::Leaf {
+            return Ok(());
+        }
+        let entry = index.leaf(next)?;
+        let added = entry.and_then(|entry| kept.add(next, entry.kind, payload));
+        next += 1;
+        added.ok_or_else(|| LogError::damaged(path, 0, "it holds a leaf that its index does not know"))
+    })?;
+    kept.write(&*shared.disk, path)
+}
+
+/// Removes segments of which a statement in the log says that they are pruned.
+pub(crate) fn remove(shared: &Shared, segments: &[Arc<Closed>]) -> Result<(), LogError> {
+    for segment in segments {
+        // First: whoever finds the file gone knows why.
+        segment.set_pruned();
+        let mut table = segment.persons();
+        *table = Table::Memory(Vec::new());
+        for path in [segment.path.clone(), persons::path_of(&segment.path)] {
+            match shared.disk.remove(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(LogError::disk("remove", &path)(error));
+                }
+                _ => {}
+            }
+        }
+    }
+    let dir = shared.dir.join("segments");
+    shared.disk.sync_dir(&dir).map_err(LogError::disk("sync", &dir))
+}
+
+/// Removes what an interrupted run did not come to remove.
+pub(crate) fn redo(shared: &Arc<Shared>) -> Result<(), LogError> {
+    let mut left = interrupted(shared)?;
+    if left.is_empty() {
+        return Ok(());
+    }
+    let mut state = ArchiveState::default();
+    for entry in finding::Entries::new(shared.clone(), 0..shared.catalogue().open.next()) {
+        let (index, entry) = entry?;
+        if entry.kind == kind::ARCHIVE {
+            state.take(&reading::locate(shared, index)?.read()?.leaf);
+        }
+    }
+    left.retain(|segment| state.is_pruned(segment.first, segment.count));
+    if left.is_empty() { Ok(()) } else { remove(shared, &left) }
+}
+
+/// Segments that are here although something is kept of them as of pruned ones: where a statement says that they are
+/// pruned, an earlier run was interrupted before it removed them.
+fn interrupted(shared: &Shared) -> Result<Vec<Arc<Closed>>, LogError> {
+    let dir = shared.dir.join("segments");
+    let names = shared.disk.list(&dir).map_err(LogError::disk("list", &dir))?;
+    let kept: Vec<u64> = names.iter().filter_map(|name| remnant::first_of(name)).collect();
+    let closed = shared.catalogue().closed.clone();
+    Ok(closed.into_iter().filter(|it| !it.is_pruned() && kept.contains(&it.first)).collect())
+}

@@ -1,0 +1,137 @@
+//! What is kept on this server of a segment that was pruned, beside its index: the leaves on which the server's state rests
+//! (grants, groups, statements about archives, …), and the slots of the keys of its contents, so that they can be erased
+//! though the segment is not here.
+//!
+//! File `segment-<first>.pruned`: 16 bytes `trave pruned 1\n\0`, length of the table (4, little-endian), the table
+//! (`trave.log.v1.PrunedSegment`), CRC-32 (4) of all before it, then the kept leaves as records of a segment. A file of
+//! this name beside a segment that is still here means nothing: it is prepared before anything is removed.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use prost::Message as _;
+use trave_proto::schema::log::{Attachment, ContentSlot, KeptLeaf, PrunedSegment};
+
+use crate::disk::{Disk, DiskFile, replace};
+use crate::entry::kind;
+use crate::error::LogError;
+use crate::record::{self, Kind};
+use crate::segment::LeafEntry;
+
+const MAGIC: &[u8; 16] = b"trave pruned 1\n\0";
+const VERSION: u32 = 1;
+const TABLE_AT: usize = MAGIC.len() + 4;
+/// Two numbers for each content of a segment of 1 GiB are far less.
+const MAX_TABLE: usize = 256 << 20;
+
+/// The file of what is kept of this segment.
+pub(crate) fn path_of(segment: &Path) -> PathBuf {
+    segment.with_extension("pruned")
+}
+
+/// The first leaf, from the file's name; none if it is not the name of such a file.
+pub(crate) fn first_of(name: &str) -> Option<u64> {
+    crate::segment::first_of(&format!("{}.log", name.strip_suffix(".pruned")?))
+}
+
+/// Whether a leaf is kept when its segment is pruned: all but those that only say what exchanges there were. What a later
+/// release logs may be state; better too much is kept than too little.
+pub(crate) const fn is_kept(kind: u8) -> bool {
+    !matches!(kind, kind::MESSAGE | kind::ENDED | kind::REFUSAL | kind::READ | kind::DEGRADATION | 25)
+}
+
+/// Gathers what is kept of a segment.
+#[derive(Debug, Default)]
+pub(crate) struct Gathering {
+    table: PrunedSegment,
+    records: Vec<u8>,
+}
+
+impl Gathering {
+    pub(crate) fn new(first: u64, count: u64) -> Self {
+        let table = PrunedSegment { version: VERSION, first, count, ..PrunedSegment::default() };
+        Self { table, records: Vec::new() }
+    }
+
+    /// Takes the next leaf's record.
+    pub(crate) fn add(&mut self, index: u64, kind: u8, payload: &[u8]) -> Option<()> {
+        let attachment = Attachment::decode(record::split_leaf(payload)?.1).ok()?;
+        if let Some(content) = attachment.content {
+            self.table.slots.push(ContentSlot { index, slot: content.key_slot });
+        }
+        if is_kept(kind) {
+            self.table.leaves.push(KeptLeaf { index, offset: self.records.len() as u64 });
+            record::write(&mut self.records, Kind::Leaf, &[payload]);
+        }
+        Some(())
+    }
+
+    /// Makes it durable.
+    pub(crate) fn write(&self, disk: &dyn Disk, segment: &Path) -> Result<(), LogError> {
+        let path = path_of(segment);
+        let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(LogError::Refused("what is kept of a segment needs a name"));
+        };
+        let table = self.table.encode_to_vec();
+        let length = u32::try_from(table.len()).unwrap_or(u32::MAX).to_le_bytes();
+        let mut bytes = [&MAGIC[..], &length, &table].concat();
+        let crc = crc32fast::hash(&bytes).to_le_bytes();
+        bytes.extend_from_slice(&crc);
+        bytes.extend_from_slice(&self.records);
+        replace(disk, dir, &name.to_string_lossy(), &bytes).map_err(LogError::disk("write", &path))
+    }
+}
+
+/// What is kept of a pruned segment, open for reading.
+#[derive(Debug)]
+pub(crate) struct Remnant {
+    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<dyn DiskFile>,
+    table: PrunedSegment,
+    records_at: u64,
+}
+
+impl Remnant {
+    /// Opens what is kept of the segment whose file was `segment`.
+    pub(crate) fn open(disk: &dyn Disk, segment: &Path) -> Result<Self, LogError> {
+        let path = path_of(segment);
+        let damaged = |what: &str| LogError::damaged(&path, 0, what);
+        let file = disk.open(&path).map_err(LogError::disk("open", &path))?;
+        let mut begin = [0; TABLE_AT];
+        file.read_exact_at(&mut begin, 0).map_err(LogError::disk("read", &path))?;
+        let length = begin[MAGIC.len()..].try_into().map_or(0, u32::from_le_bytes);
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        if begin[..MAGIC.len()] != MAGIC[..] || length > MAX_TABLE {
+            return Err(damaged("it is not what is kept of a pruned segment"));
+        }
+        let mut bytes = begin.to_vec();
+        bytes.resize(TABLE_AT + length + 4, 0);
+        file.read_exact_at(&mut bytes[TABLE_AT..], TABLE_AT as u64).map_err(LogError::disk("read", &path))?;
+        let crc = bytes.split_off(TABLE_AT + length);
+        if crc != crc32fast::hash(&bytes).to_le_bytes() {
+            return Err(damaged("its checksum is wrong"));
+        }
+        let table = PrunedSegment::decode(&bytes[TABLE_AT..]).map_err(|_| damaged("it cannot be read"))?;
+        if table.version != VERSION {
+            return Err(damaged("a later release wrote it"));
+        }
+        Ok(Self { path, file, table, records_at: (TABLE_AT + length + 4) as u64 })
+    }
+
+    /// Whether it is of the segment with these leaves.
+    pub(crate) fn is_of(&self, first: u64, count: u64) -> bool {
+        (self.table.first, self.table.count) == (first, count)
+    }
+
+    /// Where a kept leaf stands in this file; none if it was not kept.
+    pub(crate) fn entry(&self, index: u64, entry: LeafEntry) -> Option<LeafEntry> {
+        let at = self.table.leaves.binary_search_by_key(&index, |leaf| leaf.index).ok()?;
+        Some(LeafEntry { offset: self.records_at.checked_add(self.table.leaves[at].offset)?, ..entry })
+    }
+
+    /// The key slot of the content of leaf `index`; none if it had no content.
+    pub(crate) fn slot(&self, index: u64) -> Option<u64> {
+        let at = self.table.slots.binary_search_by_key(&index, |slot| slot.index).ok()?;
+        Some(self.table.slots[at].slot)
+    }
+}
