@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Programs that are not ours agree: buf (schema), Python's grpcio and grpc-go (clients and registers), HTTP clients, a
-# WebDAV server and Arrow Flight (rest/), nginx (bulk/), OpenSSL (what a proof holds). Installs what it needs under tests/interop/.work;
-# wants cargo, Python 3, Node.js, Go, curl, OpenSSL and ssh-agent on the machine.
+# WebDAV server and Arrow Flight (rest/), nginx (bulk/), OpenSSL (what a proof holds), EU DSS (dss/). Installs what it needs under tests/interop/.work;
+# wants cargo, Python 3, Node.js, Go, Java, Maven, curl, unzip, OpenSSL and ssh-agent on the machine.
 set -euo pipefail
 cd "$(dirname "$0")"
 here=$PWD
@@ -50,7 +50,7 @@ await() {
     return 1
 }
 
-need cargo && need python3 && need npm && need go && need curl && need openssl && need ssh-agent
+need cargo && need python3 && need npm && need go && need curl && need openssl && need ssh-agent && need java && need mvn && need unzip
 
 say "buf $BUF: the schema keeps buf's STANDARD rules"
 if [ "$("$work/buf/node_modules/.bin/buf" --version 2>/dev/null || true)" != "$BUF" ]; then
@@ -107,6 +107,9 @@ say "OpenSSL checks what a proof of that exchange holds"
 
 say "witnesses: Go's note and tlog packages, torchwood and litewitness agree with our checkpoints and cosignatures"
 witness/run.sh "$two_states" "$verify" "$work/instance" "$(cat "$work/exchange")" "$work" || fail "witness"
+
+say "EU DSS, OpenSSL and zip programs agree with the containers of proofs"
+dss/run.sh "$two_states" "$verify" "$work" || fail "dss"
 
 say "$failed failed"
 [ "$failed" -eq 0 ]
