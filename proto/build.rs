@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "trave/message/v1/message.proto",
     "trave/configuration/v1/configuration.proto",
     "trave/transport/v1/transport.proto",
     "trave/log/v1/log.proto",
     "trave/proof/v1/proof.proto",
     "trave/operator/v1/operator.proto",
+    "trave/citizen/v1/citizen.proto",
     "trave/management/v1/management.proto",
     "trave/audit/v1/audit.proto",
 ];

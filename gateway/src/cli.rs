@@ -8,6 +8,7 @@ mod operate;
 mod grants;
 mod log;
 mod archive;
+mod persons;
 mod call;
 mod reconcile;
 mod moment;
@@ -79,18 +80,35 @@ enum Command {
     Log(Log),
     /// Export the proof of an exchange, for anybody who has `trave-verify` and the anchor
     Proof(Proof),
-    /// Make the contents of an exchange unreadable for good; that it took place stays provable
+    /// Make the contents of an exchange, or of all that concern a person, unreadable for good; that the exchanges took place
+    /// stays provable
     Erase {
         /// The exchange's id
-        exchange: ExchangeId,
+        #[arg(required_unless_present = "person_from_file", conflicts_with = "person_from_file")]
+        exchange: Option<ExchangeId>,
+        /// All that concerns the person whose identifier this file holds, as scheme:identifier; "-" is standard input. The
+        /// person's pseudonyms are erased too, and what is erased is found by nobody again
+        #[arg(long, value_name = "FILE")]
+        person_from_file: Option<PathBuf>,
         /// Why; it is logged
         #[arg(long)]
         reason: String,
     },
-    /// Read the whole message log, and tell what is not as it was written; exit status 1 if anything
+    /// Show who asked about a person, as a data-protection cockpit is told: time, exchange, asking body and its name,
+    /// providing body and its name, service and its title (the kind of data), purpose and its text, legal basis, its text and
+    /// citation, outcome, separated by tabs; that is logged, without the person
+    WhoAsked {
+        /// A file that holds the person's identifier, as scheme:identifier; "-" is standard input
+        #[arg(long, value_name = "FILE")]
+        person_from_file: PathBuf,
+        /// On what the person's claim rests; it is logged
+        #[arg(long)]
+        reason: String,
+    },
     /// Compare this log with another security server's, hour by hour, and show what was found; exit status 1 if anything is
     /// missing or differs
     Reconcile(Reconcile),
+    /// Read the whole message log, and tell what is not as it was written; exit status 1 if anything
     CheckLog(CheckLog),
     /// The archive of the message log: keys, and what is done when the log is lost
     #[command(subcommand)]
@@ -288,7 +306,12 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status => operate::status(&door),
         Command::Log(Log::List(list)) => log::list(&door, list),
         Command::Proof(proof) => log::proof(&door, &proof),
-        Command::Erase { exchange, reason } => log::erase(&door, exchange, reason),
+        Command::Erase { person_from_file: Some(path), reason, .. } => persons::erase(&door, &path, reason),
+        Command::Erase { exchange: Some(exchange), reason, .. } => log::erase(&door, exchange, reason),
+        Command::Erase { .. } => Err(anyhow::anyhow!("nothing says what is to be erased")),
+        Command::WhoAsked { person_from_file, reason } => {
+            persons::who_asked(&door, &person_from_file, reason)
+        }
         Command::Reconcile(command) => return reconcile::run(&door, command),
         Command::CheckLog(CheckLog { archive: true, opened: Some(opened) }) => {
             return archive::check(&cli.config, &opened);

@@ -5,6 +5,8 @@ mod archive;
 mod agency;
 mod auditors;
 mod register;
+mod subject;
+mod cockpit;
 mod limits;
 mod x_road;
 
@@ -23,8 +25,10 @@ pub use access::{Access, Approval};
 pub use agency::{Agency, AgencyClient, AgencyTransport};
 pub use archive::Archive;
 pub use auditors::{AuditRole, Auditor, Auditors};
+pub use cockpit::{Cockpit, CockpitClient};
 pub use limits::Limits;
 pub use register::{OneOrMore, RegisterAddress};
+pub use subject::Subject;
 pub use x_road::{FromXRoad, ToXRoad};
 
 /// Why a configuration is not usable.
@@ -72,6 +76,8 @@ pub struct Config {
     /// What is offered here.
     #[serde(default)]
     pub service: Vec<Service>,
+    /// The door for data-protection cockpits.
+    pub cockpit: Option<Cockpit>,
     /// Health and metrics.
     pub operations: Option<Operations>,
     /// The door for the operator.
@@ -161,6 +167,8 @@ pub struct Service {
     x_road: Option<ToXRoad>,
     /// Of REST: its OpenAPI description (JSON), which callers may read.
     openapi: Option<FilePath>,
+    /// Whom its calls concern.
+    pub subject: Option<Subject>,
     /// The register's certificate (PEM) that is pinned; several in a list.
     register_certificate: Option<OneOrMore<FilePath>>,
     /// What is kept of the contents.
@@ -189,11 +197,13 @@ pub struct Log {
     pub checkpoint_seconds: u64,
     /// Free space that is kept for the log's own records; below it exchanges are refused. In MiB.
     pub reserve_mib: u64,
+    /// Whole months for which persons can be found in the log, beside the one that runs: then the month's key is destroyed.
+    pub persons_months: u32,
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Self { segment_mib: 64, checkpoint_seconds: 60, reserve_mib: 256 }
+        Self { segment_mib: 64, checkpoint_seconds: 60, reserve_mib: 256, persons_months: 24 }
     }
 }
 
@@ -239,6 +249,9 @@ impl Config {
         if let Some(auditors) = &self.auditors {
             auditors.check(problems);
         }
+        if let Some(cockpit) = &self.cockpit {
+            cockpit.check(problems);
+        }
         self.limits.check(problems);
         self.operator.check(self.access.approval, problems);
         if let Some(archive) = &self.archive {
@@ -264,6 +277,7 @@ impl Config {
                 ("registry", format!("{:?}", config.registry)),
                 ("peer", format!("{:?}", config.peer)),
                 ("agency", format!("{:?}", config.agency)),
+                ("cockpit", format!("{:?}", config.cockpit)),
                 ("operations", format!("{:?}", config.operations)),
                 ("operator", format!("{:?}", config.operator)),
                 ("auditors", format!("{:?}", config.auditors)),
@@ -375,6 +389,9 @@ impl Service {
                 problems.add(format!("{key}.register_certificate"), what);
             }
             Ok(_) => {}
+        }
+        if let Some(subject) = &self.subject {
+            subject.check(&format!("{key}.subject"), self.backend.is_some(), problems);
         }
         if let Some(x_road) = &self.x_road {
             x_road.check(&format!("{key}.x_road"), problems);

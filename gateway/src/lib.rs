@@ -26,6 +26,7 @@ mod pool;
 mod health;
 mod signer;
 mod recorder;
+mod subject;
 pub mod trust;
 pub mod custody;
 pub mod config;

@@ -6,3 +6,4 @@ pub(crate) mod operations;
 mod health;
 pub(crate) mod operator;
 pub(crate) mod auditors;
+pub(crate) mod citizen;

@@ -33,6 +33,16 @@ pub struct Metrics {
     exchanges: Family<Labels, Counter>,
     seconds: Arc<Histogram>,
     made_again: Counter,
+    persons: Family<PersonLabels, Counter>,
+}
+
+/// On which side a person concerned was looked for, and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PersonLabels {
+    /// "client" or "provider".
+    role: &'static str,
+    /// "header", "request", "unreadable" or "nobody".
+    event: &'static str,
 }
 
 impl Metrics {
@@ -62,12 +72,23 @@ impl Metrics {
             "Calls that a security server did not take up and that were made again, as other exchanges",
             made_again.clone(),
         );
-        Self { exchanges, seconds, made_again }
+        let persons = Family::default();
+        registry.register(
+            "trave_persons",
+            "Requests in which a person concerned was looked for, by where one was named or why none was",
+            persons.clone(),
+        );
+        Self { exchanges, seconds, made_again, persons }
     }
 
     /// Counts a call that was not taken up and is made again.
     pub(crate) fn made_again(&self) {
         self.made_again.inc();
+    }
+
+    /// Counts what came of looking for a person concerned.
+    pub(crate) fn person(&self, role: &'static str, event: &'static str) {
+        self.persons.get_or_create(&PersonLabels { role, event }).inc();
     }
 
     /// Counts the end of an exchange.

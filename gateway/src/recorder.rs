@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use trave_message_log::{Artefact, ContentParts, Entry, Log, LogError, Logged};
+use trave_message_log::{Artefact, ContentParts, Entry, Log, LogError, Logged, Person};
 use trave_proto::clock::Clock;
 use trave_proto::conversation::{Topic, Verified};
 use trave_proto::digest::Digest;
@@ -133,9 +133,17 @@ impl Recorder {
     }
 
     /// How the record of a message that this server signs is made.
-    pub(crate) fn sent<W: Way>(&self, evidence: Evidence, keep: KeepContent) -> MakeEntry<W> {
+    pub(crate) fn sent<W: Way>(
+        &self,
+        evidence: Evidence,
+        keep: KeepContent,
+        persons: Vec<Person>,
+    ) -> MakeEntry<W> {
         let clock = Arc::clone(&self.clock);
-        Box::new(move |signed| message_entry(clock.as_ref(), signed, &evidence, true, keep))
+        Box::new(move |signed| {
+            let entry = message_entry(clock.as_ref(), signed, &evidence, true, keep);
+            Entry { persons, ..entry }
+        })
     }
 
     /// Hands a verified message to the log; it comes back when its record is durable. Told by `enqueued` when the record
@@ -143,12 +151,13 @@ impl Recorder {
     pub(crate) async fn received<W: Way>(
         &self,
         verified: Verified<W>,
-        (evidence, keep): (&Evidence, KeepContent),
+        (evidence, keep, persons): (&Evidence, KeepContent, Vec<Person>),
         side: Side,
         enqueued: impl FnOnce(),
     ) -> Result<Logged<Verified<W>>, Fault> {
         let _room = self.room(verified.parts(), side).await?;
         let entry = message_entry(self.clock.as_ref(), verified.signed(), evidence, false, keep);
+        let entry = Entry { persons, ..entry };
         let pending = self.log.append(entry, verified).map_err(|error| log_fault(&error, side))?;
         enqueued();
         pending.await.map_err(|error| log_fault(&error, side))

@@ -29,6 +29,7 @@ use crate::custody::{BatchSigner, Custody, CustodyError, Layout};
 use crate::exchange::{Exchanges, KEPT, ReplayGuard, Suspicion, Times, VerifiedRecently};
 use crate::listener::agency::{AgencyDoor, AgencyDoorError};
 use crate::listener::auditors::{AuditorsDoor, AuditorsDoorError};
+use crate::listener::citizen::CockpitDoor;
 use crate::listener::{operations, operator, peer};
 use crate::metrics::{self, Metrics};
 use crate::recorder::Recorder;
@@ -85,6 +86,9 @@ pub enum StartError {
     /// The door for auditors cannot be opened.
     #[error("the door for auditors cannot be opened")]
     Auditors(#[source] AuditorsDoorError),
+    /// The door for cockpits cannot be opened.
+    #[error("the door for data-protection cockpits cannot be opened")]
+    Cockpit(#[source] AgencyDoorError),
     /// The key that a bridge shows is not usable.
     #[error("the key of a bridge to X-Road is not usable")]
     BridgeKey(#[source] KeyError),
@@ -102,6 +106,8 @@ pub struct SecurityServer {
     pub agency: Vec<Option<SocketAddr>>,
     /// Where auditors reach it.
     pub auditors: Option<SocketAddr>,
+    /// Where data-protection cockpits ask.
+    pub cockpits: Option<SocketAddr>,
     /// Where health and metrics are told.
     pub operations: Option<SocketAddr>,
     exchanges: Arc<Exchanges>,
@@ -133,9 +139,18 @@ impl SecurityServer {
         let listener = listener.map_err(StartError::Listen)?.with_limits(limits);
         let peer = listener.local_addr();
         let agency = doors.iter().map(AgencyDoor::local_addr).collect();
+        let cockpit = match &config.cockpit {
+            Some(cockpit) => {
+                let door = CockpitDoor::open(&config, cockpit, &passphrase, &clock).await;
+                Some(door.map_err(StartError::Cockpit)?)
+            }
+            None => None,
+        };
         let mut counts = vec![("peer".to_owned(), listener.counts())];
         counts.extend(doors.iter().enumerate().map(|(at, door)| (format!("agency[{at}]"), door.counts())));
         counts.extend(auditors.iter().map(|door| ("auditors".to_owned(), door.counts())));
+        counts.extend(cockpit.iter().map(|door| ("cockpit".to_owned(), door.counts())));
+        let cockpits = cockpit.as_ref().and_then(CockpitDoor::local_addr);
         metrics::register_doors(&mut figures, counts);
         let told = operations::open(&config).await.map_err(StartError::Listen)?;
         let operations = told.as_ref().and_then(Listener::local_addr);
@@ -154,6 +169,9 @@ impl SecurityServer {
             let served = (Arc::clone(&exchanges), Arc::clone(&upkeep));
             drain.spawn(door.serve(records, served, drain_of));
         }
+        if let Some(door) = cockpit {
+            drain.spawn(door.serve(Arc::clone(&exchanges), Arc::clone(&upkeep), drain.clone()));
+        }
         let served = (Arc::clone(&exchanges), upkeep);
         drain.spawn(operator::serve(operators, policy, served, drain.clone()));
         drain.spawn(peer::serve(listener, (Arc::clone(&exchanges), desk), drain.clone()));
@@ -161,7 +179,7 @@ impl SecurityServer {
             drain.spawn(door.serve(Arc::clone(&exchanges), drain.clone()));
         }
         tracing::info!(server = %exchanges.own.server, "serving");
-        Ok(Self { peer, agency, auditors: auditors_at, operations, exchanges, drain, config })
+        Ok(Self { peer, agency, auditors: auditors_at, cockpits, operations, exchanges, drain, config })
     }
 
     /// Takes into use what `config` says now of services, routes and limits; exchanges under way go on with what they began

@@ -23,6 +23,7 @@ use trave_proto::schema::transport::{OfferedEndpoint, RegisterReached};
 use crate::bridge::ToXRoad;
 use crate::config::{self, KeepContent};
 use crate::relayed::Relayed;
+use crate::subject::Subject;
 
 use backend::{Backends, DESTINATION};
 pub(crate) use backend::{Held, Standing, ToRegister};
@@ -39,6 +40,8 @@ pub(crate) struct Service {
     description: Option<Description>,
     /// Where the register is a service of an X-Road instance.
     bridge: Option<ToXRoad>,
+    /// Where its requests name the person concerned.
+    pub(crate) subject: Option<Arc<Subject>>,
     pub(crate) keep: KeepContent,
     pub(crate) time_out: Duration,
 }
@@ -84,6 +87,7 @@ impl Services {
                 backends: Backends::new(&register.addresses, tls, http1),
                 description: files.descriptions.remove(&service.id.0),
                 bridge,
+                subject: service.subject.as_ref().map(|subject| Arc::new(Subject::new(subject))),
                 keep: service.keep_content,
                 time_out: service.time_out(),
             };

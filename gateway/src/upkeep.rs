@@ -3,6 +3,7 @@
 
 mod status;
 mod registry;
+mod persons;
 mod checkpoints;
 mod archiving;
 mod lapses;
@@ -107,6 +108,7 @@ impl Upkeep {
         spawn(Box::pin(Arc::clone(&upkeep).archive_regularly()));
         spawn(Box::pin(Arc::clone(&upkeep).watch()));
         spawn(Box::pin(Arc::clone(&upkeep).reconcile_regularly()));
+        spawn(Box::pin(Arc::clone(&upkeep).forget_persons(config.log.persons_months)));
         spawn(Box::pin(Arc::clone(&upkeep).end_what_was_left_open(config.limits.exchange_seconds)));
         upkeep
     }

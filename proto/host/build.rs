@@ -1,13 +1,14 @@
 //! Generates the gRPC stubs over the types of trave-proto, with cargo alone: protox stands in for protoc.
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "trave/transport/v1/transport.proto",
     "trave/operator/v1/operator.proto",
+    "trave/citizen/v1/citizen.proto",
     "trave/management/v1/management.proto",
     "trave/audit/v1/audit.proto",
 ];
-const PACKAGES: [&str; 7] =
-    ["message", "configuration", "transport", "log", "operator", "management", "audit"];
+const PACKAGES: [&str; 8] =
+    ["message", "configuration", "transport", "log", "operator", "citizen", "management", "audit"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=../schema");

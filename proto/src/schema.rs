@@ -71,6 +71,15 @@ pub mod audit {
         include!(concat!(env!("OUT_DIR"), "/trave.audit.v1.rs"));
     }
 }
+/// What a person may know.
+pub mod citizen {
+    pub use v1::*;
+
+    /// Version 1.
+    pub mod v1 {
+        include!(concat!(env!("OUT_DIR"), "/trave.citizen.v1.rs"));
+    }
+}
 /// The registry's acts, enrolment and cosigning.
 pub mod management {
     pub use v1::*;

@@ -29,6 +29,14 @@ impl Door<'_> {
         &self,
         act: impl AsyncFnOnce(&mut Client) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
+        self.with_channel(async |channel| act(&mut OperatorServiceClient::new(channel)).await)
+    }
+
+    /// The same, for what speaks to another service at this door.
+    pub(super) fn with_channel<T>(
+        &self,
+        act: impl AsyncFnOnce(Channel) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
         let socket = match self.socket {
             Some(socket) => socket.to_owned(),
             None => Config::read(self.config)?.operator_socket(),
@@ -38,7 +46,7 @@ impl Door<'_> {
             let channel = Channel::unix(&socket).await.with_context(
                 || "the security server is not reached\nhint: is it running, and is this its user?",
             )?;
-            act(&mut OperatorServiceClient::new(channel)).await
+            act(channel).await
         })
     }
 }

@@ -290,6 +290,7 @@ impl Question<'_> {
             side: SIDE,
             other: Other::answering(connection),
             keep: self.keep,
+            seeking: None,
         };
         let (wire, requests) = mpsc::channel(ON_THE_WIRE);
         let asking = Asking { kind: self.kind, kept: &self.kept, first: self.first(), wire };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use trave_message_log::{Artefact, Logged};
+use trave_message_log::{Artefact, Logged, Person};
 use trave_proto::clock::Time;
 use trave_proto::conversation::{OrderError, Verified};
 use trave_proto::fault::{Fault, Reason, Side};
@@ -16,6 +16,7 @@ use super::Exchanges;
 use super::progress::Progress;
 use crate::config::KeepContent;
 use crate::recorder::{Evidence, KnownSigner};
+use crate::subject::{Event, Seeking};
 use crate::transport::{PeerConnection, Session};
 use crate::trust::{Snapshot, TlsPeer};
 
@@ -82,6 +83,8 @@ pub(crate) struct Incoming<'a> {
     pub(crate) side: Side,
     pub(crate) other: Other<'a>,
     pub(crate) keep: KeepContent,
+    /// At the provider: where the request may still name the person concerned.
+    pub(crate) seeking: Option<Seeking>,
 }
 
 impl Incoming<'_> {
@@ -96,7 +99,8 @@ impl Incoming<'_> {
         let evidence =
             Evidence::of(self.other.signer, snapshot.configuration.digest(), self.other.tls.clone());
         let progress = Arc::clone(&self.progress);
-        let recording = (&evidence, self.keep);
+        let persons = persons(self.exchanges, self.seeking.as_mut(), &verified)?;
+        let recording = (&evidence, self.keep, persons);
         self.exchanges
             .recorder
             .received(verified, recording, self.side, move || progress.logged_received())
@@ -119,6 +123,21 @@ impl Incoming<'_> {
             Box::pin(self.exchanges.peers.fetch(connection)).await;
         }
     }
+}
+
+/// The persons that a message of a request names, where its service looks for them.
+pub(crate) fn persons<W: Way>(
+    exchanges: &Exchanges,
+    seeking: Option<&mut Seeking>,
+    verified: &Verified<W>,
+) -> Result<Vec<Person>, Fault> {
+    let Some(seeking) = seeking.filter(|_| W::DIRECTION == Direction::Request) else { return Ok(Vec::new()) };
+    let last = verified.manifest().ending == Ending::End;
+    let count = |event: Event| exchanges.metrics.person("provider", event.as_str());
+    let found = seeking.look(verified.parts(), last, count);
+    found.map_err(|missing| {
+        Fault::before_call(Reason::InvalidMessage, Side::ProviderServer, missing.to_string())
+    })
 }
 
 /// Takes an envelope apart: strict, bounded, and with the content that its manifest commits to.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::body::Body;
-use trave_message_log::Logged;
+use trave_message_log::{Logged, Person};
 use trave_proto::conversation::InUse;
 use trave_proto::fault::{Fault, Reason, Side};
 use trave_proto::message::{Content, Ending, Salt};
@@ -19,6 +19,7 @@ use crate::access::Permitted;
 use crate::config::KeepContent;
 use crate::recorder::{Evidence, Room, log_fault};
 use crate::signer::{Enqueued, Recording};
+use crate::subject;
 
 /// One direction of an exchange, as its sender.
 pub(crate) struct Outgoing<'a> {
@@ -48,6 +49,7 @@ impl Outgoing<'_> {
             let why = format!("this security server's own signing certificate: {error}");
             Fault::before_call(Reason::CertValidation, self.side, why)
         })?;
+        let persons = self.persons(caller_context.as_ref());
         let parts = self.parts(content, caller_context)?;
         let room = self.exchanges.recorder.room(&parts, self.side).await?;
         let turn = self.progress.turn().await;
@@ -58,7 +60,7 @@ impl Outgoing<'_> {
         let digest = unsigned.manifest().digest();
         let progress = Arc::clone(&self.progress);
         let recording = Recording {
-            entry: self.exchanges.recorder.sent(evidence, self.keep),
+            entry: self.exchanges.recorder.sent(evidence, self.keep, persons),
             enqueued: Box::new(move || {
                 progress.conversation().sent(digest, ending);
                 progress.logged_sent();
@@ -88,6 +90,11 @@ impl Outgoing<'_> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whom the caller declares that the exchange concerns.
+    fn persons(&self, caller_context: Option<&Bytes>) -> Vec<Person> {
+        subject::declared(caller_context, |event| self.exchanges.metrics.person("client", event.as_str()))
     }
 
     fn parts(&self, content: Content, caller_context: Option<Bytes>) -> Result<Parts, Fault> {

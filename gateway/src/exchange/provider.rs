@@ -23,7 +23,7 @@ use trave_proto::verification::Authentic;
 use super::Exchanges;
 use super::asked::in_catalogue;
 use super::head::Kind;
-use super::incoming::{Incoming, Other, authenticate, check_shape, order_fault, receive, recheck};
+use super::incoming::{Incoming, Other, authenticate, check_shape, order_fault, persons, receive, recheck};
 use super::outgoing::Outgoing;
 use super::progress::Progress;
 use super::register::{self, RegisterHead, malformed};
@@ -34,6 +34,7 @@ use crate::bridge::Crossing;
 use crate::recorder::{Evidence, Refused, Went};
 use crate::relayed::{Leaving, Left, Relayed};
 use crate::services::Service;
+use crate::subject::Seeking;
 use crate::transport::{Greeted, Session};
 use crate::trust::Snapshot;
 
@@ -173,9 +174,13 @@ async fn exchange_with(
         group: permitted.group().cloned(),
         ..Evidence::of(&greeted.signer, snapshot.configuration.digest(), session.tls())
     };
+    let mut seeking = service.subject.clone().map(Seeking::new);
+    // Before anything of it is logged as taken: what is refused here, the register never saw.
+    let persons = persons(exchanges, seeking.as_mut(), &verified)?;
     stage.progress = Some(Arc::clone(&progress));
     let enqueued = || progress.logged_received();
-    let logged = exchanges.recorder.received(verified, (&evidence, service.keep), SIDE, enqueued).await?;
+    let recording = (&evidence, service.keep, persons);
+    let logged = exchanges.recorder.received(verified, recording, SIDE, enqueued).await?;
     let first = Cleared { logged, permitted, service: Arc::clone(&service), crossing };
     let other = || Other::asking(session, &greeted.signer);
     let outgoing = Outgoing {
@@ -192,6 +197,7 @@ async fn exchange_with(
         side: SIDE,
         other: other(),
         keep: service.keep,
+        seeking,
     };
     let wire = Wired { wire, left: &mut stage.left };
     carrying::converse(&first, incoming, outgoing, requests, wire).await

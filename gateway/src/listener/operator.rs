@@ -17,19 +17,21 @@ use trave_host::config::with_causes;
 use trave_host::drain::Drain;
 use trave_host::listen::{Connection, Limits, Listener, TowerToHyperService};
 use trave_host::stubs::operator::operator_service_server::{OperatorService, OperatorServiceServer};
-use trave_message_log::LogError;
+use trave_message_log::{ErasedPerson, LogError};
 use trave_proto::identifier::ExchangeId;
 use trave_proto::schema::log::LogRead;
 use trave_proto::schema::log::leaf::Entry as LeafEntry;
 use trave_proto::schema::operator::{
     ApproveRequest, ApproveResponse, ChangeGroupRequest, ChangeGroupResponse, CheckLogRequest,
-    CheckLogResponse, EraseRequest, EraseResponse, ExplainGrantRequest, ExplainGrantResponse, GrantRequest,
-    GrantResponse, ListChangesRequest, ListChangesResponse, ListGrantsRequest, ListGrantsResponse,
-    ListGroupsRequest, ListGroupsResponse, ListLogRequest, ListLogResponse, ListReconciliationsRequest,
-    ListReconciliationsResponse, ProofFormat, ProveRequest, ProveResponse, ReconcileRequest,
-    ReconcileResponse, RevokeGrantRequest, RevokeGrantResponse, StatusRequest, StatusResponse,
+    CheckLogResponse, ErasePersonRequest, ErasePersonResponse, EraseRequest, EraseResponse,
+    ExplainGrantRequest, ExplainGrantResponse, GrantRequest, GrantResponse, ListChangesRequest,
+    ListChangesResponse, ListGrantsRequest, ListGrantsResponse, ListGroupsRequest, ListGroupsResponse,
+    ListLogRequest, ListLogResponse, ListReconciliationsRequest, ListReconciliationsResponse, ProofFormat,
+    ProveRequest, ProveResponse, ReconcileRequest, ReconcileResponse, RevokeGrantRequest,
+    RevokeGrantResponse, StatusRequest, StatusResponse,
 };
 
+use super::citizen;
 use crate::access::Waiting;
 use crate::exchange::Exchanges;
 use crate::journal::{self, Query};
@@ -58,9 +60,10 @@ pub(crate) async fn serve(
     drain: Drain,
 ) {
     let (changes, exports, tasks) = (Arc::default(), Arc::default(), drain.clone());
+    let citizens = citizen::for_operator(&exchanges, &upkeep);
     let desk = Desk { exchanges, upkeep, policy, changes, exports, tasks };
     let service = OperatorServiceServer::new(desk).max_decoding_message_size(MAX_REQUEST);
-    let router = tonic::service::Routes::new(service).into_axum_router();
+    let router = tonic::service::Routes::new(service).add_service(citizens).into_axum_router();
     let limits = Limits { connections: CONNECTIONS, ..Limits::default() };
     let listener = listener.with_limits(limits);
     listener.serve(drain, move |_: &mut Connection| TowerToHyperService::new(router.clone())).await;
@@ -96,12 +99,12 @@ impl Desk {
 }
 
 /// Who is at the other end, for the record.
-fn who<T>(request: &Request<T>, declared: &str) -> Result<String, Status> {
+pub(super) fn who<T>(request: &Request<T>, declared: &str) -> Result<String, Status> {
     persons::person(request, declared).map(|person| person.name)
 }
 
 /// Text that is logged: of one line, not empty, not endless.
-fn words(what: &str, text: &str) -> Result<String, Status> {
+pub(super) fn words(what: &str, text: &str) -> Result<String, Status> {
     let text = text.trim();
     if text.is_empty() {
         return Err(Status::invalid_argument(format!("{what} is missing")));
@@ -118,12 +121,12 @@ fn exchange_id(bytes: &[u8]) -> Result<ExchangeId, Status> {
     ExchangeId::from_slice(bytes).map_err(|error| Status::invalid_argument(error.to_string()))
 }
 
-fn log_failed(error: &LogError) -> Status {
+pub(super) fn log_failed(error: &LogError) -> Status {
     Status::unavailable(format!("the message log failed: {}", with_causes(error)))
 }
 
 /// Runs what reads the disk where nobody waits for it.
-async fn reading<T: Send + 'static>(
+pub(super) async fn reading<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, LogError> + Send + 'static,
 ) -> Result<T, Status> {
     let read = tokio::task::spawn_blocking(read).await;
@@ -339,6 +342,26 @@ impl OperatorService for Desk {
             }
             let erased = log.erase(id, &operator, &reason).await;
             erased.map(|contents| EraseResponse { contents }).map_err(|error| log_failed(&error))
+        })
+        .await
+    }
+
+    async fn erase_person(
+        &self,
+        request: Request<ErasePersonRequest>,
+    ) -> Result<Response<ErasePersonResponse>, Status> {
+        let operator = who(&request, &request.get_ref().operator)?;
+        let request = request.into_inner();
+        let reason = words("the reason for erasing", &request.reason)?;
+        let person = citizen::person(&request.person)?;
+        let log = self.exchanges.recorder.log().clone();
+        self.whole(async move {
+            let looking = log.clone();
+            let concerned = reading(move || looking.of_person(&person, 0, usize::MAX)).await?;
+            let erased = log.erase_person(&concerned, &operator, &reason).await;
+            let erased = erased.map_err(|error| log_failed(&error))?;
+            let ErasedPerson { exchanges, contents, pseudonyms } = erased;
+            Ok(ErasePersonResponse { exchanges, contents, pseudonyms })
         })
         .await
     }

@@ -20,6 +20,10 @@ pub mod operator {
 pub mod audit {
     tonic::include_proto!("trave.audit.v1");
 }
+/// What a person may know.
+pub mod citizen {
+    tonic::include_proto!("trave.citizen.v1");
+}
 /// The registry's administration, enrolment and cosigning.
 pub mod management {
     tonic::include_proto!("trave.management.v1");

@@ -74,6 +74,12 @@ impl Person {
     }
 }
 
+impl std::hash::Hash for Person {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (self.scheme.as_str(), self.value.as_str()).hash(state);
+    }
+}
+
 impl fmt::Debug for Person {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Person(hidden)")
