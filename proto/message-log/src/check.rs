@@ -19,6 +19,7 @@ use crate::index::file::persons;
 use crate::index::{Index, MemoryIndex, PersonRow, file};
 use crate::reading::{self, ContentState};
 use crate::record::Kind;
+use crate::recovery;
 use crate::scan;
 use crate::segment::SegmentHeader;
 use crate::shared::{Closed, Shared};
@@ -96,6 +97,12 @@ pub(crate) fn check(shared: &Arc<Shared>, key: &NoteVerifier) -> Report {
     }
     let open = check.segment(&open_path, closed.last().map_or(0, |last| last.first + last.count), Some(size));
     overwritten.extend(open.map(|index| index.overwritten).unwrap_or_default());
+    match recovery::is_restored(&*shared.disk, &shared.dir) {
+        // An archive holds no pseudonyms, and so does what came out of it.
+        Ok(true) => overwritten.clear(),
+        Ok(false) => {}
+        Err(error) => check.report.problem(&error),
+    }
     if let Err(error) = check.persons(&persons, overwritten) {
         check.report.problem(&error);
     }

@@ -1,6 +1,6 @@
 //! What an archived object holds, inside compression (Zstandard, RFC 8878) and encryption: 16 bytes `trave segment v1\n`, the
 //! length of the head (4, little-endian), the head (`trave.log.v1.ArchivedSegment`), and the segment file up to the end of
-//! its last group.
+//! its last group. Pseudonyms of persons are zeros in it, as if they had been erased: an archive finds nobody.
 //!
 //! It is verified alone: the segment's groups chain, its leaves continue the tree that the head describes, and a proof leads
 //! from there to a checkpoint that the log's key has signed. So the head need not be believed.
@@ -103,14 +103,15 @@ pub(crate) fn write(
     out.write_all(&begin).map_err(failed())?;
     let mut scanner = Scanner::new(&*file, path, header, &shared.keys)?;
     let mut copy = |kind: Kind, header: &[u8; HEADER], payload: &[u8]| {
-        let written = out.write_all(header).and_then(|()| match is_half_erased(header, kind, payload) {
-            true => {
-                let zeros = vec![0; payload.len() - CONTENT_PREFIX];
-                out.write_all(&payload[..CONTENT_PREFIX]).and_then(|()| out.write_all(&zeros))
-            }
-            false => out.write_all(payload),
-        });
-        written.map_err(failed())
+        let kept = match kind {
+            // A copy that nobody can reach would name a person for as long as the month has its key.
+            Kind::Pseudonym => 0,
+            Kind::Content if is_half_erased(header, kind, payload) => CONTENT_PREFIX,
+            _ => payload.len(),
+        };
+        let (kept, erased) = payload.split_at(kept);
+        let parts = [&header[..], kept, &vec![0; erased.len()]];
+        parts.iter().try_for_each(|part| out.write_all(part)).map_err(failed())
     };
     while scanner.next_group_with(&mut copy)?.is_some() {}
     let extent = scanner.extent();

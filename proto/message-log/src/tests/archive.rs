@@ -9,8 +9,8 @@ use super::support::*;
 use crate::disk::Disk;
 use crate::disk::simulated::{Dice, Fault, SimulatedDisk};
 use crate::{
-    Archive, ArchiveIdentity, ArchiveState, ArchiveStore as _, ContentState, DirectoryStore, Log, LogError,
-    Options, Source, Whole,
+    Archive, ArchiveIdentity, ArchiveState, ArchiveStore as _, ContentState, DirectoryStore, Entry, Log,
+    LogError, Options, Person, Source, Whole,
 };
 
 /// Keys cost nothing to make, but one is enough.
@@ -118,6 +118,39 @@ fn an_archived_log_is_whole_and_its_archive_says_nothing_to_others() {
     let other = ArchiveIdentity::generate();
     let refused = crate::archive::object::read(&store(&disk), &state.archived(0).unwrap().name, &other);
     assert!(refused.unwrap_err().to_string().contains("not encrypted to this key"));
+}
+
+#[test]
+fn an_archive_finds_no_person() {
+    let disk = disk_with_archive();
+    let log = open(&disk).unwrap();
+    let person = Person::parse("steuer-id:12345678901").unwrap();
+    for number in 0..48 {
+        let entry = Entry { persons: vec![person.clone()], ..message(number) };
+        block_on(log.append(entry, ()).unwrap()).unwrap();
+    }
+    block_on(log.checkpoint()).unwrap();
+    assert!(archive_all(&log, &archive(&disk)).unwrap() >= 3);
+    let hashes: Vec<_> = log.shared().period_keys.all_of(&person).into_iter().map(|(_, hash)| hash).collect();
+    let names =
+        |bytes: &[u8]| hashes.iter().any(|hash| bytes.windows(hash.len()).any(|window| window == hash));
+    let state = log.archive_state().unwrap();
+    for segment in state.all() {
+        let object = crate::archive::object::read(&store(&disk), &segment.name, identity()).unwrap();
+        assert!(!names(&object.verify(&signer(ORIGIN).verifier()).unwrap().bytes), "{}", segment.name);
+    }
+    assert!(disk.all_bytes().iter().any(|bytes| names(bytes)), "on the server the person is found");
+    assert_eq!(log.of_person(&person, 0, 100).unwrap().len(), 48);
+    assert!(check(&disk).is_whole());
+    drop(log);
+    // What comes out of the archive finds nobody either, and nothing is wrong with it.
+    restore(&disk, "/new").unwrap();
+    let key = signer(ORIGIN).verifier();
+    let restored =
+        Log::open_restored_on(Arc::new(disk.clone()), Path::new("/new"), &key, Arc::new(Still)).unwrap();
+    assert_eq!(restored.of_person(&person, 0, 100).unwrap().len(), 0);
+    let problems = restored.check().problems;
+    assert!(problems.iter().all(|it| !it.contains("pseudonym")), "{problems:?}");
 }
 
 use std::io::Read as _;
