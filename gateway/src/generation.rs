@@ -120,9 +120,10 @@ struct Work {
 impl Work {
     fn prepare(config: &Config, ask: &Ask, clock: Arc<dyn Clock>) -> Result<Self, GenerationError> {
         let layout = Layout::new(config.data());
-        let lock = lock(&layout.log())?;
+        let begun = Plan::read(&layout)?;
+        let lock = held(&layout, begun.as_ref())?;
         let passphrase = Secret::from_file(&config.passphrase_file()).map_err(GenerationError::File)?;
-        let plan = match Plan::read(&layout)? {
+        let plan = match begun {
             Some(plan) => plan,
             None => {
                 let anchor = read(&layout.anchor()).map_err(GenerationError::Custody)?;
@@ -143,9 +144,8 @@ impl Work {
         self.layout.generations().join(self.plan.number.to_string())
     }
 
-    /// Whether the log's name is the new one already: then what stands in the place of the old is new.
     fn is_named(&self) -> bool {
-        self.layout.log_origin().is_some_and(|origin| origin == self.plan.origin)
+        is_named(&self.layout, &self.plan)
     }
 
     fn move_aside(&self) -> Result<(), GenerationError> {
@@ -221,6 +221,17 @@ impl Work {
             aside: self.aside(),
         }
     }
+}
+
+/// Whether the log's name is the new one already: then what stands in the place of the old is new.
+fn is_named(layout: &Layout, plan: &Plan) -> bool {
+    layout.log_origin().is_some_and(|origin| origin == plan.origin)
+}
+
+/// The old log's lock, as long as that log stands in its place. The new one is locked by whoever opens it; no server does
+/// while there is a plan.
+fn held(layout: &Layout, begun: Option<&Plan>) -> Result<Option<File>, GenerationError> {
+    if begun.is_some_and(|plan| is_named(layout, plan)) { Ok(None) } else { lock(&layout.log()) }
 }
 
 /// Takes the old log's lock, where there is a log.

@@ -150,7 +150,7 @@ pub(crate) fn of_exchange(
     begun: u64,
 ) -> Result<Option<ListLogResponse>, LogError> {
     let mut entry: Option<ListLogResponse> = None;
-    let (mut answered, mut ended) = (None, None::<ExchangeEnded>);
+    let (mut answered, mut ended, mut refused) = (None, None::<ExchangeEnded>, false);
     for index in places {
         let leaf = log.leaf(*index)?;
         match leaf.entry {
@@ -158,6 +158,10 @@ pub(crate) fn of_exchange(
                 let Ok(manifest) = Manifest::parse(message.manifest) else { continue };
                 let response = manifest.direction == Direction::Response;
                 let side = if message.sent == response { "provider" } else { "client" };
+                // Whoever asks first in vain under an id, and then again, does not hide behind the refusal what took place.
+                if std::mem::take(&mut refused) {
+                    entry = None;
+                }
                 let entry = entry.get_or_insert_with(|| about(&manifest, leaf.logged_ms, side));
                 if let Some(service) = &manifest.bridged_to {
                     entry.bridged_to = service.to_string();
@@ -171,6 +175,7 @@ pub(crate) fn of_exchange(
             }
             Some(LeafEntry::Ended(end)) => ended = ended.or(Some(end)),
             Some(LeafEntry::Refusal(refusal)) if entry.is_none() => {
+                refused = true;
                 entry = Some(of_refusal(&refusal, leaf.logged_ms));
             }
             _ => {}

@@ -73,7 +73,9 @@ impl Auditors {
         for (at, auditor) in self.auditor.iter().enumerate() {
             let key = format!("auditors.auditor[{at}]");
             auditor.check(&key, problems);
-            if self.auditor[..at].iter().any(|other| other.name == auditor.name) {
+            // Two names that a reader takes for one would make two persons of one, and one of two.
+            let name = |auditor: &Auditor| auditor.name.trim().to_lowercase();
+            if self.auditor[..at].iter().any(|other| name(other) == name(auditor)) {
                 problems.add(format!("{key}.name"), "this name stands here twice");
             }
         }

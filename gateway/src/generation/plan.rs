@@ -35,7 +35,13 @@ impl Plan {
     ) -> Result<Self, GenerationError> {
         let no_log = || GenerationError::NoLog(server.clone());
         let listed = configuration.security_server(server).ok_or_else(no_log)?.logs();
-        let here = NoteKey::open(&layout.log_key(), passphrase).ok().map(|key| key.public_key());
+        // A key that is there and does not open is not lost: the passphrase may be the wrong one.
+        let here = match layout.log_key().exists() {
+            true => {
+                Some(NoteKey::open(&layout.log_key(), passphrase).map_err(GenerationError::Key)?.public_key())
+            }
+            false => None,
+        };
         let is_listed = here.is_some_and(|key| listed.iter().any(|log| log.public_key == key));
         if layout.generation_pending().exists() && here.is_some() && !is_listed {
             return Err(GenerationError::Waiting);

@@ -34,7 +34,8 @@ fn furnished(data: &Path) -> Layout {
 fn work(layout: &Layout) -> Option<Work> {
     let plan = Plan::read(layout).unwrap()?;
     let (layout, clock) = (layout.clone(), Arc::new(SystemClock));
-    Some(Work { layout, plan, passphrase: passphrase(), clock, _lock: None })
+    let lock = held(&layout, Some(&plan)).unwrap();
+    Some(Work { layout, plan, passphrase: passphrase(), clock, _lock: lock })
 }
 
 fn files_below(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {

@@ -173,7 +173,7 @@ struct Desk {
 struct Asked {
     auditor: Arc<Auditor>,
     reason: String,
-    _place: OwnedSemaphorePermit,
+    place: Arc<OwnedSemaphorePermit>,
 }
 
 impl Desk {
@@ -185,7 +185,7 @@ impl Desk {
                 format!("{QUESTIONS} questions of auditors are being answered\nhint: ask again in a moment");
             Status::resource_exhausted(why)
         })?;
-        Ok(Asked { auditor, reason, _place: place })
+        Ok(Asked { auditor, reason, place: Arc::new(place) })
     }
 
     /// Logs that an auditor reads, before anything is shown.
@@ -195,13 +195,19 @@ impl Desk {
         logged.map(|_| ()).map_err(|error| failed(&error))
     }
 
-    /// Runs what reads the disk where nobody waits for it.
+    /// Runs what reads the disk where nobody waits for it. It keeps the question's place, also where whoever asked has gone.
     async fn reading<T: Send + 'static>(
         &self,
+        asked: &Asked,
         read: impl FnOnce(&Records) -> Result<T, LogError> + Send + 'static,
     ) -> Result<T, Status> {
         let records = self.records.clone();
-        let read = tokio::task::spawn_blocking(move || read(&records)).await;
+        let place = Arc::clone(&asked.place);
+        let read = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            read(&records)
+        });
+        let read = read.await;
         read.map_err(|_| Status::internal("reading the message log failed"))?.map_err(|error| failed(&error))
     }
 }
@@ -298,7 +304,7 @@ impl AuditService for Desk {
             let order = if newest_first { "" } else { " oldest_first" };
             let next = if request.cursor.is_empty() { "" } else { " (a further page)" };
             let query = format!("search{question}{order}{next}");
-            let found = self.reading(move |records| {
+            let found = self.reading(&asked, move |records| {
                 let (places, cursor) = question.page(&records.searcher, &page)?;
                 let entries = places.into_iter().map(|place| records.entry(place, &scope));
                 let entries = entries.filter_map(Result::transpose).collect::<Result<Vec<_>, _>>()?;
@@ -313,7 +319,7 @@ impl AuditService for Desk {
                 ));
             }
             let id = exchange_id(&request.exchange_id)?;
-            let entries = self.reading(move |records| records.exchange(id, &scope)).await?;
+            let entries = self.reading(&asked, move |records| records.exchange(id, &scope)).await?;
             (format!("search exchange={id}"), entries, bytes::Bytes::new())
         };
         self.log_read(&asked, query, entries.len() as u64).await?;
@@ -329,7 +335,7 @@ impl AuditService for Desk {
         let question = Question::read(filter.unwrap_or_default(), &asked.auditor.scope);
         let question = question.map_err(Status::invalid_argument)?;
         let query = format!("count by={by}{question}");
-        let counts = self.reading(move |records| question.count(&records.searcher, key)).await?;
+        let counts = self.reading(&asked, move |records| question.count(&records.searcher, key)).await?;
         self.log_read(&asked, query, counts.len() as u64).await?;
         let counts = counts.into_iter().map(|(value, exchanges)| Counted { value, exchanges }).collect();
         Ok(Response::new(CountResponse { counts }))
@@ -387,7 +393,7 @@ impl AuditService for Desk {
         if limit > READS.0 {
             return Err(Status::invalid_argument(format!("at most {} readings are listed", READS.0)));
         }
-        let reads = self.reading(move |records| {
+        let reads = self.reading(&asked, move |records| {
             let places = records.reads(from_ms, to_ms, limit as usize)?;
             places
                 .into_iter()

@@ -131,11 +131,11 @@ impl<O: Other> Search<'_, O> {
             self.listed += page.records.len();
             let last = page.records.last().map(|((name, _), _)| *name);
             listed.extend(page.records);
+            if self.listed > LISTED {
+                return Ok(false);
+            }
             if !page.more {
                 break;
-            }
-            if self.listed >= LISTED {
-                return Ok(false);
             }
             let last = last.ok_or(CompareError::Malformed("a page of nothing, and more behind it"))?;
             match last.successor() {

@@ -87,8 +87,18 @@ impl Desk {
             return Err(AnswerError::Malformed("it has no ranges, or too many"));
         }
         let ranges = request.ranges.iter().map(bounds).collect::<Result<Vec<_>, _>>()?;
-        let records = self.read(peer, move |hours, peer| hours.with(peer, period)).await?;
-        let summaries: Vec<_> = ranges.iter().map(|range| records.summary(range)).collect();
+        if ranges.windows(2).any(|pair| pair[0].to.is_none_or(|to| pair[1].from.is_none_or(|from| from < to)))
+        {
+            return Err(AnswerError::Malformed("its ranges are not in order"));
+        }
+        // Hashing a whole hour takes long, and is done where nobody waits for it.
+        let (ranges, summaries) = self
+            .read(peer, move |hours, peer| {
+                let records = hours.with(peer, period)?;
+                let summaries: Vec<_> = ranges.iter().map(|range| records.summary(range)).collect();
+                Ok((ranges, summaries))
+            })
+            .await?;
         if let (Some(theirs), [Bounds { from: None, to: None }]) =
             (request.own.as_ref().and_then(Summary::read), &ranges[..])
             && summaries.first().is_some_and(|ours| *ours != theirs)

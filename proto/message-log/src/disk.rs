@@ -118,6 +118,9 @@ pub(crate) fn fill_zeros(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<
 #[derive(Debug)]
 pub(crate) struct RealDisk;
 
+/// A link in the place of a file leads to what is not ours to write: an archive's directory may be another machine's.
+const NO_LINK: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+
 impl Disk for RealDisk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)
@@ -129,11 +132,20 @@ impl Disk for RealDisk {
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let mut options = OpenOptions::new();
-        Ok(Arc::new(options.read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?))
+        Ok(Arc::new(
+            options
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .custom_flags(NO_LINK)
+                .open(path)?,
+        ))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(OpenOptions::new().read(true).write(true).open(path)?))
+        Ok(Arc::new(OpenOptions::new().read(true).write(true).custom_flags(NO_LINK).open(path)?))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

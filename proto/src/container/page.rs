@@ -77,6 +77,7 @@ fn conclusion(lang: Language, conclusion: Conclusion) -> &'static str {
 fn state(lang: Language, state: PartState) -> &'static str {
     match state {
         PartState::Verified => lang.of("verified", "geprüft"),
+        PartState::ExportersWord => lang.of("exporter's word", "Wort des Ausstellers"),
         PartState::Erased => lang.of("erased", "gelöscht"),
         PartState::NotKept => lang.of("not kept", "nicht aufbewahrt"),
         PartState::Absent => lang.of("absent", "nicht enthalten"),

@@ -19,6 +19,8 @@ use crate::schema::message::{Header, RequestHead, ResponseHead, Trailers};
 pub enum PartState {
     /// It is here, and is the very one.
     Verified,
+    /// It is as the exporter sealed it, and nothing else says so: a text for people.
+    ExportersWord,
     /// It was erased, and the erasure is recorded.
     Erased,
     /// The service's policy did not keep it.
@@ -36,6 +38,7 @@ impl PartState {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Verified => "verified",
+            Self::ExportersWord => "exporters-word",
             Self::Erased => "erased",
             Self::NotKept => "not-kept",
             Self::Absent => "absent",

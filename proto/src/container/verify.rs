@@ -8,8 +8,8 @@ use super::cades::{self, Seal};
 use super::parts::{self, Part, PartName, PartState};
 use super::sealing::why;
 use super::{
-    AFTER, BEFORE, CONFIGURATION_NAME, ContainerError, MANIFEST_NAME, MEDIA_TYPE, PARTS_NAME, PROOF_NAME,
-    SIGNATURE_NAME, manifest,
+    AFTER, BEFORE, CONFIGURATION_NAME, ContainerError, ENGLISH_NAME, GERMAN_NAME, MANIFEST_NAME, MEDIA_TYPE,
+    PARTS_NAME, PROOF_NAME, README_NAME, SIGNATURE_NAME, manifest,
 };
 use crate::clock::Time;
 use crate::conversation::TOLERANCE;
@@ -121,6 +121,11 @@ fn layout(entries: &[Entry]) -> Result<&[Entry], ContainerError> {
     Ok(contents)
 }
 
+/// Whether a file is a text of the exporter's for people.
+fn is_text(name: &str) -> bool {
+    [README_NAME, GERMAN_NAME, ENGLISH_NAME].contains(&name)
+}
+
 fn data<'e>(entries: &'e [Entry], name: &str) -> &'e Bytes {
     static NOTHING: Bytes = Bytes::new();
     entries.iter().find(|entry| entry.name == name).map_or(&NOTHING, |entry| &entry.data)
@@ -172,7 +177,7 @@ impl ContainerReport {
                     self.why.push(format!("{name}: it is not what the proof commits to"));
                 }
             }
-            if part.state == PartState::Verified && !holds {
+            if matches!(part.state, PartState::Verified | PartState::ExportersWord) && !holds {
                 part.state = PartState::CannotTell;
             }
             self.parts.push(part);
@@ -198,10 +203,12 @@ impl ContainerReport {
         let parts = rest.into_iter().filter(|name| !self.has(&PartName::File(name.clone())));
         let parts: Vec<_> = parts
             .map(|name| Part {
-                // Beside a proof that cannot be read, nothing says what the contents were.
-                state: match self.proof.is_some() || BEFORE.contains(&name.as_str()) {
-                    true => PartState::Verified,
-                    false => PartState::CannotTell,
+                state: match name.as_str() {
+                    // What people read is compared with nothing: it is sealed, and that is all.
+                    name if is_text(name) => PartState::ExportersWord,
+                    name if self.proof.is_some() || BEFORE.contains(&name) => PartState::Verified,
+                    // Beside a proof that cannot be read, nothing says what the contents were.
+                    _ => PartState::CannotTell,
                 },
                 files: vec![name.clone()],
                 name: PartName::File(name),

@@ -160,7 +160,7 @@ fn leaves(parts: &mut Parts<'_>, raw: &Proof) {
         "leaf",
         "unknown-field",
         "a field that no leaf has",
-        &[&good[..], &[0xf8, 0x01, 1]].concat(),
+        &[&good[..], &[0xa0, 0x1f, 1]].concat(),
         Some("not canonical"),
     );
 }

@@ -63,13 +63,14 @@ impl Desk {
         parts: &Parts,
     ) -> Result<(), Option<Status>> {
         let scope = asked.auditor.scope.clone();
-        let entries = self.reading(move |records| records.exchange(id, &scope)).await?;
+        let entries = self.reading(asked, move |records| records.exchange(id, &scope)).await?;
         let what = if with_content { "proof of" } else { "proof without contents of" };
         let shown = entries.iter().map(|entry| entry.records.len() as u64).sum();
         self.log_read(asked, format!("{what} {id}"), shown).await?;
         let exchange = Bytes::copy_from_slice(id.as_bytes());
         let none = |why: String| Part::None(NoProof { exchange_id: exchange.clone(), why });
-        if entries.is_empty() {
+        // A refusal in scope says nothing of messages under the same id, which may be another member's.
+        if entries.iter().all(|entry| entry.outcome == "refused") {
             // The same words for what is not there and for what this auditor may not see.
             return send(parts, none("this server knows no such exchange in this auditor's scope".into()))
                 .await;

@@ -10,17 +10,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tonic::{Response, Status};
-use trave_message_log::Person;
+use trave_message_log::{LogError, Person};
 use trave_proto::clock::Time;
 use trave_proto::schema::audit::{
-    AskPersonSearchRequest, AskPersonSearchResponse, PageEnd, ReleasePersonSearchRequest,
+    AskPersonSearchRequest, AskPersonSearchResponse, Entry, PageEnd, ReleasePersonSearchRequest,
     ReleasePersonSearchResponse, SearchPersonRequest, SearchResponse, search_response::Part,
 };
 use trave_proto::schema::log::leaf::Entry as LeafEntry;
 use trave_proto::schema::log::{PersonSearchAsked, PersonSearchReleased};
 
 use super::{Answer, Asked, Auditor, Desk, answer, failed};
-use crate::audit::{MAX_PAGE, PAGE};
+use crate::audit::{MAX_PAGE, PAGE, Records, Scope};
 use crate::config::AuditRole;
 
 /// How long a search that was asked for can be released and used.
@@ -160,17 +160,8 @@ impl Desk {
             return Err(Status::invalid_argument(format!("a page has at most {MAX_PAGE} entries")));
         }
         let scope = asked.auditor.scope.clone();
-        let found = self.reading(move |records| {
-            let concerned = records.log.of_person(&search.person, from, size as usize + 1)?;
-            let (mut entries, mut seen, mut next) = (Vec::new(), HashSet::new(), None);
-            let more = concerned.len() > size as usize;
-            for one in concerned.into_iter().take(size as usize) {
-                next = Some(one.index + 1);
-                if seen.insert(one.exchange) {
-                    entries.extend(records.entry(one.index, &scope)?);
-                }
-            }
-            Ok((entries, next.filter(|_| more)))
+        let found = self.reading(&asked, move |records| {
+            page_by_person(records, &search.person, &scope, (from, size as usize))
         });
         let (entries, next) = found.await?;
         let query = format!("search by person {}, released by {releaser}", hex::encode(id));
@@ -186,3 +177,33 @@ impl Desk {
         logged.map(|_| ()).map_err(|error| failed(&error))
     }
 }
+
+/// At most `size` exchanges in scope that concern a person, and where the next page begins. Whatever is out of scope leaves
+/// no trace: neither in how full a page is, nor in whether another follows, nor in where it begins.
+fn page_by_person(
+    records: &Records,
+    person: &Person,
+    scope: &Scope,
+    (mut from, size): (u64, usize),
+) -> Result<(Vec<Entry>, Option<u64>), LogError> {
+    let (mut entries, mut seen, mut last) = (Vec::new(), HashSet::new(), from);
+    loop {
+        let concerned = records.log.of_person(person, from, AT_A_TIME)?;
+        let Some(end) = concerned.last() else { return Ok((entries, None)) };
+        from = end.index + 1;
+        for one in concerned {
+            if !seen.insert(one.exchange) {
+                continue;
+            }
+            let Some(entry) = records.entry(one.index, scope)? else { continue };
+            if entries.len() == size {
+                return Ok((entries, Some(last)));
+            }
+            last = one.index + 1;
+            entries.push(entry);
+        }
+    }
+}
+
+/// Records about a person that are looked up at a time.
+const AT_A_TIME: usize = 256;

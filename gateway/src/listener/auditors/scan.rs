@@ -44,7 +44,7 @@ impl Desk {
         let (note, lines) = (seal.checkpoint.note.clone(), proof::witness_lines(&self.exchanges, &seal));
         let (token, covered) =
             (seal.checkpoint.timestamp.unwrap_or_default(), seal.checkpoint.checkpoint.size);
-        let paths = self.reading(move |records| {
+        let paths = self.reading(&asked, move |records| {
             let path = |index| records.log.inclusion(index, covered);
             Ok((path(from)?, path(to - 1)?))
         });

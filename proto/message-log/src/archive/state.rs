@@ -50,6 +50,14 @@ impl ArchiveState {
         self.archived.values()
     }
 
+    /// The names of all objects that the log knows of, also of removed ones: none is used again.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.archived
+            .values()
+            .map(|segment| segment.name.as_str())
+            .chain(self.removed.iter().map(String::as_str))
+    }
+
     /// The ranges that were pruned, as they were logged.
     pub fn pruned(&self) -> &[RangePruned] {
         &self.pruned

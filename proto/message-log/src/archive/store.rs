@@ -59,6 +59,13 @@ impl ArchiveStore for DirectoryStore {
 
     fn put(&self, name: &str, fill: Fill<'_>) -> Result<(), LogError> {
         let (path, temporary) = (self.dir.join(name), self.dir.join(format!("{name}.tmp")));
+        // What an interrupted run left, or somebody else put there.
+        match self.disk.remove(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(LogError::disk("remove", &temporary)(error));
+            }
+            _ => {}
+        }
         let file = self.disk.create(&temporary).map_err(LogError::disk("create", &temporary))?;
         let written = fill(&mut Writing { file: &*file, at: 0 })
             .and_then(|()| file.sync().map_err(LogError::disk("sync", &temporary)));
@@ -145,4 +152,30 @@ pub(crate) fn digest_of(
     }
     let digest = trave_proto::digest::Digest::from_slice(context.finish().as_ref());
     digest.map(|digest| (digest, length)).ok_or(LogError::Refused("no digest"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::RealDisk;
+
+    #[test]
+    fn a_link_in_the_archive_leads_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let (precious, archive) = (dir.path().join("precious"), dir.path().join("archive"));
+        std::fs::write(&precious, b"a key").unwrap();
+        std::fs::create_dir(&archive).unwrap();
+        std::os::unix::fs::symlink(&precious, archive.join("one.tmp")).unwrap();
+        std::os::unix::fs::symlink(&precious, archive.join("two")).unwrap();
+        let store = DirectoryStore::on(Arc::new(RealDisk), &archive);
+        store
+            .put("one", &mut |out| {
+                out.write_all(b"an object").map_err(|error| LogError::archive("one", error))
+            })
+            .unwrap();
+        assert_eq!(std::fs::read(&precious).unwrap(), b"a key");
+        assert!(std::fs::symlink_metadata(archive.join("one")).unwrap().is_file());
+        assert_eq!(std::fs::read(archive.join("one")).unwrap(), b"an object");
+        assert!(store.open("two").is_err(), "what a link names is no object");
+    }
 }

@@ -53,9 +53,9 @@ pub struct Whole {
 }
 
 impl Whole {
-    /// Whether nothing is missing and nothing is wrong.
+    /// Whether nothing is missing and nothing is wrong. Without a checkpoint nobody knows: what is empty is not whole.
     pub fn is_whole(&self) -> bool {
-        self.missing.is_empty() && self.problems.is_empty() && self.agrees != Some(false)
+        self.missing.is_empty() && self.problems.is_empty() && self.agrees == Some(true)
     }
 }
 
@@ -285,7 +285,12 @@ impl<'a> Walk<'a> {
             }
         };
         self.found.objects += 1;
+        let known = self.found.checkpoint.as_ref().map(|checkpoint| checkpoint.size);
         later(&mut self.found.checkpoint, &verified.checkpoint);
+        if self.found.checkpoint.as_ref().map(|checkpoint| checkpoint.size) != known {
+            // What was compared was an earlier one.
+            self.root = None;
+        }
         self.ahead.insert((verified.checkpoint.size, verified.checkpoint.root, name.to_owned()));
         self.read_state(&MemoryFile(verified.bytes.clone()), Path::new(name), &verified.index);
         Some(verified)

@@ -50,8 +50,12 @@ pub(crate) fn write(
     let head = object::head_of(shared, origin, &segment, &covered_by)?;
     // No object is ever overwritten: one that no record names may be of a log that went further than this disk.
     let names = archive.store.list()?;
-    let numbers = names.iter().filter_map(|name| parse_name(origin, name)).filter(|(of, _)| *of == first);
-    let serial = numbers.map(|(_, serial)| serial.saturating_add(1)).max().unwrap_or(0);
+    let ever = names.iter().map(String::as_str).chain(state.names());
+    let numbers = ever.filter_map(|name| parse_name(origin, name)).filter(|(of, _)| *of == first);
+    let serial = match numbers.map(|(_, serial)| serial).max() {
+        None => 0,
+        Some(last) => last.checked_add(1).ok_or(LogError::Refused("the archive has no number left"))?,
+    };
     let name = object_name(origin, first, serial);
     let mut written = None;
     archive.store.put(&name, &mut |out| {

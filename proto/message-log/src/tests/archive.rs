@@ -121,6 +121,24 @@ fn an_archived_log_is_whole_and_its_archive_says_nothing_to_others() {
 }
 
 #[test]
+fn an_emptied_archive_is_not_whole_and_no_name_is_used_twice() {
+    let disk = disk_with_archive();
+    let (log, _) = archived(&disk);
+    let mut state = log.archive_state().unwrap();
+    let first = state.archived(0).unwrap().name.clone();
+    store(&disk).remove(&first).unwrap();
+    let again = block_on(log.archive_segment(&archive(&disk), 0, &mut state)).unwrap();
+    assert_ne!(again.name, first);
+    assert!(store(&disk).list().unwrap().contains(&again.name));
+    drop(log);
+    for name in store(&disk).list().unwrap() {
+        store(&disk).remove(&name).unwrap();
+    }
+    let whole = restore(&disk, "/nothing").unwrap();
+    assert!(whole.records == 0 && !whole.is_whole(), "{whole:?}");
+}
+
+#[test]
 fn an_archive_finds_no_person() {
     let disk = disk_with_archive();
     let log = open(&disk).unwrap();
