@@ -43,7 +43,8 @@ pub(super) enum ArchiveCommand {
 #[derive(Debug, Args)]
 pub(super) struct Opened {
     /// The file with the secret key
-    #[arg(long, value_name = "FILE")]
+    // Where nothing of all this is asked for, as by a plain `check-log`, it is not required.
+    #[arg(long, value_name = "FILE", required = false)]
     key: PathBuf,
     /// The directory of the archive, instead of the configuration's
     #[arg(long, value_name = "DIR")]
