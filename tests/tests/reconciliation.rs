@@ -198,7 +198,8 @@ async fn a_client_that_crashed_before_its_answer_is_told_apart() {
     let asked = tokio::spawn(async move { caller.ask(Question::new().message(b"und dann")).await });
     instance.register.called(1).await;
     let exchange = instance.register.calls()[0].exchange();
-    // The disk as a crash just now would leave it: with the request, and no answer.
+    // The disk as a crash just now would leave it: with the request, which is durable a moment after it was sent, and no answer.
+    instance.sh.until(|tells| !tells.is_empty(), exchange).await;
     instance.sh.keep_disk();
     instance.register.tell();
     asked.await.unwrap();
@@ -235,8 +236,17 @@ async fn an_answer_that_was_withheld_by_a_refusal_or_a_broken_line_is_no_alarm()
 async fn what_has_no_end_yet_when_the_hour_is_over_is_in_flight_and_settles() {
     let plan = Plan { saboteur: true, register_seconds: 3600, ..Plan::default() };
     let mut instance = Instance::planned(plan).await;
-    // So shortly before the border that nothing of the connection has run out behind it.
+    // So shortly before the border that nothing of the connection has run out behind it, once the status of both servers'
+    // certificates was asked for again.
+    let status = |server: &Server| std::fs::read(server.layout().signing_status()).unwrap();
+    let before = [status(&instance.sh), status(&instance.mv)];
     instance.advance(Duration::from_secs(58 * 60));
+    let renewed = async {
+        while before[0] == status(&instance.sh) || before[1] == status(&instance.mv) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), renewed).await.expect("both are renewed");
     assert_eq!(instance.ask(b"vorher").await.status(), 0);
     instance.register.script(Script::MuteUntilTold);
     let caller = instance.caller().await;
