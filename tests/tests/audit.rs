@@ -25,7 +25,8 @@ use trave_proto::scan::{Head, Range, ScanError, Scanned};
 use trave_proto::schema::audit::{
     AskPersonSearchRequest, CountRequest, Entry, ExportRequest, Filter, ListReadsRequest,
     ReleasePersonSearchRequest, ScanHead, ScanRequest, SearchPersonRequest, SearchRequest, WhoAmIRequest,
-    export_response, scan_response, scanned_leaf::Shown, search_response::Part,
+    export_response, scan_response, scanned_leaf::Shown, search_person_response::Part as PersonPart,
+    search_response::Part,
 };
 use trave_proto::schema::log::leaf::Entry as LeafEntry;
 use trave_proto::schema::log::{Leaf, LogRead, MessageEntry};
@@ -501,8 +502,8 @@ async fn a_search_by_person_shows_nothing_before_a_second_person_releases_it() {
         let mut parts = asker.search_person(page).await.unwrap().into_inner();
         while let Some(part) = parts.message().await.unwrap() {
             match part.part.unwrap() {
-                Part::Entry(entry) => found.push(entry),
-                Part::End(end) => cursor = end.cursor,
+                PersonPart::Entry(entry) => found.push(entry),
+                PersonPart::End(end) => cursor = end.cursor,
             }
         }
         if cursor.is_empty() {

@@ -24,8 +24,8 @@ use trave_proto::identifier::ExchangeId;
 use trave_proto::schema::audit::{
     AskPersonSearchRequest, AskPersonSearchResponse, CountRequest, CountResponse, Counted, ExportRequest,
     ExportResponse, ListReadsRequest, ListReadsResponse, PageEnd, ReleasePersonSearchRequest,
-    ReleasePersonSearchResponse, ScanRequest, ScanResponse, SearchPersonRequest, SearchRequest,
-    SearchResponse, WhoAmIRequest, WhoAmIResponse, search_response::Part,
+    ReleasePersonSearchResponse, ScanRequest, ScanResponse, SearchPersonRequest, SearchPersonResponse,
+    SearchRequest, SearchResponse, WhoAmIRequest, WhoAmIResponse, search_response::Part,
 };
 use trave_proto::schema::log::LogRead;
 use trave_proto::schema::log::leaf::Entry as LeafEntry;
@@ -371,7 +371,7 @@ impl AuditService for Desk {
         self.released(request.into_inner(), asked).await
     }
 
-    type SearchPersonStream = Answer<SearchResponse>;
+    type SearchPersonStream = Answer<SearchPersonResponse>;
 
     async fn search_person(
         &self,

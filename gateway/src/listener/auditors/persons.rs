@@ -14,7 +14,7 @@ use trave_message_log::{LogError, Person};
 use trave_proto::clock::Time;
 use trave_proto::schema::audit::{
     AskPersonSearchRequest, AskPersonSearchResponse, Entry, PageEnd, ReleasePersonSearchRequest,
-    ReleasePersonSearchResponse, SearchPersonRequest, SearchResponse, search_response::Part,
+    ReleasePersonSearchResponse, SearchPersonRequest, SearchPersonResponse, search_person_response::Part,
 };
 use trave_proto::schema::log::leaf::Entry as LeafEntry;
 use trave_proto::schema::log::{PersonSearchAsked, PersonSearchReleased};
@@ -137,7 +137,7 @@ impl Desk {
         &self,
         request: SearchPersonRequest,
         asked: Asked,
-    ) -> Result<Response<Answer<SearchResponse>>, Status> {
+    ) -> Result<Response<Answer<SearchPersonResponse>>, Status> {
         let id = id_of(&request.id)?;
         let search = self.persons.at(self.exchanges.clock.now()).get(&id).cloned().ok_or_else(unknown)?;
         if search.asker.name != asked.auditor.name {
@@ -169,7 +169,7 @@ impl Desk {
         let cursor = next.map(|next| Bytes::copy_from_slice(&next.to_be_bytes())).unwrap_or_default();
         let end = PageEnd { entries: u32::try_from(entries.len()).unwrap_or(u32::MAX), cursor };
         let parts = entries.into_iter().map(Part::Entry).chain([Part::End(end)]);
-        Ok(answer(parts.map(|part| SearchResponse { part: Some(part) }).collect(), asked))
+        Ok(answer(parts.map(|part| SearchPersonResponse { part: Some(part) }).collect(), asked))
     }
 
     async fn log_event(&self, entry: LeafEntry) -> Result<(), Status> {

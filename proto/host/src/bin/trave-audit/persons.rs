@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::json;
 use trave_proto::clock::Time;
 use trave_proto::schema::audit::{
-    AskPersonSearchRequest, ReleasePersonSearchRequest, SearchPersonRequest, search_response::Part,
+    AskPersonSearchRequest, ReleasePersonSearchRequest, SearchPersonRequest, search_person_response::Part,
 };
 
 use crate::Person;
