@@ -11,19 +11,18 @@ mod archive;
 mod persons;
 mod call;
 mod reconcile;
-mod moment;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use trave_host::moment::Moment;
 use trave_proto::identifier::{ExchangeId, Method, ServerId, ServiceId, SubsystemId};
 use trave_proto::message::Code;
 
 use archive::{ArchiveCommand, Opened};
 use grants::{GrantCommand, GroupCommand};
-use moment::Moment;
 
 /// The security server of a Trave instance
 ///

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use clap::{Args, Subcommand};
+use trave_host::moment::Moment;
 use trave_proto::access::{Principal, Subject};
 use trave_proto::clock::Time;
 use trave_proto::identifier::{Method, ServiceId, SubsystemId};
@@ -14,7 +15,6 @@ use trave_proto::schema::operator::{
     ListChangesResponse, ListGrantsRequest, ListGroupsRequest, RevokeGrantRequest,
 };
 
-use super::moment::Moment;
 use super::operate::{Door, said, user};
 
 #[derive(Debug, Args)]

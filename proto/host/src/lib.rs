@@ -1,5 +1,5 @@
 //! What every server of ours shares: listening, TLS and its reload, strict configuration, keys at rest, drain, the
-//! system's clock, and the generated gRPC stubs.
+//! system's clock, points in time as people write them, and the generated gRPC stubs.
 
 pub mod stubs;
 pub mod metrics;
@@ -13,6 +13,7 @@ pub mod drain;
 pub mod keys;
 pub mod config;
 pub mod files;
+pub mod moment;
 pub mod clock;
 
 /// Every exchange is some hundreds of small allocations, many of them freed on another thread than their own: measured with

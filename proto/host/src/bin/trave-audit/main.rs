@@ -4,7 +4,6 @@
 //! It believes of the server only what is signed: a range that it scans is checked against the auditor's own anchor.
 
 mod connection;
-mod moment;
 mod queries;
 mod persons;
 mod export;
@@ -14,12 +13,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use trave_host::moment::Moment;
 use trave_proto::identifier::{ExchangeId, MemberId, ServiceId, SubsystemId};
 use trave_proto::message::Code;
 use trave_proto::schema::audit::Filter;
 
 use connection::Connection;
-use moment::Moment;
 
 /// Ask the message log of a Trave security server, as an auditor
 ///

@@ -5,6 +5,7 @@ use std::io::Write;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use serde_json::{Value, json};
+use trave_host::moment::Moment;
 use trave_proto::clock::Time;
 use trave_proto::identifier::ExchangeId;
 use trave_proto::schema::audit::{
@@ -14,7 +15,6 @@ use trave_proto::schema::audit::{
 
 use crate::Search;
 use crate::connection::{Connection, printable, said};
-use crate::moment::Moment;
 
 /// Entries of one page.
 const PAGE: u32 = 500;

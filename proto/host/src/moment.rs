@@ -1,4 +1,4 @@
-//! Points in time as an auditor writes them: a day, or a day and a time of day, in UTC.
+//! Points in time as people write them on a command line: a day, or a day and a time of day, in UTC.
 
 use std::str::FromStr;
 
@@ -6,7 +6,7 @@ use trave_proto::clock::Time;
 
 /// A point in time, RFC 3339 in UTC; the time of day may be left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Moment(pub(super) Time);
+pub struct Moment(pub Time);
 
 impl FromStr for Moment {
     type Err = &'static str;
