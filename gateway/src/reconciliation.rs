@@ -2,18 +2,20 @@
 //! exchanges both logs hold, and tell apart what it means where they differ. No content and no manifest is shown: names
 //! and digests alone.
 //!
-//! `desk` answers what another server asks; `compare` asks it, and narrows differing logs down to single messages; `judge`
+//! `following` keeps each server to the checkpoints that it gave away. `desk` answers what another server asks; `compare` asks it, and narrows differing logs down to single messages; `judge`
 //! says what each difference means. What goes on when, and what people are told, is `upkeep`'s.
 
 mod desk;
 mod wire;
 mod judge;
 mod compare;
+mod following;
 mod standing;
 mod records;
 
 pub(crate) use compare::{CompareError, compare};
 pub(crate) use desk::{AnswerError, Desk, too_old};
+pub(crate) use following::{Seen, Shown, shown};
 pub(crate) use judge::{Known, exchanges, judge, record};
 pub(crate) use records::RecordsError;
 pub(crate) use wire::Line;

@@ -160,7 +160,7 @@ impl SecurityServer {
         if let Some(told) = told {
             drain.spawn(operations::serve(told, figures, Arc::clone(&upkeep), drain.clone()));
         }
-        let desk = Arc::clone(upkeep.desk());
+        let peers = (Arc::clone(&exchanges), Arc::clone(&upkeep));
         let auditors_at = auditors.as_ref().and_then(AuditorsDoor::local_addr);
         if let Some(door) = auditors {
             let log = exchanges.recorder.log().clone();
@@ -174,7 +174,7 @@ impl SecurityServer {
         }
         let served = (Arc::clone(&exchanges), upkeep);
         drain.spawn(operator::serve(operators, policy, served, drain.clone()));
-        drain.spawn(peer::serve(listener, (Arc::clone(&exchanges), desk), drain.clone()));
+        drain.spawn(peer::serve(listener, peers, drain.clone()));
         for door in doors {
             drain.spawn(door.serve(Arc::clone(&exchanges), drain.clone()));
         }

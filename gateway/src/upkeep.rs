@@ -9,6 +9,7 @@ mod archiving;
 mod lapses;
 mod witnesses;
 mod reconciling;
+mod following;
 mod left_open;
 mod watch;
 mod figures;
@@ -54,6 +55,7 @@ pub(crate) struct Upkeep {
     witnessing: witnesses::Witnessing,
     lapses: lapses::Lapses,
     reconciling: reconciling::Reconciling,
+    following: following::Following,
     archiving: Option<archiving::Archiving>,
     /// Milliseconds since 1970; 0 for never.
     registry_seen: AtomicI64,
@@ -83,6 +85,7 @@ impl Upkeep {
             witnessing: witnesses::Witnessing::default(),
             lapses: lapses::Lapses::default(),
             reconciling: reconciling::Reconciling::new(desk),
+            following: following::Following::default(),
             archiving: archiving::Archiving::new(config),
             registry_seen: AtomicI64::new(0),
             begun,

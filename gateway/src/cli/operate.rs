@@ -105,7 +105,10 @@ fn reconciled(peer: &ReconciledPeer) -> String {
     let open: Vec<_> =
         open.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
     let open = if open.is_empty() { "nothing missing".to_owned() } else { open.join(", ") };
-    format!("{}, until {until}: {open}", peer.server)
+    format!(
+        "{}, until {until}: {open}; {} of its records seen under a checkpoint",
+        peer.server, peer.seen_size
+    )
 }
 
 /// Who witnessed how much of the log, and when.

@@ -14,17 +14,18 @@ use trave_proto::fault::{Fault, Reason, Side};
 use trave_proto::identifier::SubsystemId;
 use trave_proto::schema::transport::{
     CompareRecordsRequest, CompareRecordsResponse, DescribeServicesRequest, DescribeServicesResponse,
-    ExchangeRequest, ExchangeResponse, GetConfigurationRequest, GetConfigurationResponse, GreetRequest,
-    GreetResponse, ListRecordsRequest, ListRecordsResponse, OfferConfigurationRequest,
-    OfferConfigurationResponse, TellExchangesRequest, TellExchangesResponse,
+    ExchangeRequest, ExchangeResponse, FollowLogRequest, FollowLogResponse, GetConfigurationRequest,
+    GetConfigurationResponse, GreetRequest, GreetResponse, ListRecordsRequest, ListRecordsResponse,
+    OfferConfigurationRequest, OfferConfigurationResponse, TellExchangesRequest, TellExchangesResponse,
 };
 
 use crate::exchange::{self, Exchanges, Said};
 use crate::metadata;
-use crate::reconciliation::{AnswerError, Desk};
+use crate::reconciliation::AnswerError;
 use crate::recorder::Refused;
 use crate::transport::{Greeted, MAX_WIRE, Session, refused_greeting};
 use crate::trust::{TlsPeer, TrustError};
+use crate::upkeep::Upkeep;
 
 /// Answers that wait on the wire; with the one in hand that is two.
 const ON_THE_WIRE: usize = 1;
@@ -33,9 +34,13 @@ const ON_THE_WIRE: usize = 1;
 const EXCHANGES: &[&str] = &["/trave.transport.v1.PeerService/Exchange"];
 
 /// Serves until the server drains.
-pub(crate) async fn serve(listener: Listener, (exchanges, desk): (Arc<Exchanges>, Arc<Desk>), drain: Drain) {
+pub(crate) async fn serve(
+    listener: Listener,
+    (exchanges, upkeep): (Arc<Exchanges>, Arc<Upkeep>),
+    drain: Drain,
+) {
     let (tasks, offers) = (drain.clone(), Semaphore::new(1));
-    let door = Door { exchanges: Arc::clone(&exchanges), desk, tasks, offers };
+    let door = Door { exchanges: Arc::clone(&exchanges), upkeep, tasks, offers };
     // A configuration larger than this is not taken from peers: the registry has it.
     let service = PeerServiceServer::new(door).max_decoding_message_size(MAX_WIRE);
     let router = tonic::service::Routes::new(service).into_axum_router();
@@ -56,7 +61,7 @@ pub(crate) async fn serve(listener: Listener, (exchanges, desk): (Arc<Exchanges>
 #[derive(Debug)]
 struct Door {
     exchanges: Arc<Exchanges>,
-    desk: Arc<Desk>,
+    upkeep: Arc<Upkeep>,
     tasks: Drain,
     /// Configurations are large: one at a time is given or taken.
     offers: Semaphore,
@@ -229,7 +234,7 @@ impl PeerService for Door {
         request: Request<CompareRecordsRequest>,
     ) -> Result<Response<CompareRecordsResponse>, Status> {
         let session = self.still_trusted(&request)?;
-        answered(self.desk.compare(session.server(), request.into_inner()).await)
+        answered(self.upkeep.desk().compare(session.server(), request.into_inner()).await)
     }
 
     async fn list_records(
@@ -237,7 +242,7 @@ impl PeerService for Door {
         request: Request<ListRecordsRequest>,
     ) -> Result<Response<ListRecordsResponse>, Status> {
         let session = self.still_trusted(&request)?;
-        answered(self.desk.list(session.server(), request.into_inner()).await)
+        answered(self.upkeep.desk().list(session.server(), request.into_inner()).await)
     }
 
     async fn tell_exchanges(
@@ -245,7 +250,15 @@ impl PeerService for Door {
         request: Request<TellExchangesRequest>,
     ) -> Result<Response<TellExchangesResponse>, Status> {
         let session = self.still_trusted(&request)?;
-        answered(self.desk.tell(session.server(), request.into_inner()).await)
+        answered(self.upkeep.desk().tell(session.server(), request.into_inner()).await)
+    }
+
+    async fn follow_log(
+        &self,
+        request: Request<FollowLogRequest>,
+    ) -> Result<Response<FollowLogResponse>, Status> {
+        let session = self.still_trusted(&request)?;
+        answered(self.upkeep.shown(session.server(), request.into_inner()).await)
     }
 
     async fn describe_services(

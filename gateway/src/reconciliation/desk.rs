@@ -4,13 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use trave_message_log::Log;
+use bytes::Bytes;
+use trave_message_log::{Log, LogError};
+use trave_proto::checkpoint::MAX_NOTE;
 use trave_proto::clock::{Clock, Time};
+use trave_proto::digest::Digest;
 use trave_proto::identifier::{ExchangeId, ServerId};
 use trave_proto::reconciliation::{Name, Period, Summary};
 use trave_proto::schema::transport as wire;
+use trave_proto::tree::Head;
 
 use super::compare::RANGES;
+use super::following::{Seen, contradiction, seen};
 use super::records::{Bounds, Hours, RecordsError};
 use super::standing::state;
 
@@ -164,6 +169,18 @@ impl Desk {
         Ok(wire::TellExchangesResponse { states: states.await? })
     }
 
+    /// The last checkpoint of this log, and that it continues the one that `peer` saw.
+    pub(crate) async fn show(
+        &self,
+        peer: &ServerId,
+        request: wire::FollowLogRequest,
+    ) -> Result<Told, AnswerError> {
+        if request.seen.len() > MAX_NOTE {
+            return Err(AnswerError::Malformed("its note is too long"));
+        }
+        self.read(peer, move |hours, _| show(hours.log(), &request.seen).map_err(RecordsError::Log)).await
+    }
+
     fn period(&self, period: Option<&wire::Period>) -> Result<Period, AnswerError> {
         let period = period.and_then(Period::read).ok_or(AnswerError::Malformed("its hour is none"))?;
         if too_old(period, self.clock.now()) { Err(AnswerError::TooOld) } else { Ok(period) }
@@ -188,6 +205,34 @@ impl Desk {
         }
         Ok(Turn(Arc::clone(&self.answering), peer.clone()))
     }
+}
+
+/// What another server is told of this log.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// The last checkpoint, with the proof; the lines of witnesses are not in it yet.
+    pub(crate) answer: wire::FollowLogResponse,
+    /// What that server holds of this log, signed by its key, where this log does not continue it; and in words.
+    pub(crate) otherwise: Option<(Seen, String)>,
+}
+
+/// Reads the disk.
+fn show(log: &Log, theirs: &[u8]) -> Result<Told, LogError> {
+    let Some(latest) = log.latest_checkpoint() else { return Ok(Told::default()) };
+    let head = Head { size: latest.checkpoint.size, root: latest.checkpoint.root };
+    // A note of an earlier generation, or of nobody's, is none of this log.
+    let theirs = seen(theirs, log.verifier());
+    let proof = match &theirs {
+        Some(seen) if seen.head.size <= head.size => log.consistency(seen.head.size, head.size)?,
+        _ => Vec::new(),
+    };
+    let otherwise = theirs.and_then(|seen| {
+        let why = contradiction(&seen.head, &head, &proof)?;
+        Some((seen, why))
+    });
+    let proof = proof.into_iter().map(Digest::to_bytes).collect();
+    let answer = wire::FollowLogResponse { note: latest.note, cosignatures: Bytes::new(), proof };
+    Ok(Told { answer, otherwise })
 }
 
 /// Whether records of that hour may have expired, here or there.

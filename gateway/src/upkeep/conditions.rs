@@ -17,6 +17,10 @@ pub(super) enum Kind {
     LogContradicted,
     /// Another server's log and this one do not hold the same messages, and nothing explains it. For people to look into.
     LogsDisagree,
+    /// Another server's log contradicts a checkpoint that it gave away. For people to look into.
+    PeerContradicted,
+    /// Another server holds a checkpoint of this log that this log does not continue. For people to look into.
+    HeldOtherwise,
     RegistryUnavailable,
     CertificateStatusUnavailable,
     TimestampingUnavailable,
@@ -39,6 +43,8 @@ impl Kind {
             Self::ConfigurationRefused => "configuration_refused",
             Self::LogContradicted => "log_contradicted",
             Self::LogsDisagree => "logs_disagree",
+            Self::PeerContradicted => "peer_contradicted",
+            Self::HeldOtherwise => "log_held_otherwise",
             Self::RegistryUnavailable => "registry_unavailable",
             Self::CertificateStatusUnavailable => "certificate_status_unavailable",
             Self::TimestampingUnavailable => "timestamping_unavailable",
@@ -51,6 +57,18 @@ impl Kind {
             Self::NotCompared => "not_compared",
             Self::CertificateExpiring => "certificate_expiring",
         }
+    }
+
+    /// Whether it is an alarm: somebody deceives, or something was lost.
+    const fn is_alarm(self) -> bool {
+        matches!(
+            self,
+            Self::ConfigurationRefused
+                | Self::LogContradicted
+                | Self::LogsDisagree
+                | Self::PeerContradicted
+                | Self::HeldOtherwise
+        )
     }
 
     /// Whether the server works with less than it should have meanwhile, which the log then says.
@@ -89,14 +107,7 @@ impl Conditions {
         }
         let name = kind.as_str();
         match what {
-            Some(what)
-                if matches!(
-                    kind,
-                    Kind::ConfigurationRefused | Kind::LogContradicted | Kind::LogsDisagree
-                ) =>
-            {
-                tracing::error!(kind = name, "{what}")
-            }
+            Some(what) if kind.is_alarm() => tracing::error!(kind = name, "{what}"),
             Some(what) => tracing::warn!(kind = name, "{what}"),
             None => tracing::info!(kind = name, "no longer so"),
         }

@@ -76,6 +76,8 @@ pub(crate) struct PeerStanding {
     pub(crate) differing: u64,
     /// Hours whose difference nothing explains.
     pub(crate) unexplained: u64,
+    /// Records of its log that were seen under a checkpoint.
+    pub(crate) seen: u64,
 }
 
 impl Reconciling {
@@ -93,6 +95,13 @@ impl Reconciling {
         all.insert((peer.clone(), period), found);
     }
 
+    /// Servers with which this log was compared, or should have been.
+    pub(super) fn peers(&self) -> BTreeSet<ServerId> {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        found.keys().map(|(peer, _)| peer).chain(failed.keys()).cloned().collect()
+    }
+
     fn standings(&self) -> Vec<PeerStanding> {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         let mut standings = BTreeMap::<&ServerId, PeerStanding>::new();
@@ -104,6 +113,7 @@ impl Reconciling {
                 missing_there: 0,
                 differing: 0,
                 unexplained: 0,
+                seen: 0,
             });
             standing.until = standing.until.max(period.end());
             standing.missing_here += count(found, DifferenceKind::MissingHere);
@@ -139,7 +149,9 @@ impl Upkeep {
 
     /// How far each other server's log was compared.
     pub(crate) fn reconciled(&self) -> Vec<PeerStanding> {
-        self.reconciling.standings()
+        let mut standings = self.reconciling.standings();
+        standings.iter_mut().for_each(|one| one.seen = self.following.size(&one.peer));
+        standings
     }
 
     /// Compares by the civil clock, as long as the server runs.
@@ -157,6 +169,7 @@ impl Upkeep {
                 }
             }
             settled.retain(|period| period.end() > now.minus(BACK));
+            self.follow_all().await;
             self.tell_of_reconciliations().await;
             clock.sleep_until(now.plus(EVERY)).await;
         }

@@ -92,6 +92,8 @@ pub mod kind {
     pub const STARTED: u8 = 19;
     /// A local group changed.
     pub const GROUP: u8 = 20;
+    /// A checkpoint of another server's log.
+    pub const PEER_CHECKPOINT: u8 = 24;
     /// An auditor asked for a search by person.
     pub const PERSON_SEARCH_ASKED: u8 = 26;
     /// A second person released it.

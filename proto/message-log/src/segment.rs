@@ -136,6 +136,7 @@ pub(crate) fn describe(leaf: &Leaf) -> (u8, [u8; 16]) {
         Some(Entry::Act(_)) => (18, [0; 16]),
         Some(Entry::Started(_)) => (19, [0; 16]),
         Some(Entry::Group(_)) => (20, [0; 16]),
+        Some(Entry::PeerCheckpoint(_)) => (24, [0; 16]),
         Some(Entry::PersonSearchAsked(_)) => (26, [0; 16]),
         Some(Entry::PersonSearchReleased(_)) => (27, [0; 16]),
         Some(Entry::Persons(_)) => (28, [0; 16]),

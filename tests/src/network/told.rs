@@ -49,6 +49,7 @@ pub fn told(record: &Record) -> String {
         Entry::PersonSearchAsked(asked) => format!("person search asked by {}", asked.reader),
         Entry::PersonSearchReleased(released) => format!("person search released by {}", released.releaser),
         Entry::Persons(change) => format!("persons {} {}", change.erased.len(), change.destroyed_before),
+        Entry::PeerCheckpoint(shown) => format!("checkpoint of {}", shown.peer),
         Entry::Reconciliation(found) => format!("reconciled with {}", found.peer),
     }
 }
@@ -62,7 +63,7 @@ pub fn summary(records: &[Record], exchange: ExchangeId) -> Vec<String> {
 /// What records tell of exchanges and configurations, as in [`summary`]; what a server notes of itself is left out.
 pub fn happened(records: &[Record]) -> Vec<String> {
     let of_itself = |record: &&Record| {
-        let own = ["started", "degradation", "read", "grant", "group", "reconciled"];
+        let own = ["started", "degradation", "read", "grant", "group", "reconciled", "checkpoint"];
         own.iter().all(|word| !told(record).starts_with(word))
     };
     shortened(records.iter().filter(of_itself))

@@ -31,6 +31,7 @@ pub(super) fn told(standing: PeerStanding) -> ReconciledPeer {
         missing_there: standing.missing_there,
         differing: standing.differing,
         unexplained: standing.unexplained,
+        seen_size: standing.seen,
     }
 }
 
@@ -42,6 +43,7 @@ impl Desk {
         let (sender, found) = mpsc::channel(WAITING);
         let upkeep = self.upkeep.clone();
         self.tasks.spawn(async move {
+            upkeep.follow(&peer).await;
             for period in periods {
                 let one = upkeep.reconcile(&peer, period).await;
                 let failed = one.is_err();

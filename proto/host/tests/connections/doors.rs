@@ -37,6 +37,13 @@ struct Greeter;
 
 #[tonic::async_trait]
 impl PeerService for Greeter {
+    async fn follow_log(
+        &self,
+        _: tonic::Request<schema::FollowLogRequest>,
+    ) -> Result<tonic::Response<schema::FollowLogResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
     async fn compare_records(
         &self,
         _: tonic::Request<schema::CompareRecordsRequest>,

@@ -18,9 +18,9 @@ use trave_proto::schema::message::Envelope;
 use trave_proto::schema::transport::exchange_response::Answer;
 use trave_proto::schema::transport::{
     CompareRecordsRequest, CompareRecordsResponse, DescribeServicesRequest, DescribeServicesResponse,
-    ExchangeRequest, ExchangeResponse, GetConfigurationRequest, GetConfigurationResponse, GreetRequest,
-    GreetResponse, ListRecordsRequest, ListRecordsResponse, OfferConfigurationRequest,
-    OfferConfigurationResponse, TellExchangesRequest, TellExchangesResponse,
+    ExchangeRequest, ExchangeResponse, FollowLogRequest, FollowLogResponse, GetConfigurationRequest,
+    GetConfigurationResponse, GreetRequest, GreetResponse, ListRecordsRequest, ListRecordsResponse,
+    OfferConfigurationRequest, OfferConfigurationResponse, TellExchangesRequest, TellExchangesResponse,
 };
 
 use super::{Credentials, Whoever};
@@ -151,6 +151,10 @@ impl PeerService for Door {
         _: Request<ListRecordsRequest>,
     ) -> Result<Response<ListRecordsResponse>, Status> {
         Err(Status::unimplemented("nobody compares with this one"))
+    }
+
+    async fn follow_log(&self, _: Request<FollowLogRequest>) -> Result<Response<FollowLogResponse>, Status> {
+        Err(Status::unimplemented("nobody follows this one"))
     }
 
     async fn tell_exchanges(
