@@ -242,6 +242,18 @@ fn assemble(
     builder.build(seal.note, seal.timestamp.unwrap_or_default(), lines).map_err(ExportError::Build)
 }
 
+/// The note of the last checkpoint that is witnessed as the policy asks, with the lines of the witnesses; where none is, that
+/// of the last checkpoint. Nobody is asked for it.
+pub(crate) fn published(exchanges: &Exchanges, upkeep: &Upkeep) -> Option<Bytes> {
+    let configuration = Arc::clone(&exchanges.trust.snapshot().configuration);
+    let kept = upkeep.witnessed().filter(|kept| upkeep.is_witnessed(kept, &configuration));
+    let seal = match kept {
+        Some(kept) => Witnessed::clone(&kept),
+        None => Witnessed { checkpoint: exchanges.recorder.log().latest_checkpoint()?, lines: String::new() },
+    };
+    Some([seal.checkpoint.note.clone(), witness_lines(exchanges, &seal)].concat().into())
+}
+
 /// The lines of those witnesses of the configuration in force who cosigned the checkpoint.
 pub(crate) fn witness_lines(exchanges: &Exchanges, seal: &Witnessed) -> Bytes {
     let configuration = Arc::clone(&exchanges.trust.snapshot().configuration);

@@ -1,10 +1,12 @@
 //! The Merkle tree of RFC 6962 section 2.1: roots, inclusion paths and consistency proofs, and how they are verified.
 
 mod consistency;
+mod tile;
 
 use crate::digest::Digest;
 
 pub use consistency::{Head, consistency, is_consistent};
+pub use tile::Tile;
 
 /// The hash of a leaf (RFC 6962 section 2.1: `SHA-256(0x00 || leaf)`).
 pub fn leaf_hash(leaf: &[u8]) -> Digest {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Programs that are not ours agree: buf (schema), Python's grpcio and grpc-go (clients and registers), HTTP clients, a
-# WebDAV server and Arrow Flight (rest/), nginx (bulk/), OpenSSL (what a proof holds), EU DSS (dss/). Installs what it needs under tests/interop/.work;
+# WebDAV server and Arrow Flight (rest/), nginx (bulk/), Go's note and tlog (witness/), OpenSSL (what a proof holds), EU DSS (dss/). Installs what it needs under tests/interop/.work;
 # wants cargo, Python 3, Node.js, Go, Java, Maven, curl, unzip, OpenSSL and ssh-agent on the machine.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -107,6 +107,9 @@ say "OpenSSL checks what a proof of that exchange holds"
 
 say "witnesses: Go's note and tlog packages, torchwood and litewitness agree with our checkpoints and cosignatures"
 witness/run.sh "$two_states" "$verify" "$work/instance" "$(cat "$work/exchange")" "$work" || fail "witness"
+
+say "tiles: Go's note and tlog packages read a security server's log as an auditor"
+witness/tiles.sh "$two_states" "$verify" "$work" || fail "tiles"
 
 say "EU DSS, OpenSSL and zip programs agree with the containers of proofs"
 dss/run.sh "$two_states" "$verify" "$work" || fail "dss"

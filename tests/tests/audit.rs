@@ -4,18 +4,14 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use tonic::{Code, Status};
 use trave_host::client::Channel;
-use trave_host::clock::SystemClock;
-use trave_host::config::Secret;
-use trave_host::keys::SigningKey;
 use trave_host::stubs::audit::audit_service_client::AuditServiceClient;
-use trave_host::tls::{self, Http, Identity, Pinned};
+use trave_host::tls::Http;
 use trave_message_log::{Entry as Record, Log, Person};
 use trave_proto::digest::Digest;
 use trave_proto::identifier::ExchangeId;
@@ -31,8 +27,7 @@ use trave_proto::schema::audit::{
 use trave_proto::schema::log::leaf::Entry as LeafEntry;
 use trave_proto::schema::log::{Leaf, LogRead, MessageEntry};
 use trave_tests::network::{
-    CLIENT, Instance, OTHER_PURPOSE, PASSPHRASE, PURPOSE, Question, SERVICE, START, Server,
-    certified_by_itself, manifests,
+    CLIENT, Instance, OTHER_PURPOSE, PURPOSE, Question, SERVICE, START, Server, manifests,
 };
 use trave_tests::program::program;
 
@@ -52,41 +47,26 @@ const AUDITORS: [(&str, &str, bool); 6] = [
 /// The only one who is a data protection officer.
 const OFFICER: &str = "datenschutz";
 
-fn directory(server: &Server) -> PathBuf {
-    server.configuration_file().parent().unwrap().to_owned()
-}
-
 /// An instance whose agency's server has a door for these auditors.
 async fn audited() -> Instance {
     let mut instance = Instance::start().await;
-    let at = directory(&instance.sh);
     let mut text = "\n[auditors]\nlisten = \"127.0.0.1:0\"\n".to_owned();
     for (name, scope, contents) in AUDITORS {
-        certified_by_itself(&at.join(format!("{name}.key")), &at.join(format!("{name}.pem")));
+        instance.sh.make_auditor(name);
         let role = if name == OFFICER { "data_protection_officer" } else { "auditor" };
         text += &format!(
             "[[auditors.auditor]]\nname = \"{name}\"\nrole = \"{role}\"\ncertificate = \"{name}.pem\"\n{scope}\n\
              contents = {contents}\n"
         );
     }
-    certified_by_itself(&at.join("fremd.key"), &at.join("fremd.pem"));
+    instance.sh.make_auditor("fremd");
     instance.sh.reconfigure(|config| config + &text).await;
     instance
 }
 
-fn client_of(server: &Server, name: &str) -> tls::Client {
-    let at = directory(server);
-    let key = SigningKey::open(&at.join(format!("{name}.key")), &Secret::new(PASSPHRASE.into())).unwrap();
-    let chain = tls::chain_from_pem(&at.join(format!("{name}.pem"))).unwrap();
-    let identity = Arc::new(Identity::new(chain, Arc::new(key)).unwrap());
-    let shown = tls::chain_from_pem(&server.layout().authentication_certificate()).unwrap();
-    let pinned = Pinned::new([tls::public_key_digest(&shown[0]).unwrap()]);
-    tls::Client::new(Some(identity), Arc::new(pinned), Http::Two, Arc::new(SystemClock)).unwrap()
-}
-
 async fn sign_in(server: &Server, name: &str) -> Client {
     let address = server.running().auditors.unwrap().to_string();
-    let channel = Channel::tls(&address, &client_of(server, name)).await.unwrap();
+    let channel = Channel::tls(&address, &server.auditors_tls(name, Http::Two)).await.unwrap();
     AuditServiceClient::new(channel).max_decoding_message_size(32 << 20)
 }
 
@@ -325,7 +305,7 @@ async fn a_certificate_that_is_not_pinned_is_refused() {
     let mut instance = audited().await;
     let address = instance.sh.running().auditors.unwrap().to_string();
     // TLS 1.3 tells a client that its certificate is refused with the first request.
-    if let Ok(channel) = Channel::tls(&address, &client_of(&instance.sh, "fremd")).await {
+    if let Ok(channel) = Channel::tls(&address, &instance.sh.auditors_tls("fremd", Http::Two)).await {
         let mut client: Client = AuditServiceClient::new(channel);
         assert!(client.who_am_i(WhoAmIRequest {}).await.is_err());
         assert!(search(&mut client, all()).await.is_err());
@@ -397,7 +377,7 @@ fn printed(output: &Output) -> String {
 async fn a_search_that_leaves_something_out_is_found_out() {
     let mut instance = audited().await;
     let asked = six(&instance).await;
-    let at = directory(&instance.sh);
+    let at = instance.sh.directory();
     let server = instance.sh.layout().authentication_certificate();
     std::fs::write(at.join("anchor"), instance.keys.anchor().bytes()).unwrap();
     let settings = format!(

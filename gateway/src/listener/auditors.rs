@@ -1,9 +1,10 @@
-//! The door for auditors: gRPC over mutual TLS 1.3, each auditor known by a pinned certificate that is bound to a role and a
+//! The door for auditors: gRPC, and the log's tiles, over mutual TLS 1.3, each auditor known by a pinned certificate that is bound to a role and a
 //! scope. Whatever is asked is logged first, with the reason, and shown to the other auditors when they ask what was read.
 
 mod export;
 mod persons;
 mod scan;
+mod tiles;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -115,7 +116,7 @@ impl AuditorsDoor {
             }
         }
         let pinned = Clients::Known(Arc::new(Pinned::new(known.keys().copied())));
-        let server = tls::Server::new(identity, pinned, Http::Two, Arc::clone(clock));
+        let server = tls::Server::new(identity, pinned, Http::TwoOrOne, Arc::clone(clock));
         let listener = Listener::tls(auditors.listen, server.map_err(AuditorsDoorError::Tls)?).await;
         let limits = config.limits.at_door(Limits { connections: CONNECTIONS, ..Limits::default() });
         let listener = listener.map_err(AuditorsDoorError::Listen)?.with_limits(limits);
@@ -143,8 +144,9 @@ impl AuditorsDoor {
         let (questions, exports) = (Arc::new(Semaphore::new(QUESTIONS)), Arc::default());
         let persons = Arc::default();
         let desk = Desk { exchanges, upkeep, records, questions, exports, persons };
+        let tiles = tiles::routes(&desk);
         let service = AuditServiceServer::new(desk).max_decoding_message_size(MAX_REQUEST);
-        let router = tonic::service::Routes::new(service).into_axum_router();
+        let router = tonic::service::Routes::new(service).into_axum_router().merge(tiles);
         listener
             .serve(drain, move |connection: &mut Connection| {
                 let key = connection.chain.first().and_then(|shown| tls::public_key_digest(shown).ok());

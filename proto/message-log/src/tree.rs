@@ -5,11 +5,12 @@
 //! <https://c2sp.org/tlog-tiles>, laid end to end). All of it can be made again from the segments. The roots of the complete
 //! subtrees at the right edge are in memory too, so that what is signed never comes from these files alone.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use trave_proto::digest::Digest;
-use trave_proto::tree::node_hash;
+use trave_proto::tree::{Tile, node_hash};
 
 use crate::disk::{Disk, DiskFile};
 use crate::error::LogError;
@@ -219,6 +220,36 @@ impl Tree {
         Ok(proof)
     }
 
+    /// The hashes of a tile, as they are kept.
+    pub(crate) fn tile(&self, tile: &Tile) -> Result<Vec<Digest>, LogError> {
+        let index = tile.index().saturating_mul(TILE as u64);
+        let level = self.levels.get(usize::from(tile.level()));
+        let level = level.ok_or(LogError::OutOfRange { asked: index, size: self.size() })?;
+        level.read(index, tile.width().into())
+    }
+
+    /// The root over `len` leaves from `start`, computed by way of the hashes of a tile, which stand over the leaves `under`
+    /// them, all of which there are.
+    pub(crate) fn through(
+        &self,
+        (under, hashes): (&Range<u64>, &[Digest]),
+        start: u64,
+        len: u64,
+    ) -> Result<Digest, LogError> {
+        if under.end <= start || start + len <= under.start {
+            return self.range(start, len);
+        }
+        // A complete subtree of the tree is one of every larger tree: halving leads to it.
+        let one = (under.end - under.start) / hashes.len().max(1) as u64;
+        if len <= one {
+            let at = usize::try_from((start - under.start) / one).unwrap_or(usize::MAX);
+            return hashes.get(at).copied().ok_or(LogError::OutOfRange { asked: start, size: self.size() });
+        }
+        let left = split(len);
+        let whole = (under, hashes);
+        Ok(node_hash(&self.through(whole, start, left)?, &self.through(whole, start + left, len - left)?))
+    }
+
     /// The root over `len` leaves from `start`, which is a multiple of the largest power of two up to `len`.
     fn range(&self, start: u64, len: u64) -> Result<Digest, LogError> {
         if len.is_power_of_two() {
@@ -323,76 +354,4 @@ fn split(len: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::disk::RealDisk;
-    use trave_proto::tree;
-
-    #[test]
-    fn roots_and_paths_agree_with_the_definition_and_survive_reopening() {
-        let dir = tempfile::tempdir().unwrap();
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let leaves: Vec<_> = (0..1_500_u32).map(|i| tree::leaf_hash(&i.to_be_bytes())).collect();
-        let mut grown = Tree::create(&disk, dir.path()).unwrap();
-        for (at, leaf) in leaves.iter().enumerate() {
-            grown.append(*leaf).unwrap();
-            if at == 700 {
-                grown.persist().unwrap();
-                grown = Tree::load(&disk, dir.path(), 701).unwrap().unwrap();
-            }
-        }
-        for size in [0, 1, 2, 3, 255, 256, 257, 511, 513, 700, 701, 1_024, 1_300, 1_499, 1_500] {
-            let root = tree::root(&leaves[..size]);
-            assert_eq!(grown.root(size as u64).unwrap(), root, "size {size}");
-            for index in (0..size).step_by(37) {
-                let path = grown.path(index as u64, size as u64).unwrap();
-                assert_eq!(Some(&path), tree::path(&leaves[..size], index).as_ref());
-            }
-        }
-        for size in [1, 2, 255, 256, 257, 513, 701, 1_300, 1_500] {
-            for old in
-                (0..=size).filter(|old| old % 37 == 0 || [1, 2, 255, 256, 257, 512, size].contains(old))
-            {
-                let proof = grown.consistency(old as u64, size as u64).unwrap();
-                assert_eq!(Some(proof), tree::consistency(&leaves[..size], old), "{old} to {size}");
-            }
-        }
-        assert!(grown.consistency(4, 3).is_err() && grown.consistency(3, 1_501).is_err());
-        assert!(grown.root(1_501).is_err() && grown.path(3, 3).is_err() && grown.leaf(1_500).is_err());
-        assert_eq!(grown.leaf(3).unwrap(), leaves[3]);
-    }
-
-    #[test]
-    fn a_changed_hash_gives_no_root() {
-        let dir = tempfile::tempdir().unwrap();
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let mut grown = Tree::create(&disk, dir.path()).unwrap();
-        for i in 0..700_u32 {
-            grown.append(tree::leaf_hash(&i.to_be_bytes())).unwrap();
-        }
-        grown.persist().unwrap();
-        assert!(grown.root(100).is_ok());
-        let level = dir.path().join("level-0");
-        let mut hashes = std::fs::read(&level).unwrap();
-        hashes[3 * 32] ^= 1;
-        std::fs::write(&level, &hashes).unwrap();
-        assert!(grown.root(100).is_err(), "read from the file, and proved wrong");
-        assert!(grown.root(700).is_ok(), "from memory");
-    }
-
-    #[test]
-    fn what_the_files_do_not_hold_is_not_loaded() {
-        let dir = tempfile::tempdir().unwrap();
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let mut grown = Tree::create(&disk, dir.path()).unwrap();
-        for i in 0..300_u32 {
-            grown.append(tree::leaf_hash(&i.to_be_bytes())).unwrap();
-        }
-        grown.persist().unwrap();
-        assert!(Tree::load(&disk, dir.path(), 300).unwrap().is_some());
-        assert_eq!(grown.root(300).unwrap(), grown.head());
-        assert!(Tree::load(&disk, dir.path(), 301).unwrap().is_none());
-        std::fs::remove_file(dir.path().join("level-1")).unwrap();
-        assert!(Tree::load(&disk, dir.path(), 300).unwrap().is_none());
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 //	witness read NOTE LOG_KEY WITNESS_KEY...   the note is signed by the log and by each witness
 //	witness key FILE                           makes the key of a log; prints its verifier key
 //	witness submit URL FILE WITNESS_KEY        is that log, and asks a witness of ours for every case of the protocol
+//	witness tiles ...                          reads a log by its tiles: tiles.go
 package main
 
 import (
@@ -32,8 +33,10 @@ func main() {
 		key(args[1])
 	case len(args) == 4 && args[0] == "submit":
 		submit(strings.TrimSuffix(args[1], "/"), args[2], args[3])
+	case len(args) >= 7 && args[0] == "tiles":
+		tiles(args[1], args[2], args[3], args[4], args[5], args[6], args[7:])
 	default:
-		fail("usage: witness read NOTE LOG_KEY WITNESS_KEY... | key FILE | submit URL FILE WITNESS_KEY")
+		fail("usage: witness read NOTE LOG_KEY WITNESS_KEY... | key FILE | submit URL FILE WITNESS_KEY | tiles ...")
 	}
 }
 

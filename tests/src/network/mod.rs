@@ -9,6 +9,7 @@
 pub mod hostile;
 mod forger;
 mod disk;
+mod auditor;
 mod proving;
 mod instance;
 mod process;

@@ -8,7 +8,7 @@ use trave_proto::clock::Time;
 use trave_proto::digest::Digest;
 use trave_proto::identifier::ExchangeId;
 use trave_proto::schema::log::Leaf;
-use trave_proto::tree::{Head, is_consistent, root_from_path};
+use trave_proto::tree::{Head, Tile, is_consistent, root_from_path};
 
 use super::Log;
 use crate::check::{self, Report};
@@ -138,6 +138,23 @@ impl Log {
             let proof = shared.tree().consistency(old, size)?;
             Ok(is_consistent(&head(old)?, &head(size)?, &proof).then_some(proof))
         })
+    }
+
+    /// The hashes of a tile of the tree over the first `size` leaves (C2SP tlog-tiles); none where these are not as many. They
+    /// are verified before they are given out; if the kept tree is damaged, it is made again from the leaves.
+    pub fn tile(&self, tile: &Tile, size: u64) -> Result<Option<Vec<Digest>>, LogError> {
+        let shared = &self.0.shared;
+        if size > self.size() {
+            return Err(LogError::OutOfRange { asked: size, size: self.size() });
+        }
+        let Some(under) = tile.leaves().filter(|under| under.end <= size) else { return Ok(None) };
+        let made = self.proved(|| {
+            let root = shared.root(size)?;
+            let tree = shared.tree();
+            let hashes = tree.tile(tile)?;
+            Ok((tree.through((&under, &hashes), 0, size)? == root).then_some(hashes))
+        });
+        made.map(Some)
     }
 
     /// What `make` makes of the kept tree; if that does not hold, of the tree made again from the leaves.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::support::*;
 use proptest::prelude::*;
 use trave_proto::checkpoint::Checkpoint;
+use trave_proto::tree::Tile;
 
 use crate::{ContentState, Log, LogError, Options};
 
@@ -148,6 +149,28 @@ fn indexes_and_tree_are_made_again() {
     let (log, _) = Log::open(options(dir.path())).unwrap();
     assert!(log.inclusion(4, signed.size).is_ok(), "a damaged tree is noticed and made again");
     assert_eq!(log.root(signed.size).unwrap(), signed.root);
+}
+
+#[test]
+fn a_damaged_tile_is_noticed_and_made_again() {
+    let dir = memory();
+    let (log, _) = Log::open(options(dir.path())).unwrap();
+    append_each(&log, 0..300);
+    let size = block_on(log.checkpoint()).unwrap().checkpoint.size;
+    let tile = Tile::parse("/tile/0/000").unwrap();
+    let whole = log.tile(&tile, size).unwrap().unwrap();
+    drop(log);
+    let level = dir.path().join("tree/level-0");
+    let mut hashes = fs::read(&level).unwrap();
+    hashes[5 * 32] ^= 1;
+    fs::write(&level, &hashes).unwrap();
+    let (log, _) = Log::open(options(dir.path())).unwrap();
+    assert_eq!(log.tile(&tile, size).unwrap().unwrap(), whole);
+    assert_eq!(whole[5], log.leaf_hash(5).unwrap());
+    // Not beyond the size that is named, nor the log's own.
+    assert_eq!(log.tile(&tile, 255).unwrap(), None);
+    assert_eq!(log.tile(&Tile::parse("/tile/0/x999/999").unwrap(), size).unwrap(), None);
+    assert!(log.tile(&tile, log.size() + 1).is_err());
 }
 
 #[test]
