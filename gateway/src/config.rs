@@ -8,6 +8,7 @@ mod register;
 mod subject;
 mod cockpit;
 mod limits;
+mod witnesses;
 mod x_road;
 
 use std::net::SocketAddr;
@@ -29,6 +30,7 @@ pub use cockpit::{Cockpit, CockpitClient};
 pub use limits::Limits;
 pub use register::{OneOrMore, RegisterAddress};
 pub use subject::Subject;
+pub use witnesses::Witnesses;
 pub use x_road::{FromXRoad, ToXRoad};
 
 /// Why a configuration is not usable.
@@ -94,6 +96,9 @@ pub struct Config {
     /// The message log.
     #[serde(default)]
     pub log: Log,
+    /// How the witnesses of the global configuration are reached.
+    #[serde(default)]
+    witnesses: Witnesses,
     /// Where its closed segments are copied to; nowhere if absent.
     pub archive: Option<Archive>,
     #[serde(skip, default = "here")]
@@ -283,6 +288,7 @@ impl Config {
                 ("auditors", format!("{:?}", config.auditors)),
                 ("access", format!("{:?}", config.access)),
                 ("log", format!("{:?}", config.log)),
+                ("witnesses", format!("{:?}", config.witnesses)),
                 ("archive", format!("{:?}", config.archive)),
             ]
         };
@@ -312,6 +318,11 @@ impl Config {
     /// The directory of the message log's archive, if there is one.
     pub fn archive_directory(&self) -> Option<PathBuf> {
         self.archive.as_ref()?.directory(&self.directory)
+    }
+
+    /// The file with the authorities of witnesses, if there is one.
+    pub fn witness_authorities(&self) -> Option<PathBuf> {
+        Some(self.path(self.witnesses.authorities.as_ref()?))
     }
 
     /// Further users who may come in at the operator's door.

@@ -123,9 +123,10 @@ pub(crate) async fn seal(
     }
     let latest = exchanges.recorder.log().latest_checkpoint().filter(proves);
     let seal = match latest {
-        Some(latest) if configuration.witnesses().is_empty() => latest,
+        // Nobody is there to cosign it, or nobody who has answered lately.
+        Some(latest) if !upkeep.may_be_cosigned(&latest) => latest,
         // The witnesses are asked once more. Without them it is still a proof, and says so.
-        latest => match (upkeep.seal().await, latest) {
+        latest => match (upkeep.seal_for_proof().await, latest) {
             (Ok(new), _) => new,
             (Err(_), Some(latest)) => latest,
             (Err(error), None) => return Err(ExportError::Seal(error)),

@@ -36,7 +36,7 @@ use crate::recorder::Recorder;
 use crate::signer::{SigningCounters, SigningThread};
 use crate::transport::{Own, Peers};
 use crate::trust::{SecurityServers, Trust, TrustError};
-use crate::upkeep::{self, StatusError, Upkeep};
+use crate::upkeep::{self, StatusError, Upkeep, Ways};
 
 /// Why a security server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +77,9 @@ pub enum StartError {
     /// TLS cannot be set up.
     #[error("TLS cannot be set up")]
     Tls(#[source] TlsError),
+    /// The authorities of witnesses are not usable.
+    #[error("the certificates of witnesses.authorities are not usable")]
+    WitnessAuthorities(#[source] TlsError),
     /// A door cannot be opened.
     #[error("a door cannot be opened")]
     Listen(#[source] ListenError),
@@ -131,6 +134,7 @@ impl SecurityServer {
             doors.push(door.map_err(StartError::Agency)?);
         }
         let auditors = open_auditors(&config, &identity, &clock).await?;
+        let ways = Ways::read(&config, &clock).map_err(StartError::WitnessAuthorities)?;
         let policy = SecurityServers { trust: Arc::clone(&exchanges.trust), only: None };
         let own = Arc::clone(&identity);
         let tls = tls::Server::new(own, Clients::Known(Arc::new(policy)), Http::Two, Arc::clone(&clock));
@@ -156,7 +160,7 @@ impl SecurityServer {
         let operations = told.as_ref().and_then(Listener::local_addr);
         let operators = Listener::unix_for(&config.operator_socket(), config.operator_users());
         let (operators, policy) = (operators.map_err(StartError::Listen)?, operator::Policy::of(&config));
-        let upkeep = Upkeep::start(&config, &exchanges, identity, begun, &drain).await;
+        let upkeep = Upkeep::start(&config, &exchanges, (identity, ways), begun, &drain).await;
         if let Some(told) = told {
             drain.spawn(operations::serve(told, figures, Arc::clone(&upkeep), drain.clone()));
         }

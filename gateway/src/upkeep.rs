@@ -36,7 +36,7 @@ pub(crate) use lapses::Lapse;
 pub(crate) use reconciling::{PeerStanding, ReconcileError};
 pub use status::StatusError;
 pub(crate) use status::own_signer;
-pub(crate) use witnesses::{Witnessed, last_witnessed, last_witnessed_note};
+pub(crate) use witnesses::{Ways, Witnessed, last_witnessed, last_witnessed_note};
 
 /// Shortest and longest pause before something that failed is tried again.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -53,6 +53,7 @@ pub(crate) struct Upkeep {
     conditions: Conditions,
     sealing: checkpoints::Sealing,
     witnessing: witnesses::Witnessing,
+    ways: Arc<Ways>,
     lapses: lapses::Lapses,
     reconciling: reconciling::Reconciling,
     following: following::Following,
@@ -63,11 +64,11 @@ pub(crate) struct Upkeep {
 }
 
 impl Upkeep {
-    /// Starts all of it. `begun` is the place in the log where this run of the server begins.
+    /// Starts all of it; `ways` lead to the witnesses. `begun` is the place in the log where this run of the server begins.
     pub(crate) async fn start(
         config: &Config,
         exchanges: &Arc<Exchanges>,
-        identity: Arc<Identity>,
+        (identity, ways): (Arc<Identity>, Ways),
         begun: u64,
         drain: &Drain,
     ) -> Arc<Self> {
@@ -83,6 +84,7 @@ impl Upkeep {
             conditions: Conditions::new(exchanges.recorder.clone()),
             sealing: checkpoints::Sealing::default(),
             witnessing: witnesses::Witnessing::default(),
+            ways: Arc::new(ways),
             lapses: lapses::Lapses::default(),
             reconciling: reconciling::Reconciling::new(desk),
             following: following::Following::default(),

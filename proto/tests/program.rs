@@ -7,8 +7,15 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use prost::Message as _;
 use serde_json::Value;
 use trave_proto::digest::Digest;
+use trave_proto::schema::proof as schema;
+
+/// The line with which a proof begins.
+const HEAD: &[u8] = b"trave proof v1\n";
 
 fn run(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_trave-verify")).args(arguments).output().unwrap()
@@ -165,4 +172,29 @@ fn nothing_is_overwritten_when_it_is_taken_apart() {
     std::fs::remove_dir_all(&folder).unwrap();
     assert_eq!((status, all_there), (0, true));
     assert_eq!(body.unwrap(), "Anna Beispiel, Bäckerei".as_bytes());
+}
+
+/// Others may sign a checkpoint under the log's name, with other keys: what is taken out is the log's own signature.
+#[test]
+fn a_signature_is_found_by_its_key_not_by_its_name() {
+    let file = common::bytes("proof/unary-provider.trave");
+    let mut proof = schema::Proof::decode(&file[HEAD.len()..]).unwrap();
+    let checkpoint = proof.checkpoint.as_mut().unwrap();
+    let note = String::from_utf8(checkpoint.note.to_vec()).unwrap();
+    let (text, own) = note.split_at(note.rfind("\n\n").unwrap() + 2);
+    let (name, value) = own.trim_end().rsplit_once(' ').unwrap();
+    let own_signature = BASE64.decode(value).unwrap().split_off(4);
+    let strange = BASE64.encode([7; 68]);
+    checkpoint.note = format!("{text}{name} {strange}\n{own}").into();
+    let folder = std::env::temp_dir().join(format!("trave-verify-by-key-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    let altered = folder.join("altered.trave");
+    std::fs::write(&altered, [HEAD, &proof.encode_to_vec()].concat()).unwrap();
+    let out = folder.join("out");
+    let anchor = vector("anchor/nord-1.txt");
+    // The timestamp is over another note then, and it says so; what was read before lies there.
+    run(&[altered.to_str().unwrap(), "--anchor", &anchor, "--extract", out.to_str().unwrap()]);
+    let taken = std::fs::read(out.join("checkpoint/signature.bin"));
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(taken.unwrap(), own_signature);
 }

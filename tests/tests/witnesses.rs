@@ -13,7 +13,7 @@ use trave_proto::proof::{CheckName, Conclusion, NotProved, Outcome, Proof, verif
 use trave_proto::schema::configuration::{Deadlines, GlobalConfiguration, SignedConfiguration, Witnessing};
 use trave_proto::schema::proof as schema;
 use trave_tests::network::{
-    Instance, Server, Witness, copy, export, judge, picture, status, story, witnessed,
+    Certified, Instance, Server, Tunnel, Witness, copy, export, judge, picture, status, story, witnessed,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -184,6 +184,77 @@ async fn where_the_policy_says_so_exchanges_are_refused_until_the_log_is_witness
     minutes_later(&instance, "exchanges go on", served).await;
     let (told, why) = health(&instance.sh).await;
     assert_eq!(told, 200, "{why}");
+    instance.stop().await;
+}
+
+/// Over https a witness is asked under the authorities that the server's operator names, and under no others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_witness_behind_https_is_asked_under_the_operators_authorities() {
+    let (mut instance, _sh, mv) = witnessed(|_| {}).await;
+    let at = instance.sh.directory();
+    let (own, _) = (Certified::new(&at.join("right.pem")), Certified::new(&at.join("wrong.pem")));
+    let front = Tunnel::open(mv.address(), &own).await;
+    let next = instance.next_configuration(|next| {
+        let witness = next.witnesses.iter_mut().find(|witness| witness.class == "MV").unwrap();
+        witness.url = format!("https://{}/", front.address);
+    });
+    restart(&mut instance, &next).await;
+    instance.ask(b"eins").await.only();
+    for (authorities, why) in
+        [("", "witnesses.authorities"), ("wrong.pem", "does not hold under the trusted")]
+    {
+        if !authorities.is_empty() {
+            let more = format!("\n[witnesses]\nauthorities = \"{authorities}\"\n");
+            instance.sh.reconfigure(|config| config + &more).await;
+        }
+        let told = async || {
+            warnings(&instance.sh).await.iter().any(|it| it.contains("witness.mv") && it.contains(why))
+        };
+        minutes_later(&instance, why, told).await;
+    }
+    instance.sh.reconfigure(|config| config.replace("wrong.pem", "right.pem")).await;
+    let exchange = instance.ask(b"zwei").await.exchange();
+    let clear = async || warnings(&instance.sh).await.is_empty();
+    minutes_later(&instance, "it cosigns", clear).await;
+    let now = status(&instance.sh).await;
+    assert!(now.witnessed_by.iter().any(|name| name.contains("witness.mv")), "{now:?}");
+    let file = export(&instance.sh, exchange, false).await;
+    assert!(file.len() > 1_000);
+    // What is no certificate is found at the start.
+    std::fs::write(at.join("right.pem"), "nichts").unwrap();
+    instance.sh.stop().await;
+    assert!(matches!(instance.sh.start().await, Err(StartError::WitnessAuthorities(_))));
+    instance.stop().await;
+}
+
+/// A witness that takes connections and says nothing delays one export by its five seconds, and not each of many.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_witness_is_waited_for_once() {
+    let (mut instance, _sh, mut mv) = witnessed(|_| {}).await;
+    let exchange = instance.ask(b"eins").await.exchange();
+    mv.stop().await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let next = instance.next_configuration(|next| {
+        next.witnesses.iter_mut().find(|witness| witness.class == "MV").unwrap().url = url;
+    });
+    restart(&mut instance, &next).await;
+    instance.ask(b"zwei").await.only();
+    let began = std::time::Instant::now();
+    let file = export(&instance.sh, exchange, false).await;
+    let first = began.elapsed();
+    assert!(judge(&instance, &file).not_proved.contains(&NotProved::Witness), "nobody of the other state");
+    let began = std::time::Instant::now();
+    for _ in 0..10 {
+        // Each is a record too, which the last checkpoint does not cover.
+        let exchange = instance.ask(b"noch eins").await.exchange();
+        export(&instance.sh, exchange, false).await;
+    }
+    let then = began.elapsed();
+    println!("first export {first:?}, ten more {then:?}");
+    assert!(first < Duration::from_secs(12), "{first:?}");
+    assert!(then < Duration::from_secs(5), "{then:?}");
+    assert!(warnings(&instance.sh).await.iter().any(|it| it.contains("not cosigned by witness.mv")));
     instance.stop().await;
 }
 

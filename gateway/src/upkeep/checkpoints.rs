@@ -17,6 +17,7 @@ use trave_proto::timestamp::{self, MAX_RESPONSE, Nonce, Timestamp, TokenError};
 
 use super::Upkeep;
 use super::conditions::Kind;
+use super::witnesses::Whom;
 
 /// How far this clock may differ from a timestamping authority's, beyond the accuracy that it states.
 const SKEW: Duration = Duration::from_secs(10);
@@ -76,12 +77,21 @@ impl Upkeep {
 
     /// A checkpoint over everything durable now, with a timestamp, and submitted to the witnesses. That these have not signed
     /// is told elsewhere, and does not keep it from being one.
-    pub(crate) async fn seal(&self) -> Result<SignedCheckpoint, SealError> {
+    pub(super) async fn seal(&self) -> Result<SignedCheckpoint, SealError> {
+        self.seal_asking(Whom::All).await
+    }
+
+    /// The same where somebody waits for a proof: witnesses that were silent a moment ago are not waited for again.
+    pub(crate) async fn seal_for_proof(&self) -> Result<SignedCheckpoint, SealError> {
+        self.seal_asking(Whom::WhoAnswers).await
+    }
+
+    async fn seal_asking(&self, whom: Whom) -> Result<SignedCheckpoint, SealError> {
         let _turn = self.sealing.turn.lock().await;
         let log = self.exchanges.recorder.log();
         let checkpoint = log.checkpoint().await.map_err(SealError::Log)?;
         // Durable here, before anybody else gets it.
-        let (stamped, lines) = tokio::join!(self.stamped(&checkpoint), self.submit(&checkpoint));
+        let (stamped, lines) = tokio::join!(self.stamped(&checkpoint), self.submit(&checkpoint, whom));
         let timestamp = stamped.as_ref().ok().cloned();
         self.keep_witnessed(SignedCheckpoint { timestamp, ..checkpoint.clone() }, lines).await;
         stamped.map(|token| SignedCheckpoint { timestamp: Some(token), ..checkpoint })

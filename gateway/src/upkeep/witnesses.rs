@@ -1,22 +1,21 @@
 //! Checkpoints are submitted to the witnesses that the configuration names (<https://c2sp.org/tlog-witness>): whoever
 //! cosigns one states that the log continues all that this witness saw of it before.
 
+mod asking;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
 use prost::Message;
 use tokio::task::JoinSet;
-use trave_host::client::{Fetch, FetchError};
+use tokio::time::Instant;
 use trave_host::config::with_causes;
 use trave_host::files;
-use trave_message_log::{Log, LogError, SignedCheckpoint};
-use trave_proto::checkpoint::{
-    AddCheckpoint, Checkpoint, CheckpointError, MAX_NOTE, Note, NoteVerifier, WitnessVerifier,
-};
+use trave_message_log::SignedCheckpoint;
+use trave_proto::checkpoint::{Checkpoint, CheckpointError, Note, NoteVerifier, WitnessVerifier};
 use trave_proto::clock::Time;
 use trave_proto::conversation::TOLERANCE;
 use trave_proto::global_configuration::{Configuration, WitnessEntry};
@@ -25,39 +24,19 @@ use trave_proto::schema::proof::Checkpoint as Stored;
 use super::Upkeep;
 use super::conditions::Kind;
 use crate::custody::Layout;
+pub(crate) use asking::Ways;
+use asking::{NoCosignature, ask};
 
-/// For one question to one witness.
-const PATIENCE: Duration = Duration::from_secs(5);
-const TEXT: &str = "text/plain; charset=utf-8";
+/// A witness that was not reached is left alone for so long where somebody waits for a proof.
+const SILENCE: Duration = Duration::from_secs(60);
 
-/// Why a witness has not cosigned.
-#[derive(Debug, thiserror::Error)]
-enum NoCosignature {
-    #[error("its address is no URL")]
-    Address,
-    #[error("the message log gives no consistency proof")]
-    Log(#[source] LogError),
-    #[error("it is not reached")]
-    Fetch(#[source] FetchError),
-    #[error("its answer cannot be read")]
-    Answer(#[source] CheckpointError),
-    #[error("its answer is not signed with the key that the configuration names")]
-    OtherKey,
-    #[error("it answered {status}: {said}")]
-    Refused { status: StatusCode, said: String },
-    #[error("it saw this log at {last} records, and there are only {size}: the log lost what it gave away")]
-    Ahead { last: u64, size: u64 },
-    #[error("it says that this log contradicts what it saw before: {0}")]
-    Contradiction(String),
-    #[error("its cosignature is dated {0}, in the future of this server's clock; compare the clocks")]
-    Future(Time),
-}
-
-impl NoCosignature {
-    /// Whether the log itself may be at fault, which no later attempt mends.
-    const fn is_alarm(&self) -> bool {
-        matches!(self, Self::Ahead { .. } | Self::Contradiction(_))
-    }
+/// Who is asked for a cosignature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whom {
+    /// All who are listed.
+    All,
+    /// Those who were not silent a moment ago.
+    WhoAnswers,
 }
 
 /// A checkpoint of this log, and the lines of witnesses under it.
@@ -94,6 +73,31 @@ pub(super) struct Witnessing {
     /// How far each saw the log, by its name. A guess: it says so itself where that is wrong.
     seen: Mutex<HashMap<String, u64>>,
     contradictions: Mutex<Contradictions>,
+    /// Those who did not answer when they were last asked, by their keys: when that was, and what was seen of it.
+    silent: Mutex<HashMap<String, (Instant, String)>>,
+}
+
+impl Witnessing {
+    /// What was seen of a witness that was silent a moment ago.
+    fn silence(&self, witness: &WitnessVerifier) -> Option<String> {
+        let silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, what) = silent.get(&witness.to_string())?;
+        (since.elapsed() < SILENCE).then(|| what.clone())
+    }
+
+    /// Takes note of an answer, or of silence.
+    fn note(&self, witness: &WitnessVerifier, answer: &Result<String, NoCosignature>) {
+        self.contradictions.lock().unwrap_or_else(PoisonError::into_inner).note(witness, answer);
+        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        match answer {
+            Err(error) if error.is_silence() => {
+                silent.insert(witness.to_string(), (Instant::now(), with_causes(error)));
+            }
+            _ => {
+                silent.remove(&witness.to_string());
+            }
+        }
+    }
 }
 
 /// Witnesses that contradict this log, by their keys, each with its name and in words. Only that witness's own cosignature
@@ -165,8 +169,20 @@ impl Upkeep {
         *self.witnessing.last.lock().unwrap_or_else(PoisonError::into_inner) = recalled.map(Arc::new);
     }
 
+    /// Whether it may help to ask for cosignatures of a checkpoint: a witness has not cosigned it, and was not silent a moment
+    /// ago.
+    pub(crate) fn may_be_cosigned(&self, sealed: &SignedCheckpoint) -> bool {
+        let configuration = Arc::clone(&self.exchanges.trust.snapshot().configuration);
+        let lines = self.lines_under(sealed, &configuration);
+        let asked = |witness: &WitnessEntry| {
+            !has_cosigned(sealed, &lines, &witness.verifier)
+                && self.witnessing.silence(&witness.verifier).is_none()
+        };
+        configuration.witnesses().iter().any(asked)
+    }
+
     /// Submits a durable checkpoint to each witness that has not cosigned it yet; the lines of all that have.
-    pub(super) async fn submit(&self, sealed: &SignedCheckpoint) -> String {
+    pub(super) async fn submit(&self, sealed: &SignedCheckpoint, whom: Whom) -> String {
         let configuration = Arc::clone(&self.exchanges.trust.snapshot().configuration);
         if configuration.witnesses().is_empty() {
             self.tell_of(&configuration, &[]).await;
@@ -174,29 +190,28 @@ impl Upkeep {
         }
         let latest = latest(self.exchanges.clock.now());
         let mut lines = self.lines_under(sealed, &configuration);
-        let mut asked = JoinSet::new();
+        let (mut asked, mut failed) = (JoinSet::new(), Vec::new());
         for witness in configuration.witnesses() {
-            let has = cosigned(&sealed.note, &lines).is_ok_and(|note| {
-                !note.cosignature_lines(std::slice::from_ref(&witness.verifier)).is_empty()
-            });
-            if !has {
-                let (witness, sealed) = (witness.clone(), sealed.clone());
-                let (log, seen) = (self.exchanges.recorder.log().clone(), self.seen(witness.verifier.name()));
-                asked.spawn(async move {
-                    let answer = ask(&witness, &sealed, &log, (seen, latest)).await;
-                    (witness.verifier, answer)
-                });
+            if has_cosigned(sealed, &lines, &witness.verifier) {
+                continue;
             }
+            let name = witness.verifier.name().to_owned();
+            let silence = self.witnessing.silence(&witness.verifier).filter(|_| whom == Whom::WhoAnswers);
+            if let Some(silence) = silence {
+                failed.push((name, NoCosignature::Silent(silence)));
+                continue;
+            }
+            let (ways, witness, sealed) = (Arc::clone(&self.ways), witness.clone(), sealed.clone());
+            let (log, seen) = (self.exchanges.recorder.log().clone(), self.seen(&name));
+            asked.spawn(async move {
+                let answer = ask(&ways, &witness, &sealed, &log, (seen, latest)).await;
+                (witness.verifier, answer)
+            });
         }
-        let mut failed = Vec::new();
         while let Some(joined) = asked.join_next().await {
             // One that panicked says nothing; the others count all the same.
             let Ok((witness, answer)) = joined else { continue };
-            self.witnessing
-                .contradictions
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .note(&witness, &answer);
+            self.witnessing.note(&witness, &answer);
             let name = witness.name().to_owned();
             match answer {
                 Ok(line) => {
@@ -268,84 +283,6 @@ impl Upkeep {
     }
 }
 
-/// The line of one witness. Where it saw the log elsewhere than was thought, it is asked once more from there.
-async fn ask(
-    witness: &WitnessEntry,
-    sealed: &SignedCheckpoint,
-    log: &Log,
-    (seen, latest): (u64, Time),
-) -> Result<String, NoCosignature> {
-    let url = format!("{}/add-checkpoint", witness.url.trim_end_matches('/'));
-    let uri = url.parse().map_err(|_| NoCosignature::Address)?;
-    let fetch = Fetch::new(None).with_limit(MAX_NOTE).with_time(PATIENCE);
-    let size = sealed.checkpoint.size;
-    let mut old = seen.min(size);
-    for _ in 0..2 {
-        let request = request(sealed, log, old).await?;
-        let (status, answer) =
-            fetch.ask(&uri, TEXT, request.to_bytes().into()).await.map_err(NoCosignature::Fetch)?;
-        match answered(status, &answer.body, (old, size))? {
-            Answer::Lines => return line(&request.checkpoint, &answer.body, &witness.verifier, latest),
-            Answer::Elsewhere(last) => old = last,
-        }
-    }
-    Err(NoCosignature::Refused { status: StatusCode::CONFLICT, said: "twice".into() })
-}
-
-/// What goes on after a witness's answer.
-#[derive(Debug, PartialEq, Eq)]
-enum Answer {
-    /// It has cosigned.
-    Lines,
-    /// It last saw the log at this size.
-    Elsewhere(u64),
-}
-
-/// Reads the answer to a request from the `old` size to this one.
-fn answered(status: StatusCode, body: &[u8], (old, size): (u64, u64)) -> Result<Answer, NoCosignature> {
-    let said = || {
-        let said = String::from_utf8_lossy(body);
-        said.trim().chars().filter(|c| !c.is_control()).take(200).collect::<String>()
-    };
-    match (status, AddCheckpoint::parse_conflict(body)) {
-        (StatusCode::OK, _) => Ok(Answer::Lines),
-        (StatusCode::CONFLICT, Some(last)) if last > size => Err(NoCosignature::Ahead { last, size }),
-        // The specification's answer to another root for the size that it cosigned.
-        (StatusCode::CONFLICT, Some(last)) if last == old && old == size => {
-            Err(NoCosignature::Contradiction(format!("another root at {size} records")))
-        }
-        (StatusCode::CONFLICT, Some(last)) if last != old => Ok(Answer::Elsewhere(last)),
-        (StatusCode::UNPROCESSABLE_ENTITY, _) => Err(NoCosignature::Contradiction(said())),
-        _ => Err(NoCosignature::Refused { status, said: said() }),
-    }
-}
-
-async fn request(sealed: &SignedCheckpoint, log: &Log, old: u64) -> Result<AddCheckpoint, NoCosignature> {
-    let (log, size) = (log.clone(), sealed.checkpoint.size);
-    let proof = tokio::task::spawn_blocking(move || log.consistency(old, size)).await;
-    let proof = proof.unwrap_or(Err(LogError::Closed)).map_err(NoCosignature::Log)?;
-    let checkpoint = Note::parse(&sealed.note).map_err(NoCosignature::Answer)?;
-    Ok(AddCheckpoint { old, proof, checkpoint })
-}
-
-/// The witness's own line of an answer; lines of others are ignored, as the specification asks.
-fn line(
-    checkpoint: &Note,
-    answer: &[u8],
-    key: &WitnessVerifier,
-    latest: Time,
-) -> Result<String, NoCosignature> {
-    let mut note = checkpoint.clone();
-    note.add_lines(answer).map_err(NoCosignature::Answer)?;
-    let keys = std::slice::from_ref(key);
-    let line = note.cosignature_lines_until(keys, latest);
-    if !line.is_empty() {
-        return Ok(line);
-    }
-    let found = note.cosignatures(keys).ok().and_then(|found| found.first().map(|one| one.time));
-    Err(found.map_or(NoCosignature::OtherKey, NoCosignature::Future))
-}
-
 /// The latest time that a cosignature may bear: beyond it a verifier could not tell whether it holds.
 fn latest(now: Time) -> Time {
     now.plus(TOLERANCE)
@@ -355,6 +292,11 @@ fn cosigned(note: &[u8], lines: &str) -> Result<Note, CheckpointError> {
     let mut note = Note::parse(note)?;
     note.add_lines(lines.as_bytes())?;
     Ok(note)
+}
+
+fn has_cosigned(sealed: &SignedCheckpoint, lines: &str, witness: &WitnessVerifier) -> bool {
+    let under = cosigned(&sealed.note, lines);
+    under.is_ok_and(|note| !note.cosignature_lines(std::slice::from_ref(witness)).is_empty())
 }
 
 fn keys(witnesses: &[WitnessEntry]) -> Vec<WitnessVerifier> {

@@ -1,9 +1,11 @@
 //! What a witness's answer means, and what of it lasts.
 
+use http::StatusCode;
 use trave_host::keys::NoteKey;
 use trave_proto::checkpoint::{NoteSigner, WitnessSigner};
 use trave_proto::digest::Digest;
 
+use super::asking::{Answer, answered, line};
 use super::*;
 
 const NOW: Time = Time::from_millis(1_795_288_440_000);

@@ -101,6 +101,25 @@ impl Tunnel {
         .await
     }
 
+    /// Speaks TLS to whoever comes, and hands on to `to` what is said.
+    pub async fn open(to: SocketAddr, own: &Certified) -> Self {
+        let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![own.certificate.clone()], own.key.clone_key())
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        Self::start(move |stream| {
+            let acceptor = acceptor.clone();
+            async move {
+                let mut near = acceptor.accept(stream).await?;
+                copy_bidirectional(&mut near, &mut TcpStream::connect(to).await?).await
+            }
+        })
+        .await
+    }
+
     /// Takes whoever comes, and hands on over TLS to `to`, which must be `server`.
     pub async fn behind(to: SocketAddr, own: &Certified, server: &CertificateDer<'static>) -> Self {
         let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))

@@ -111,6 +111,11 @@ impl Witness {
         self.configuration.with_file_name("state")
     }
 
+    /// Where it listens, in cleartext.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// As the global configuration lists it.
     pub fn listed(&self) -> schema::Witness {
         schema::Witness {

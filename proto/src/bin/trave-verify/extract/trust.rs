@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use trave_proto::certificate::SignatureAlgorithm::Ed25519;
-use trave_proto::checkpoint::{Checkpoint, Note};
+use trave_proto::checkpoint::{Checkpoint, Note, NoteVerifier};
 use trave_proto::digest::{Digest, tag};
 use trave_proto::global_configuration::{Anchor, Configuration};
 use trave_proto::proof::Proof;
@@ -117,8 +117,11 @@ pub(super) fn write_checkpoint(
     folder.write("checkpoint/text.txt", note.text().as_bytes())?;
     let log = trusted.0.iter().find_map(|one| one.log_key(&checkpoint.origin));
     let log = log.context("no configuration lists the checkpoint's log")?;
-    let signature =
-        signature_of(&raw.note, &checkpoint.origin).context("the log has not signed the checkpoint")?;
+    // Others may sign under the same name, with other keys.
+    let key =
+        NoteVerifier::new(&checkpoint.origin, log.public_key).context("the log's key cannot be used")?;
+    let own = note.signed_by(std::slice::from_ref(&key)).to_bytes();
+    let signature = signature_of(&own).context("the log has not signed the checkpoint")?;
     folder.write("checkpoint/log-key.pem", pem::ed25519(&log.public_key).as_bytes())?;
     folder.write("checkpoint/signature.bin", &signature)?;
     let files = ["checkpoint/log-key.pem", "checkpoint/signature.bin", "checkpoint/text.txt"];
@@ -153,17 +156,19 @@ fn write_cosignatures(
         return Ok(());
     }
     folder.write("checkpoint/cosigned.txt", &[note, lines].concat())?;
-    let text = Note::parse(note).context("the checkpoint cannot be read")?.text().to_owned();
+    let mut cosigned = Note::parse(note).context("the checkpoint cannot be read")?;
+    cosigned.add_lines(lines).context("the cosignatures cannot be read")?;
     let mut written = Vec::new();
     for witness in trusted.0.iter().flat_map(Configuration::witnesses) {
-        let name = witness.verifier.name();
-        let Some(value) = signature_of(lines, name) else { continue };
-        if written.contains(&name) {
+        let own = cosigned.cosignature_lines(std::slice::from_ref(&witness.verifier));
+        let Some(value) = signature_of(own.as_bytes()) else { continue };
+        if written.contains(&&witness.verifier) {
             continue;
         }
-        written.push(name);
+        written.push(&witness.verifier);
         let (seconds, signature) = value.split_first_chunk().context("a cosignature is too short")?;
-        let signed = format!("cosignature/v1\ntime {}\n{text}", u64::from_be_bytes(*seconds));
+        let time = u64::from_be_bytes(*seconds);
+        let signed = format!("cosignature/v1\ntime {time}\n{}", cosigned.text());
         let number = written.len();
         let [key, value, over] =
             ["key.pem", "bin", "txt"].map(|ending| format!("checkpoint/witness-{number}.{ending}"));
@@ -176,10 +181,9 @@ fn write_cosignatures(
     Ok(())
 }
 
-/// The signature in the name of the log: the base64 of a signature line holds four bytes that find the key, then it.
-fn signature_of(note: &[u8], origin: &str) -> Option<Vec<u8>> {
-    let note = std::str::from_utf8(note).ok()?;
-    let start = format!("\u{2014} {origin} ");
-    let line = note.lines().find_map(|line| line.strip_prefix(&start))?;
-    Some(BASE64.decode(line).ok()?.get(4..)?.to_vec())
+/// The signature of the last line: its base64 holds four bytes that find the key, then it.
+fn signature_of(lines: &[u8]) -> Option<Vec<u8>> {
+    let line = std::str::from_utf8(lines).ok()?.lines().last()?;
+    let (_, value) = line.strip_prefix("\u{2014} ")?.split_once(' ')?;
+    Some(BASE64.decode(value).ok()?.get(4..)?.to_vec())
 }
