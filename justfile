@@ -37,6 +37,10 @@ crash:
 smoke:
     cargo run --profile dist --locked -p trave-tests --bin smoke
 
+# A million exchanges: bytes on the disk of each side, timestamps, the time of a checkpoint and of a proof
+weigh:
+    cargo run --profile dist --locked -p trave-tests --bin smoke -- --exchanges 1000000
+
 # 5 GiB down and up through both security servers, in bounded memory, next to two hops of nginx
 bulk:
     cargo build --release --locked --bin two-states

@@ -9,6 +9,7 @@ mod wrong_purpose;
 mod registry_stopped;
 mod killed;
 mod proofs;
+mod person;
 mod disk;
 mod your_turn;
 
@@ -63,7 +64,7 @@ async fn played_against_our_register(story: &mut Story, instance: &mut Instance,
     if rest {
         play!(over_http);
     }
-    play!(wrong_purpose, registry_stopped, killed, proofs, disk);
+    play!(wrong_purpose, registry_stopped, killed, proofs, person, disk);
 }
 
 /// A number of things, readable.

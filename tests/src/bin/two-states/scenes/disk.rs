@@ -74,7 +74,7 @@ fn erase(scene: &mut Scene, instance: &Instance, exchange: &str) -> anyhow::Resu
 }
 
 /// Every file below `directory`, however deep.
-fn files_below(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
+pub(super) fn files_below(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))? {
         let entry = entry?;
@@ -97,10 +97,10 @@ fn is_open_to_others(file: &Path) -> bool {
     of_file && !protected
 }
 
-fn holds(file: &Path, needle: &[u8]) -> bool {
+pub(super) fn holds(file: &Path, needle: &[u8]) -> bool {
     fs::read(file).is_ok_and(|bytes| bytes.windows(needle.len()).any(|window| window == needle))
 }
 
-fn list(files: &[&PathBuf]) -> String {
+pub(super) fn list(files: &[&PathBuf]) -> String {
     files.iter().map(|file| format!("\n{}", file.display())).collect()
 }

@@ -228,7 +228,7 @@ async fn witnesses(dir: &Path, endpoints: &Endpoints) -> anyhow::Result<Vec<Runn
 /// Deny by default: the catalogue knows the service, and still nobody may call it.
 async fn refused_without_grant(scene: &mut Scene, instance: &Instance) -> anyhow::Result<()> {
     let before = instance.calls().await?.auskunft;
-    let refused = match super::question::ask(instance).await {
+    let refused = match super::question::ask(instance, None).await {
         Ok(_) => "answered".to_owned(),
         Err(error) => error
             .downcast_ref::<tonic::Status>()

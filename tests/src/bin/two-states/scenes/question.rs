@@ -35,7 +35,7 @@ pub(crate) async fn play(scene: &mut Scene, instance: &mut Instance) -> anyhow::
     ));
     let before = instance.calls().await?.auskunft;
     let began = Instant::now();
-    let (record, exchange) = ask(instance).await?;
+    let (record, exchange) = ask(instance, None).await?;
     let took = began.elapsed();
     scene.saw(format!(
         "answer: {}, {}, owner {}, {}, registered {}",
@@ -49,13 +49,19 @@ pub(crate) async fn play(scene: &mut Scene, instance: &mut Instance) -> anyhow::
     Ok(())
 }
 
-/// Asks for the joinery's record; the answer and the exchange id.
-pub(crate) async fn ask(instance: &Instance) -> anyhow::Result<(AuskunftResponse, String)> {
+/// Asks for the joinery's record, naming whom the question concerns or nobody; the answer and the exchange id.
+pub(crate) async fn ask(
+    instance: &Instance,
+    subject: Option<&str>,
+) -> anyhow::Result<(AuskunftResponse, String)> {
     let door = origin(&instance.endpoints.call.address.to_string())?;
     let mut client = RegisterClient::with_origin(instance.agency().await?, door);
     let question = AuskunftRequest { firma: FIRMA.into(), ort: ORT.into() };
-    let answer =
-        client.auskunft(occasion().request(question)?).await.context("the question was not answered")?;
+    let mut request = occasion().request(question)?;
+    if let Some(subject) = subject {
+        request.metadata_mut().insert("trave-subject", subject.parse()?);
+    }
+    let answer = client.auskunft(request).await.context("the question was not answered")?;
     let exchange = exchange_id(answer.metadata()).context("the answer carries no trave-exchange-id")?;
     Ok((answer.into_inner(), exchange))
 }

@@ -15,7 +15,7 @@ pub(crate) async fn play(scene: &mut Scene, instance: &mut Instance) -> anyhow::
     instance.stop_registry().await?;
     scene.saw("registry and cosigner are stopped");
     let before = instance.calls().await?.auskunft;
-    let answered = question::ask(instance).await;
+    let answered = question::ask(instance, None).await;
     scene.check(answered.is_ok(), "the question is answered all the same");
     super::check_calls(scene, before, instance.calls().await?.auskunft, 1);
     let status = instance.luebeck().operate(&["status"])?;

@@ -1,10 +1,12 @@
 //! A smoke figure: 64 callers at a time ask with 1 KiB through two security servers, each a process of its own.
 //!
 //! `cargo run --release --bin smoke [SECONDS]`; with `--idle-streams N` so many streams are held open for so long instead, on
-//! which nothing is said, while others call. One machine, loopback, one disk: a figure to notice regressions by, not a
+//! which nothing is said, while others call; with `--exchanges N` so many are answered, and what they left is weighed. One machine, loopback, one disk: a figure to notice regressions by, not a
 //! benchmark.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a measurement ends at what it did not expect")]
+
+mod weight;
 
 use std::process::Command;
 use std::sync::Arc;
@@ -21,16 +23,18 @@ const MESSAGE: [u8; 1024] = [b'x'; 1024];
 fn main() {
     serve_if_told();
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
-    let idle = arguments.iter().position(|argument| argument == "--idle-streams");
-    let idle: Option<usize> = idle.map(|at| {
+    let mut number = |option: &str| {
+        let at = arguments.iter().position(|argument| argument == option)?;
         arguments.remove(at);
-        arguments.remove(at).parse().expect("N is a number")
-    });
+        Some(arguments.remove(at).parse::<usize>().expect("N is a number"))
+    };
+    let (idle, exchanges) = (number("--idle-streams"), number("--exchanges"));
     let seconds = arguments.first().map(|seconds| seconds.parse().expect("SECONDS is a number"));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    match idle {
-        None => runtime.block_on(measure(Duration::from_secs(seconds.unwrap_or(10)))),
-        Some(streams) => runtime.block_on(hold(streams, Duration::from_secs(seconds.unwrap_or(60)))),
+    match (idle, exchanges) {
+        (None, Some(exchanges)) => runtime.block_on(weight::weigh(exchanges as u64)),
+        (None, None) => runtime.block_on(measure(Duration::from_secs(seconds.unwrap_or(10)))),
+        (Some(streams), _) => runtime.block_on(hold(streams, Duration::from_secs(seconds.unwrap_or(60)))),
     }
 }
 
