@@ -153,7 +153,12 @@ pub(crate) fn of_exchange(
     let (mut answered, mut ended, mut refused) = (None, None::<ExchangeEnded>, false);
     for index in places {
         let leaf = log.leaf(*index)?;
-        match leaf.entry {
+        let recovered = matches!(leaf.entry, Some(LeafEntry::Recovered(_)));
+        let leaf_entry = match leaf.entry {
+            Some(LeafEntry::Recovered(one)) => one.message.map(LeafEntry::Message),
+            entry => entry,
+        };
+        match leaf_entry {
             Some(LeafEntry::Message(message)) => {
                 let Ok(manifest) = Manifest::parse(message.manifest) else { continue };
                 let response = manifest.direction == Direction::Response;
@@ -163,6 +168,7 @@ pub(crate) fn of_exchange(
                     entry = None;
                 }
                 let entry = entry.get_or_insert_with(|| about(&manifest, leaf.logged_ms, side));
+                entry.recovered += u64::from(recovered);
                 if let Some(service) = &manifest.bridged_to {
                     entry.bridged_to = service.to_string();
                 }

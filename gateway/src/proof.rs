@@ -170,7 +170,9 @@ fn gather(log: &Log, id: ExchangeId, with_content: bool) -> Result<Vec<Piece>, E
     for index in places {
         let record = log.record(index).map_err(ExportError::Log)?;
         let (kind, message) = match &record.leaf.entry {
-            Some(LeafEntry::Message(_)) => (Kind::Message, Some(message(&record, with_content)?)),
+            Some(LeafEntry::Message(_) | LeafEntry::Recovered(_)) => {
+                (Kind::Message, Some(message(&record, with_content)?))
+            }
             Some(LeafEntry::Ended(_)) => (Kind::Ended, None),
             Some(LeafEntry::Erasure(_)) => (Kind::Erasure, None),
             _ => continue,

@@ -3,11 +3,12 @@
 //! and digests alone.
 //!
 //! `following` keeps each server to the checkpoints that it gave away. `desk` answers what another server asks; `compare` asks it, and narrows differing logs down to single messages; `judge`
-//! says what each difference means. What goes on when, and what people are told, is `upkeep`'s.
+//! says what each difference means; `recovery` gets back what this log has lost. What goes on when, and what people are told, is `upkeep`'s.
 
 mod desk;
 mod wire;
 mod judge;
+mod recovery;
 mod compare;
 mod following;
 mod standing;
@@ -16,6 +17,7 @@ mod records;
 pub(crate) use compare::{CompareError, compare};
 pub(crate) use desk::{AnswerError, Desk, too_old};
 pub(crate) use following::{Seen, Shown, shown};
-pub(crate) use judge::{Known, exchanges, judge, record};
+pub(crate) use judge::{Judged, Known, Lost, exchanges, judge, record};
 pub(crate) use records::RecordsError;
+pub(crate) use recovery::{Fetched, RecoveryError, justified, named_by_own};
 pub(crate) use wire::Line;

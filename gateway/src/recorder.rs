@@ -248,6 +248,11 @@ impl Recorder {
         }
     }
 
+    /// Logs a message that came back from another server.
+    pub(crate) async fn recovered(&self, entry: Entry) -> Result<(), LogError> {
+        self.log.append(entry, ())?.await.map(|_| ())
+    }
+
     /// Logs an event with artefacts; the leaf comes back with its place when it is durable.
     pub(crate) async fn event(
         &self,

@@ -9,6 +9,7 @@ mod archiving;
 mod lapses;
 mod witnesses;
 mod reconciling;
+mod recovering;
 mod following;
 mod left_open;
 mod watch;

@@ -226,11 +226,19 @@ impl Page {
             Direction::Response => lang.of("answered", "geantwortet"),
             _ => lang.of("asked", "gefragt"),
         };
+        let recorded = match &message.recovered_from {
+            None => lang.of("recorded", "protokolliert").to_owned(),
+            Some(peer) => {
+                format!(
+                    "{} {peer}",
+                    lang.of("lost here, recovered from", "hier verloren, wiederhergestellt von")
+                )
+            }
+        };
         format!(
-            "{} {verb} {}, {} {}, {} {}, {content}; {}",
+            "{} {verb} {}, {recorded} {}, {} {}, {content}; {}",
             message.index,
             words::time(lang, message.created),
-            lang.of("recorded", "protokolliert"),
             words::time(lang, message.logged),
             message.length,
             lang.of("bytes", "Bytes"),

@@ -198,6 +198,11 @@ impl Event {
     pub fn of(leaf: &Leaf) -> Option<Self> {
         match leaf.entry.as_ref()? {
             Entry::Message(message) => Self::of_message(&Manifest::decode(message.manifest.clone()).ok()?),
+            // It is what it was, wherever its record stands now.
+            Entry::Recovered(recovered) => {
+                let message = recovered.message.as_ref()?;
+                Self::of_message(&Manifest::decode(message.manifest.clone()).ok()?)
+            }
             Entry::Ended(ended) => Some(Self::Ended(match ended.outcome() {
                 log::Outcome::Failed => Outcome::Failed,
                 log::Outcome::Aborted => Outcome::Aborted,

@@ -8,18 +8,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 use tonic::Code;
-use trave_message_log::Entry as Appended;
+use trave_message_log::{Artefact, Entry as Appended};
 use trave_proto::checkpoint::Checkpoint;
 use trave_proto::digest::Digest;
 use trave_proto::identifier::ExchangeId;
 use trave_proto::message::{Direction, Manifest, ManifestFields};
+use trave_proto::proof::{Completeness, MessageStory, NotProved};
 use trave_proto::reconciliation::{Name, Period};
 use trave_proto::schema::log::leaf::Entry;
 use trave_proto::schema::log::{
     Degradation, DifferenceKind as Kind, Leaf, MessageEntry, PeerCheckpoint, Reconciliation,
 };
 use trave_proto::schema::operator::{
-    ListReconciliationsRequest, ReconcileRequest, ReconciledPeer, StatusRequest, StatusResponse,
+    CheckLogRequest, ListLogRequest, ListLogResponse, ListReconciliationsRequest, ReconcileRequest,
+    ReconciledPeer, StatusRequest, StatusResponse,
 };
 use trave_proto::schema::transport::{
     CompareRecordsRequest, CompareRecordsResponse, ExchangeState, ListRecordsRequest, ListRecordsResponse,
@@ -27,8 +29,8 @@ use trave_proto::schema::transport::{
 };
 use trave_tests::network::hostile::{Alteration, Credentials, HostileClient, HostileProvider};
 use trave_tests::network::{
-    Identities, Instance, KIEL, LUEBECK, Plan, Question, REGISTER, START, Script, Server, Way, manifest_of,
-    operator,
+    Identities, Instance, KIEL, LUEBECK, Plan, Question, REGISTER, START, Script, Server, Way, export, judge,
+    manifest_of, operator,
 };
 
 /// Past the end of the first hour, and the time that is waited after it.
@@ -141,45 +143,53 @@ async fn lost_at_the_agency() -> (Instance, ExchangeId) {
     (instance, lost)
 }
 
+/// A response in the log of a server.
+fn response(server: &Server) -> Manifest {
+    let found = server.records(0);
+    found.iter().filter_map(manifest_of).find(|it| it.direction == Direction::Response).unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_one_log_lost_is_an_alarm_on_both_sides() {
-    let (mut instance, lost) = lost_at_the_agency().await;
+async fn what_one_log_lacks_is_an_alarm_on_both_sides_and_what_nothing_shows_does_not_come_back() {
+    let mut instance = Instance::start().await;
+    assert_eq!(instance.ask(b"wurde gefragt").await.status(), 0);
+    instance.mv.stop().await;
+    // The register's server says that it has sent an answer, of which nothing that the agency's server signed knows.
+    let exchange = ExchangeId::new(START, &[9; 10]);
+    let fields = ManifestFields { exchange, ..ManifestFields::clone(&response(&instance.mv)) };
+    let entry = MessageEntry {
+        manifest: Manifest::new(fields).encoded().clone(),
+        sent: true,
+        ..MessageEntry::default()
+    };
+    append(&instance.mv, vec![Leaf::of(instance.clock.now().as_millis(), Entry::Message(entry))]).await;
+    instance.mv.start().await.unwrap();
     instance.advance(LATER);
     for (server, peer, kind) in
         [(&instance.mv, LUEBECK, Kind::MissingThere), (&instance.sh, REGISTER, Kind::MissingHere)]
     {
         let found = compare(server, peer).await.unwrap();
-        let lost_messages = found.differences.len() as u64;
-        assert!(lost_messages >= 2, "request and response");
-        assert_eq!(counts(&found), [(kind, lost_messages)]);
-        assert!(!found.unexplained);
-        for difference in &found.differences {
-            assert_eq!(difference.exchange_id.as_ref(), lost.as_bytes());
-            assert_eq!(
-                (difference.here.is_empty(), difference.there.is_empty()).0,
-                kind == Kind::MissingHere
-            );
-        }
-        assert_eq!(logged(server).last(), Some(&found));
-        let status = status(server).await;
-        let told = status.warnings.iter().find(|told| told.contains("ALARM")).unwrap();
-        assert!(
-            told.contains(peer) && told.contains(&format!("{lost_messages} messages are missing")),
-            "{told}"
-        );
-        let standing = &status.reconciled[0];
-        assert_eq!(standing.missing_here + standing.missing_there, lost_messages);
+        assert_eq!((counts(&found), found.recovered, found.unexplained), (vec![(kind, 1)], 0, false));
+        let [difference] = &found.differences[..] else { panic!("{found:?}") };
+        assert_eq!(difference.exchange_id.as_ref(), exchange.as_bytes());
+        assert_eq!(difference.here.is_empty(), kind == Kind::MissingHere);
+        assert_eq!(logged(server), [found]);
+        let told = warned(server, "ALARM").await.unwrap();
+        assert!(told.contains(peer) && told.contains("1 messages are missing"), "{told}");
+        let standing = &status(server).await.reconciled[0];
+        assert_eq!(standing.missing_here + standing.missing_there, 1);
     }
+    assert!(instance.sh.tells(exchange).is_empty());
     // A restart forgets none of it.
     instance.mv.stop().await;
     instance.mv.start().await.unwrap();
-    for _ in 0..200 {
-        if status(&instance.mv).await.warnings.iter().any(|told| told.contains("ALARM")) {
-            break;
+    let told = tokio::time::timeout(Duration::from_secs(20), async {
+        while warned(&instance.mv, "ALARM").await.is_none() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    assert!(status(&instance.mv).await.reconciled[0].missing_there >= 2);
+    });
+    told.await.expect("the alarm goes on");
+    assert_eq!(status(&instance.mv).await.reconciled[0].missing_there, 1);
     // Whoever reads it says why, and the log keeps that.
     let request = ListReconciliationsRequest {
         different: true,
@@ -189,10 +199,167 @@ async fn what_one_log_lost_is_an_alarm_on_both_sides() {
     };
     let mut shown =
         operator(&instance.mv).await.list_reconciliations(request.clone()).await.unwrap().into_inner();
-    assert!(shown.message().await.unwrap().unwrap().found.unwrap().counts[0].count >= 2);
+    assert_eq!(shown.message().await.unwrap().unwrap().found.unwrap().counts[0].count, 1);
     assert!(shown.message().await.unwrap().is_none());
     let unreasoned = ListReconciliationsRequest { reason: String::new(), ..request };
     assert!(operator(&instance.mv).await.list_reconciliations(unreasoned).await.is_err());
+    instance.stop().await;
+}
+
+/// How the journal of a server tells of an exchange.
+async fn told_of(server: &Server, exchange: ExchangeId) -> ListLogResponse {
+    let request = ListLogRequest { reason: "Stichprobe".into(), ..ListLogRequest::default() };
+    let mut listed = operator(server).await.list_log(request).await.unwrap().into_inner();
+    while let Some(entry) = listed.message().await.unwrap() {
+        if entry.exchange_id.as_ref() == exchange.as_bytes() {
+            return entry;
+        }
+    }
+    panic!("{} lists no exchange {exchange}", server.id);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_agencys_server_signed_and_lost_comes_back_and_the_answer_does_not() {
+    let (mut instance, lost) = lost_at_the_agency().await;
+    instance.advance(LATER);
+    let before = compare(&instance.mv, LUEBECK).await.unwrap();
+    let [(Kind::MissingThere, messages)] = counts(&before)[..] else { panic!("{before:?}") };
+    assert!(messages >= 2, "request and response");
+    let found = compare(&instance.sh, REGISTER).await.unwrap();
+    let recovered = found.recovered;
+    assert!(recovered >= 1, "{found:?}");
+    // What is left is the answer, which the other side alone has signed; and the log knows that it knows no end.
+    assert_eq!(counts(&found), [(Kind::ClientCrashed, messages - recovered)]);
+    assert!(found.differences.iter().all(|one| one.direction() == Direction::Response));
+    let [first, second] = &logged(&instance.sh)[..] else {
+        panic!("what was missing is logged, and what came back")
+    };
+    assert_eq!((counts(first), second), (vec![(Kind::MissingHere, messages)], &found));
+    let tells = instance.sh.tells(lost);
+    let (back, rest) = tells.split_at(recovered as usize);
+    assert!(back.iter().all(|told| *told == format!("recovered request from {REGISTER}")), "{tells:?}");
+    assert!(matches!(rest, [end] if end.starts_with("ended unknown aborted")), "{tells:?}");
+    let told = told_of(&instance.sh, lost).await;
+    assert_eq!((told.recovered, told.outcome.as_str(), told.side.as_str()), (recovered, "unknown", "client"));
+    // Its proof holds, and says that it came back.
+    let report = judge(&instance, &export(&instance.sh, lost, false).await);
+    assert!(report.holds(), "{:#?}", report.checks);
+    assert!(report.not_proved.contains(&NotProved::LoggedThen), "{:?}", report.not_proved);
+    let story = report.story.unwrap();
+    assert!(matches!(story.completeness, Completeness::BrokenOff { responses: 0, .. }));
+    let from = |message: &MessageStory| message.recovered_from.as_ref().map(ToString::to_string);
+    assert!(story.requests.iter().all(|message| from(message).as_deref() == Some(REGISTER)));
+    assert!(warned(&instance.sh, "logs do not agree").await.is_none());
+    instance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_registers_server_lost_comes_back_whole_and_once_also_when_it_is_cut_off_in_between() {
+    let mut instance = Instance::start().await;
+    assert_eq!(instance.ask(b"bleibt").await.status(), 0);
+    instance.mv.stop().await;
+    instance.mv.keep_disk();
+    instance.mv.start().await.unwrap();
+    let lost = instance.ask(b"geht verloren").await.exchange();
+    instance.mv.stop().await;
+    instance.mv.put_disk_back();
+    instance.mv.keep_disk();
+    instance.mv.start().await.unwrap();
+    instance.advance(LATER);
+    let found = compare(&instance.mv, LUEBECK).await.unwrap();
+    assert!(counts(&found).is_empty() && found.here == found.there, "{found:?}");
+    let [first, second] = &logged(&instance.mv)[..] else { panic!("missing, and then not") };
+    let [(Kind::MissingHere, messages)] = counts(first)[..] else { panic!("{first:?}") };
+    assert_eq!((found.recovered, second), (messages, &found));
+    let tells = instance.mv.tells(lost);
+    assert_eq!(tells.len() as u64, messages, "{tells:?}");
+    assert!(tells.iter().all(|told| told.starts_with("recovered ") && told.ends_with(LUEBECK)), "{tells:?}");
+    let told = told_of(&instance.mv, lost).await;
+    assert_eq!(
+        (told.recovered, told.outcome.as_str(), told.side.as_str()),
+        (messages, "answered", "provider")
+    );
+    let report = judge(&instance, &export(&instance.mv, lost, false).await);
+    assert!(report.holds(), "{:#?}", report.checks);
+    assert!(report.not_proved.contains(&NotProved::LoggedThen), "{:?}", report.not_proved);
+    assert_eq!(report.story.unwrap().completeness, Completeness::Whole);
+    let here = compare(&instance.sh, REGISTER).await.unwrap();
+    assert!(counts(&here).is_empty() && here.recovered == 0, "{here:?}");
+    let problems =
+        operator(&instance.mv).await.check_log(CheckLogRequest {}).await.unwrap().into_inner().problems;
+    assert!(problems.is_empty(), "{problems:?}");
+    // The same, cut off when the first of them had come back.
+    let records = instance.mv.records(0);
+    let back = records.iter().find(|record| matches!(record.leaf.entry, Some(Entry::Recovered(_)))).unwrap();
+    assert_eq!(back.leaf.version, 3, "who knows version 2 alone does not know it");
+    instance.mv.stop().await;
+    let artefacts = back.attachment.artefacts.iter().map(|digest| {
+        let log = instance.mv.open_log();
+        let found = log.artefact(&Digest::from_slice(digest).unwrap()).unwrap().unwrap();
+        log.close();
+        Artefact::new(found)
+    });
+    let artefacts: Vec<_> = artefacts.collect();
+    instance.mv.put_disk_back();
+    let log = instance.mv.open_log();
+    let entry = Appended {
+        signature: back.attachment.signature.clone(),
+        artefacts,
+        ..Appended::new(back.leaf.clone())
+    };
+    log.append(entry, ()).unwrap().await.unwrap();
+    tokio::task::spawn_blocking(move || log.close()).await.unwrap();
+    instance.mv.start().await.unwrap();
+    let found = compare(&instance.mv, LUEBECK).await.unwrap();
+    assert!(counts(&found).is_empty() && found.recovered == messages, "{found:?}");
+    compare(&instance.mv, LUEBECK).await.unwrap();
+    assert_eq!(instance.mv.tells(lost).len() as u64, messages, "none comes back twice");
+    assert!(judge(&instance, &export(&instance.mv, lost, false).await).holds());
+    instance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_server_never_signed_is_planted_in_its_log_by_nobody() {
+    let mut instance = Instance::start().await;
+    instance.ask(b"wurde gefragt").await;
+    instance.mv.stop().await;
+    let records = instance.mv.records(0);
+    let genuine = records
+        .iter()
+        .find(|record| {
+            manifest_of(record).is_some_and(|it| it.direction == Direction::Request && it.index == 0)
+        })
+        .unwrap();
+    let Some(Entry::Message(entry)) = &genuine.leaf.entry else { panic!("a message") };
+    let credentials = Credentials::of(REGISTER, &instance.authorities, &instance.configuration);
+    // A question that the agency's server never asked, as the register's server says that it received it: unsigned, signed
+    // by the register's key, and with a signature that the agency's server gave for another.
+    let planted: Vec<_> = (1..=3).map(|n| ExchangeId::new(START, &[n; 10])).collect();
+    let own = genuine.attachment.signature.clone().unwrap();
+    for (n, exchange) in planted.iter().enumerate() {
+        let original = manifest_of(genuine).unwrap();
+        let manifest =
+            Manifest::new(ManifestFields { exchange: *exchange, ..ManifestFields::clone(&original) });
+        let signature = match n {
+            0 => None,
+            1 => Some(credentials.sign(&manifest).to_schema()),
+            _ => Some(own.clone()),
+        };
+        let signature_digest = Digest::of(&signature.clone().unwrap_or_default().encode_to_vec()).to_bytes();
+        let entry = MessageEntry { manifest: manifest.encoded().clone(), signature_digest, ..entry.clone() };
+        let leaf = Leaf::of(instance.clock.now().as_millis(), Entry::Message(entry));
+        let log = instance.mv.open_log();
+        log.append(Appended { signature, ..Appended::new(leaf) }, ()).unwrap().await.unwrap();
+        tokio::task::spawn_blocking(move || log.close()).await.unwrap();
+    }
+    instance.mv.start().await.unwrap();
+    instance.advance(LATER);
+    let found = compare(&instance.sh, REGISTER).await.unwrap();
+    assert_eq!((counts(&found), found.recovered), (vec![(Kind::MissingHere, 3)], 0), "{found:?}");
+    for exchange in planted {
+        assert!(instance.sh.tells(exchange).is_empty());
+    }
+    assert!(warned(&instance.sh, "3 messages are missing here").await.is_some());
     instance.stop().await;
 }
 

@@ -67,7 +67,11 @@ fn line(entry: &ListLogResponse) -> String {
     ];
     let line = columns.map(|column| if column.is_empty() { "-" } else { column.as_str() }).join("\t");
     // At the end: whoever counts columns finds all others where they are.
-    format!("{line}{from}{to}")
+    let back = match entry.recovered {
+        0 => String::new(),
+        count => format!("\trecovered from peer: {count}"),
+    };
+    format!("{line}{from}{to}{back}")
 }
 
 fn bridged(what: &str, id: &str) -> String {

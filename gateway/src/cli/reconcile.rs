@@ -81,6 +81,9 @@ fn line(found: &Reconciliation) -> String {
     };
     let mut told: Vec<_> =
         found.counts.iter().map(|one| format!("{} {}", one.count, name(one.kind()))).collect();
+    if found.recovered > 0 {
+        told.push(format!("{} recovered here", found.recovered));
+    }
     if found.unexplained {
         told.push("unexplained".into());
     }

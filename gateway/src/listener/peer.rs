@@ -14,9 +14,10 @@ use trave_proto::fault::{Fault, Reason, Side};
 use trave_proto::identifier::SubsystemId;
 use trave_proto::schema::transport::{
     CompareRecordsRequest, CompareRecordsResponse, DescribeServicesRequest, DescribeServicesResponse,
-    ExchangeRequest, ExchangeResponse, FollowLogRequest, FollowLogResponse, GetConfigurationRequest,
-    GetConfigurationResponse, GreetRequest, GreetResponse, ListRecordsRequest, ListRecordsResponse,
-    OfferConfigurationRequest, OfferConfigurationResponse, TellExchangesRequest, TellExchangesResponse,
+    ExchangeRequest, ExchangeResponse, FetchMessageRequest, FetchMessageResponse, FollowLogRequest,
+    FollowLogResponse, GetConfigurationRequest, GetConfigurationResponse, GreetRequest, GreetResponse,
+    ListRecordsRequest, ListRecordsResponse, OfferConfigurationRequest, OfferConfigurationResponse,
+    TellExchangesRequest, TellExchangesResponse,
 };
 
 use crate::exchange::{self, Exchanges, Said};
@@ -130,6 +131,7 @@ fn answered<T>(answer: Result<T, AnswerError>) -> Result<Response<T>, Status> {
         match error {
             AnswerError::Malformed(_) => Status::invalid_argument(why),
             AnswerError::TooOld => Status::failed_precondition(why),
+            AnswerError::NotHeld => Status::not_found(why),
             AnswerError::Busy => Status::resource_exhausted(why),
             AnswerError::Records(_) | AnswerError::Interrupted => {
                 tracing::warn!(error = why, "a peer's question about records is not answered");
@@ -251,6 +253,14 @@ impl PeerService for Door {
     ) -> Result<Response<TellExchangesResponse>, Status> {
         let session = self.still_trusted(&request)?;
         answered(self.upkeep.desk().tell(session.server(), request.into_inner()).await)
+    }
+
+    async fn fetch_message(
+        &self,
+        request: Request<FetchMessageRequest>,
+    ) -> Result<Response<FetchMessageResponse>, Status> {
+        let session = self.still_trusted(&request)?;
+        answered(self.upkeep.desk().fetch(session.server(), request.into_inner()).await)
     }
 
     async fn follow_log(

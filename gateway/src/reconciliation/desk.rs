@@ -17,6 +17,7 @@ use trave_proto::tree::Head;
 use super::compare::RANGES;
 use super::following::{Seen, contradiction, seen};
 use super::records::{Bounds, Hours, RecordsError};
+use super::recovery::give;
 use super::standing::state;
 
 /// Messages in one page.
@@ -38,6 +39,8 @@ pub(crate) enum AnswerError {
     TooOld,
     #[error("the last question of this security server is not answered yet")]
     Busy,
+    #[error("this log holds no such message between the two under a checkpoint")]
+    NotHeld,
     #[error("the records are not known")]
     Records(#[source] RecordsError),
     #[error("reading the message log failed")]
@@ -167,6 +170,18 @@ impl Desk {
             ids.into_iter().map(state).collect::<Result<Vec<_>, _>>().map_err(RecordsError::Log)
         });
         Ok(wire::TellExchangesResponse { states: states.await? })
+    }
+
+    /// One message, without its content.
+    pub(crate) async fn fetch(
+        &self,
+        peer: &ServerId,
+        request: wire::FetchMessageRequest,
+    ) -> Result<wire::FetchMessageResponse, AnswerError> {
+        let asked = Name::from_slice(&request.name).zip(Digest::from_slice(&request.manifest_digest));
+        let asked = asked.ok_or(AnswerError::Malformed("a name or digest has another length"))?;
+        let read = self.read(peer, move |hours, peer| give(hours, peer, asked).map_err(RecordsError::Log));
+        read.await?.ok_or(AnswerError::NotHeld)
     }
 
     /// The last checkpoint of this log, and that it continues the one that `peer` saw.

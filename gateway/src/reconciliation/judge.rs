@@ -30,6 +30,15 @@ pub(crate) struct Judged {
     pub(crate) kind: Kind,
 }
 
+/// A message that the other log holds, and this one does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lost {
+    pub(crate) name: Name,
+    pub(crate) digest: Digest,
+    /// Whether the other server says that it has sent it.
+    pub(crate) theirs: bool,
+}
+
 /// What this log says of the exchanges that differ.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
@@ -64,6 +73,16 @@ impl Known {
             known.acknowledged.insert(exchange, acknowledged(hours, exchange)?);
         }
         Ok(known)
+    }
+}
+
+impl Judged {
+    /// What this log has lost, as the other server says.
+    pub(crate) fn lost(&self) -> Option<Lost> {
+        let Difference { name, here: None, there: Some((digest, theirs)) } = self.difference else {
+            return None;
+        };
+        (self.kind == Kind::MissingHere).then_some(Lost { name, digest, theirs })
     }
 }
 
@@ -152,6 +171,7 @@ pub(crate) fn record(
     period: Period,
     compared: &Compared,
     judged: &[Judged],
+    recovered: u64,
 ) -> Reconciliation {
     let mut counts = BTreeMap::<i32, u64>::new();
     for one in judged {
@@ -169,6 +189,7 @@ pub(crate) fn record(
         counts: counts.into_iter().map(|(kind, count)| DifferenceCount { kind, count }).collect(),
         differences: gravest.into_iter().take(NAMED).map(logged).collect(),
         unexplained: compared.here != compared.there && (!compared.whole || judged.is_empty()),
+        recovered,
     }
 }
 
@@ -195,7 +216,7 @@ mod tests {
         name[16] = direction;
         Difference {
             name: Name::from_slice(&name).unwrap(),
-            here: here.map(|sent| (Digest::of(b"here"), Held { sent, at: 0 })),
+            here: here.map(|sent| (Digest::of(b"here"), Held { sent, at: 0, recovered: false })),
             there: there.map(|sent| (Digest::of(b"there"), sent)),
         }
     }

@@ -1,7 +1,8 @@
 //! Which messages between this server and others the log holds, of the exchanges that began in one hour. Made from the log,
 //! held for a few hours at a time, and brought up to date when it is asked for.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+use std::collections::btree_map::{BTreeMap, Entry as Slot};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -34,6 +35,8 @@ pub(crate) struct Held {
     pub(crate) sent: bool,
     /// Its place in the log.
     pub(crate) at: u64,
+    /// Whether it was lost, and came back from the other server.
+    pub(crate) recovered: bool,
 }
 
 /// From a name on, up to another one that is not included.
@@ -78,9 +81,19 @@ impl Records {
         self.within(bounds).count()
     }
 
+    /// How many of them came back from the other server.
+    pub(crate) fn recovered(&self) -> u64 {
+        self.0.values().filter(|held| held.recovered).count() as u64
+    }
+
     #[cfg(test)]
     pub(crate) fn of(records: impl IntoIterator<Item = (Name, Digest)>) -> Self {
-        Self(records.into_iter().map(|record| (record, Held { sent: true, at: 0 })).collect())
+        Self(
+            records
+                .into_iter()
+                .map(|record| (record, Held { sent: true, at: 0, recovered: false }))
+                .collect(),
+        )
     }
 }
 
@@ -152,15 +165,15 @@ impl Hour {
         let size = log.size();
         for found in log.begun_in(self.period.times(), self.looked_to, TOLERANCE) {
             let (at, _, kind) = found.map_err(RecordsError::Log)?;
-            if kind == kind::MESSAGE {
-                self.take(log, own, at)?;
+            if matches!(kind, kind::MESSAGE | kind::RECOVERED) {
+                self.take(log, own, (at, kind == kind::RECOVERED))?;
             }
         }
         self.looked_to = size;
         Ok(())
     }
 
-    fn take(&mut self, log: &Log, own: &ServerId, at: u64) -> Result<(), RecordsError> {
+    fn take(&mut self, log: &Log, own: &ServerId, (at, recovered): (u64, bool)) -> Result<(), RecordsError> {
         let Some((manifest, sent)) = message(log, at).map_err(RecordsError::Log)? else { return Ok(()) };
         let Some(peer) = other(&manifest, own) else { return Ok(()) };
         if self.count >= MOST {
@@ -168,7 +181,8 @@ impl Hour {
         }
         let records = Arc::make_mut(self.peers.entry(peer.clone()).or_default());
         let record = (Name::of(&manifest), manifest.digest());
-        if records.0.insert(record, Held { sent, at }).is_none() {
+        if let Slot::Vacant(slot) = records.0.entry(record) {
+            slot.insert(Held { sent, at, recovered });
             self.count += 1;
         }
         Ok(())
@@ -177,10 +191,12 @@ impl Hour {
 
 /// The message of a record, and whether this server sent it; none if the record is of none.
 pub(super) fn message(log: &Log, at: u64) -> Result<Option<(Manifest, bool)>, LogError> {
-    Ok(match log.leaf(at)?.entry {
-        Some(Entry::Message(entry)) => Manifest::parse(entry.manifest).ok().map(|it| (it, entry.sent)),
+    let entry = match log.leaf(at)?.entry {
+        Some(Entry::Message(entry)) => Some(entry),
+        Some(Entry::Recovered(recovered)) => recovered.message,
         _ => None,
-    })
+    };
+    Ok(entry.and_then(|entry| Some((Manifest::parse(entry.manifest).ok()?, entry.sent))))
 }
 
 /// The server on the other side of a message.

@@ -3,12 +3,12 @@
 use trave_message_log::{Log, LogError};
 use trave_proto::fault::Reason;
 use trave_proto::identifier::{ExchangeId, ServerId};
-use trave_proto::message::{Direction, Ending, Manifest};
+use trave_proto::message::{Direction, Ending};
 use trave_proto::schema::log::leaf::Entry;
 use trave_proto::schema::log::{ExchangeEnded, Outcome};
 use trave_proto::schema::transport::ExchangeState;
 
-use super::records::other;
+use super::records::{message, other};
 
 /// What the log says of an exchange between this server and `peer`. Reads the disk, one leaf after the other.
 pub(super) fn state(
@@ -19,12 +19,12 @@ pub(super) fn state(
     let (mut concerned, mut answered, mut refused) = (false, false, false);
     let mut ended = None;
     for at in log.places(exchange)? {
+        if let Some((manifest, _)) = message(log, at)? {
+            concerned |= other(&manifest, own) == Some(peer);
+            answered |= manifest.direction == Direction::Response && manifest.ending == Ending::End;
+            continue;
+        }
         match log.leaf(at)?.entry {
-            Some(Entry::Message(entry)) => {
-                let Ok(manifest) = Manifest::parse(entry.manifest) else { continue };
-                concerned |= other(&manifest, own) == Some(peer);
-                answered |= manifest.direction == Direction::Response && manifest.ending == Ending::End;
-            }
             Some(Entry::Ended(end)) => ended = ended.or(Some(end)),
             Some(Entry::Refusal(refusal)) => refused |= refusal.peer == peer.as_str(),
             _ => {}

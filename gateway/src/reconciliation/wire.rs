@@ -11,7 +11,8 @@ use trave_proto::digest::Digest;
 use trave_proto::identifier::ExchangeId;
 use trave_proto::reconciliation::{Name, Period, Summary};
 use trave_proto::schema::transport::{
-    CompareRecordsRequest, ExchangeState, ListRecordsRequest, ListedRecord, RecordRange, TellExchangesRequest,
+    CompareRecordsRequest, ExchangeState, FetchMessageRequest, FetchMessageResponse, ListRecordsRequest,
+    ListedRecord, RecordRange, TellExchangesRequest,
 };
 
 use super::compare::{CompareError, Other, Page};
@@ -31,6 +32,15 @@ pub(crate) struct Line {
 impl Line {
     pub(crate) const fn new(client: PeerServiceClient<Channel>, period: Period) -> Self {
         Self { client, period }
+    }
+
+    /// A message that this log has lost.
+    pub(crate) async fn fetch(
+        &mut self,
+        (name, digest): (Name, Digest),
+    ) -> Result<FetchMessageResponse, CompareError> {
+        let request = FetchMessageRequest { name: name.to_bytes(), manifest_digest: digest.to_bytes() };
+        in_time(self.client.fetch_message(request)).await
     }
 
     /// How the other log says that these exchanges stand.

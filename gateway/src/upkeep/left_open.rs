@@ -88,7 +88,8 @@ fn about(leaf: &Leaf) -> Option<(Bytes, Side, bool)> {
     }
 }
 
-fn end(log: &Log, exchange: Bytes, side: Side) -> Result<ExchangeEnded, LogError> {
+/// The record that says that nobody knows how an exchange ended. Reads the disk.
+pub(super) fn end(log: &Log, exchange: Bytes, side: Side) -> Result<ExchangeEnded, LogError> {
     let (mut requests, mut responses) = (0, 0);
     let id = ExchangeId::from_slice(&exchange);
     for index in id.map_or_else(|_| Ok(Vec::new()), |id| log.places(id))? {

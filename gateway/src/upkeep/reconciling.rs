@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use trave_host::config::with_causes;
 use trave_message_log::{Log, LogError, kind};
+use trave_proto::checkpoint::NoteVerifier;
 use trave_proto::clock::Time;
 use trave_proto::conversation::TOLERANCE;
 use trave_proto::identifier::ServerId;
@@ -17,7 +18,8 @@ use trave_proto::schema::log::{DifferenceKind, Reconciliation};
 use super::Upkeep;
 use super::conditions::Kind;
 use crate::reconciliation::{
-    CompareError, Desk, Known, Line, RecordsError, compare, exchanges, judge, record, too_old,
+    CompareError, Desk, Judged, Known, Line, Lost, RecordsError, RecoveryError, compare, exchanges, judge,
+    record, too_old,
 };
 use crate::transport::TransportError;
 
@@ -47,6 +49,8 @@ pub(crate) enum ReconcileError {
     Compare(#[source] CompareError),
     #[error("this server's own records are not known")]
     Own(#[source] RecordsError),
+    #[error("a lost message does not come back")]
+    Recovery(#[source] RecoveryError),
     #[error("what was found cannot be logged")]
     Log(#[source] LogError),
     #[error("reading the message log failed")]
@@ -230,14 +234,32 @@ impl Upkeep {
         if too_old(period, now) {
             return Err(ReconcileError::TooOld(period.begin()));
         }
-        let found = self.compared(peer, period, now).await?;
-        if self.reconciling.last(peer, period).as_ref() != Some(&found) {
+        let (mut found, lost) = self.compared(peer, period, now).await?;
+        self.log_found(peer, period, &found).await?;
+        if !lost.is_empty() {
+            let line = self.line(peer, period).await?;
+            if self.recover(peer, line, lost).await? > 0 {
+                (found, _) = self.compared(peer, period, now).await?;
+                self.log_found(peer, period, &found).await?;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Logs what was found, unless the log says the same already.
+    async fn log_found(
+        &self,
+        peer: &ServerId,
+        period: Period,
+        found: &Reconciliation,
+    ) -> Result<(), ReconcileError> {
+        if self.reconciling.last(peer, period).as_ref() != Some(found) {
             let logged =
                 self.exchanges.recorder.event(Entry::Reconciliation(found.clone()), Vec::new()).await;
             logged.map_err(ReconcileError::Log)?;
         }
         self.reconciling.remember(peer, period, found.clone());
-        Ok(found)
+        Ok(())
     }
 
     async fn compared(
@@ -245,14 +267,10 @@ impl Upkeep {
         peer: &ServerId,
         period: Period,
         now: Time,
-    ) -> Result<Reconciliation, ReconcileError> {
-        let configuration = Arc::clone(&self.exchanges.trust.snapshot().configuration);
-        let listed = configuration.security_server(peer).filter(|_| *peer != self.exchanges.own.server);
-        let listed = listed.ok_or_else(|| ReconcileError::NotListed(peer.clone()))?;
+    ) -> Result<(Reconciliation, Vec<Lost>), ReconcileError> {
         let (hours, of) = (Arc::clone(self.desk().hours()), peer.clone());
         let own = blocking(move || hours.with(&of, period).map_err(ReconcileError::Own)).await?;
-        let connection = self.exchanges.peers.connection(listed).await.map_err(ReconcileError::Transport)?;
-        let mut line = Line::new(connection.client(), period);
+        let (mut line, _) = self.line(peer, period).await?;
         let compared = compare(&mut line, &own).await.map_err(ReconcileError::Compare)?;
         let ids: Vec<_> = exchanges(&compared.differences).into_iter().collect();
         let states = line.states(&ids).await.map_err(ReconcileError::Compare)?;
@@ -264,7 +282,20 @@ impl Upkeep {
         });
         let longest = self.exchanges.times().longest + MARGIN;
         let judged = judge(&compared, &known.await?, &states, (now, longest));
-        Ok(record(peer, period, &compared, &judged))
+        let found = record(peer, period, &compared, &judged, own.recovered());
+        Ok((found, judged.iter().filter_map(Judged::lost).collect()))
+    }
+
+    /// A line to another server, and the key of the log that it has now.
+    async fn line(&self, peer: &ServerId, period: Period) -> Result<(Line, NoteVerifier), ReconcileError> {
+        let configuration = Arc::clone(&self.exchanges.trust.snapshot().configuration);
+        let not_listed = || ReconcileError::NotListed(peer.clone());
+        let listed = configuration.security_server(peer).filter(|_| *peer != self.exchanges.own.server);
+        let listed = listed.ok_or_else(not_listed)?;
+        let connection = self.exchanges.peers.connection(listed).await.map_err(ReconcileError::Transport)?;
+        let log = listed.log(&connection.greeted.party.log_origin);
+        let key = log.and_then(|log| NoteVerifier::new(&log.origin, log.public_key).ok());
+        Ok((Line::new(connection.client(), period), key.ok_or_else(not_listed)?))
     }
 
     /// Reads what was found before this start.
@@ -341,7 +372,7 @@ fn recalled(log: &Log, since: Time) -> Result<Vec<(ServerId, Period, Reconciliat
 }
 
 /// Runs what reads the disk where nobody waits for it.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ReconcileError> + Send + 'static,
 ) -> Result<T, ReconcileError> {
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(ReconcileError::Interrupted))

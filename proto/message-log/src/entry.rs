@@ -94,6 +94,8 @@ pub mod kind {
     pub const GROUP: u8 = 20;
     /// A checkpoint of another server's log.
     pub const PEER_CHECKPOINT: u8 = 24;
+    /// A message that was lost came back from the other side.
+    pub const RECOVERED: u8 = 25;
     /// An auditor asked for a search by person.
     pub const PERSON_SEARCH_ASKED: u8 = 26;
     /// A second person released it.

@@ -37,7 +37,10 @@ pub(crate) fn first_of(name: &str) -> Option<u64> {
 /// Whether a leaf is kept when its segment is pruned: all but those that only say what exchanges there were. What a later
 /// release logs may be state; better too much is kept than too little.
 pub(crate) const fn is_kept(kind: u8) -> bool {
-    !matches!(kind, kind::MESSAGE | kind::ENDED | kind::REFUSAL | kind::READ | kind::DEGRADATION | 25)
+    !matches!(
+        kind,
+        kind::MESSAGE | kind::ENDED | kind::REFUSAL | kind::READ | kind::DEGRADATION | kind::RECOVERED
+    )
 }
 
 /// Gathers what is kept of a segment.

@@ -137,6 +137,11 @@ pub(crate) fn describe(leaf: &Leaf) -> (u8, [u8; 16]) {
         Some(Entry::Started(_)) => (19, [0; 16]),
         Some(Entry::Group(_)) => (20, [0; 16]),
         Some(Entry::PeerCheckpoint(_)) => (24, [0; 16]),
+        Some(Entry::Recovered(recovered)) => {
+            let message = recovered.message.as_ref().map(|message| message.manifest.clone());
+            let manifest = ManifestId::decode(message.unwrap_or_default()).unwrap_or_default();
+            (25, id(&manifest.exchange_id))
+        }
         Some(Entry::PersonSearchAsked(_)) => (26, [0; 16]),
         Some(Entry::PersonSearchReleased(_)) => (27, [0; 16]),
         Some(Entry::Persons(_)) => (28, [0; 16]),

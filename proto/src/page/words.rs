@@ -248,6 +248,10 @@ pub fn not_proved(lang: Language, open: NotProved) -> &'static str {
             "Whether the provider had permitted the request: that is recorded in the provider's log.",
             "Ob der Anbieter die Anfrage gestattet hatte: Das steht im Protokoll des Anbieters.",
         ),
+        NotProved::LoggedThen => lang.of(
+            "That this log held every message at its time: what is marked as recovered had been lost here and came back from the other security server. Its signature holds; when it was sent and received, only the other log can say.",
+            "Dass dieses Protokoll jede Nachricht zu ihrer Zeit enthielt: Was als wiederhergestellt bezeichnet ist, war hier verloren und kam vom anderen Sicherheitsserver zurück. Die Signatur gilt; wann die Nachricht gesendet und empfangen wurde, sagt nur das andere Protokoll.",
+        ),
         NotProved::GrantEndpoint => lang.of(
             "That the permission covers this HTTP method and path: they stand in the content, which is not in this file.",
             "Dass die Gestattung diese HTTP-Methode und diesen Pfad umfasst: Sie stehen im Inhalt, der nicht in der Datei ist.",

@@ -113,7 +113,10 @@ impl ProofBuilder {
     /// Whether a record of the exchange is part of its proof: its messages, and the records of its end and of its erasure.
     /// A refusal is none: there is no message to prove.
     pub fn takes(leaf: &Leaf) -> bool {
-        matches!(leaf.entry, Some(Entry::Message(_) | Entry::Ended(_) | Entry::Erasure(_)))
+        matches!(
+            leaf.entry,
+            Some(Entry::Message(_) | Entry::Recovered(_) | Entry::Ended(_) | Entry::Erasure(_))
+        )
     }
 
     /// Adds a record that the builder [takes](Self::takes).
@@ -124,14 +127,19 @@ impl ProofBuilder {
             Failure::Fails(why) | Failure::CannotTell(why) => refused(why),
         })?;
         let mut raw = match (&entry, record.message) {
-            (Entry::Message(_), Some(message)) => message_record(message),
+            (Entry::Message(_) | Entry::Recovered(_), Some(message)) => message_record(message),
             (Entry::Ended(_) | Entry::Erasure(_), None) => Record::default(),
-            (Entry::Message(_) | Entry::Ended(_) | Entry::Erasure(_), _) => {
+            (Entry::Message(_) | Entry::Recovered(_) | Entry::Ended(_) | Entry::Erasure(_), _) => {
                 return Err(BuildError::Parts(index));
             }
             _ => return Err(refused("records of this kind are not part of a proof".into())),
         };
-        if let Entry::Message(entry) = &entry {
+        let message = match &entry {
+            Entry::Message(entry) => Some(entry),
+            Entry::Recovered(recovered) => recovered.message.as_ref(),
+            _ => None,
+        };
+        if let Some(entry) = message {
             let manifest =
                 Manifest::parse(entry.manifest.clone()).map_err(|error| refused(error.to_string()))?;
             let digest = |bytes: &Bytes| Digest::from_slice(bytes);

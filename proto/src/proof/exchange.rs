@@ -138,7 +138,7 @@ pub(super) fn completeness(reading: &Reading<'_>) -> Found<Completeness> {
     let endings = [ended(Direction::Request), ended(Direction::Response)];
     let detail = format!("{requests} messages of the request, {responses} of the response");
     if let Some(noted) = &reading.ended {
-        if (noted.entry.requests, noted.entry.responses) != (requests, responses) {
+        if (noted.entry.requests, noted.entry.responses) != logged_at_their_time(reading) {
             // What was withheld, and what was lost when the log itself failed, look the same from here.
             let (requests, responses) = (noted.entry.requests, noted.entry.responses);
             let why = format!(
@@ -171,6 +171,17 @@ pub(super) fn counts(reading: &Reading<'_>) -> (u64, u64) {
     ((reading.messages.len() - responses) as u64, responses as u64)
 }
 
+/// The same, without what came back after the log had lost it, or never had it.
+fn logged_at_their_time(reading: &Reading<'_>) -> (u64, u64) {
+    let count = |direction| {
+        let of = |m: &&Logged<'_>| {
+            m.recovered_from.is_none() && (m.manifest.direction == Direction::Response) == direction
+        };
+        reading.messages.iter().filter(of).count() as u64
+    };
+    (count(false), count(true))
+}
+
 /// No time contradicts another by more than clocks may differ.
 pub(super) fn times(reading: &Reading<'_>, trust: &Trust, stamped: &Stamped) -> Found<()> {
     let first = &reading.messages[0].manifest;
@@ -181,7 +192,11 @@ pub(super) fn times(reading: &Reading<'_>, trust: &Trust, stamped: &Stamped) -> 
     for message in &reading.messages {
         let refused = |why: String| Failure::fails(format!("{}: {why}", message.label()));
         let (created, logged) = (message.manifest.created, message.logged);
-        if !near(created, logged) {
+        let back = message.recovered_from.is_some();
+        if back && logged.plus(TOLERANCE) < created {
+            return Err(refused(format!("made at {created}, and came back before, at {logged}")));
+        }
+        if !back && !near(created, logged) {
             return Err(refused(format!("made at {created}, recorded at {logged}")));
         }
         if logged > latest {

@@ -24,6 +24,8 @@ pub(super) fn grant(reading: &Reading<'_>, trust: &Trust) -> Found<Option<GrantS
         match (due, message.grant) {
             (false, None) if message.group.is_none() => {}
             (false, _) => return Err(refused("it names a grant, which only the first request may")),
+            // The record that named it is the one that was lost.
+            (true, None) if message.recovered_from.is_some() => {}
             (true, None) => return Err(refused("it names no grant")),
             (true, Some(digest)) => {
                 let configuration = trust.get(&message.configuration)?;
@@ -194,7 +196,7 @@ fn local_group(
 /// Service, method, purpose and legal basis stand in the catalogue that the recorder used.
 pub(super) fn catalogue(reading: &Reading<'_>, trust: &Trust) -> Found<()> {
     for message in &reading.messages {
-        let configuration = trust.get(&message.configuration)?;
+        let configuration = trust.get(&message.signed_under())?;
         let manifest = &message.manifest;
         let refused = |what: &str, which: &str| {
             Failure::fails(format!("{}: the catalogue has no {what} {which}", message.label()))

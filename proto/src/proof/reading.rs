@@ -13,7 +13,7 @@ use crate::digest::Digest;
 use crate::encoding::decode_canonical;
 use crate::identifier::{ExchangeId, ServerId};
 use crate::message::{Direction, Manifest, ManifestError};
-use crate::schema::log::{Erasure, ExchangeEnded, Leaf, MessageEntry, leaf::Entry};
+use crate::schema::log::{Erasure, ExchangeEnded, Leaf, MessageEntry, RecoveredMessage, leaf::Entry};
 use crate::schema::proof::Record;
 use crate::signature::BatchSignature;
 
@@ -32,6 +32,8 @@ pub(super) struct Logged<'p> {
     pub(super) tls_certificate: Option<Digest>,
     pub(super) grant: Option<Digest>,
     pub(super) group: Option<Digest>,
+    /// The server from which it came back after this log had lost it; none if it was logged at its time.
+    pub(super) recovered_from: Option<ServerId>,
 }
 
 impl Logged<'_> {
@@ -44,9 +46,15 @@ impl Logged<'_> {
         format!("{direction} {}", self.manifest.index)
     }
 
-    /// The time at which the recorder relied on the signer: when it made the message, or when it received it.
+    /// The time at which the recorder relied on the signer: when it made the message, or when it received it; of what came
+    /// back, when it was made.
     pub(super) fn at(&self) -> Time {
-        if self.sent { self.manifest.created } else { self.logged }
+        if self.sent || self.recovered_from.is_some() { self.manifest.created } else { self.logged }
+    }
+
+    /// The configuration under which its signer is verified: the recorder's; of what came back, the one that its sender used.
+    pub(super) fn signed_under(&self) -> Digest {
+        if self.recovered_from.is_some() { self.manifest.configuration_digest } else { self.configuration }
     }
 
     fn side(&self) -> Side {
@@ -107,7 +115,13 @@ impl<'p> Reading<'p> {
         for record in &raw.records {
             collected.add(record, &exchange)?;
         }
-        let Collected { messages, ended, erasure } = collected;
+        let Collected { mut messages, ended, erasure } = collected;
+        if messages.iter().any(|message| message.recovered_from.is_some()) {
+            // What came back stands in the log behind what it came before.
+            messages.sort_by_key(|message| {
+                (message.manifest.direction == Direction::Response, message.manifest.index)
+            });
+        }
         let side = match messages.first() {
             None => return Err(Failure::fails("the file holds no message")),
             Some(first) => first.side(),
@@ -148,8 +162,14 @@ struct Collected<'p> {
 impl<'p> Collected<'p> {
     fn add(&mut self, record: &'p Record, exchange: &ExchangeId) -> Result<(), Failure> {
         let (entry, at) = read_leaf(&record.leaf)?;
-        let (index, is_message) = (record.index, matches!(entry, Entry::Message(_)));
+        let (index, is_message) = (record.index, matches!(entry, Entry::Message(_) | Entry::Recovered(_)));
         let (about, twice) = match entry {
+            Entry::Recovered(recovered) => {
+                let message = read_recovered(record, recovered, at)?;
+                let about = message.manifest.exchange == *exchange;
+                self.messages.push(message);
+                (about, false)
+            }
             Entry::Message(entry) => {
                 let message = read_message(record, &entry, at)?;
                 let about = message.manifest.exchange == *exchange;
@@ -237,7 +257,23 @@ fn read_message<'p>(record: &'p Record, entry: &MessageEntry, logged: Time) -> R
         tls_certificate: optional(&entry.tls_certificate_digest, "tls_certificate_digest")?,
         grant: optional(&entry.grant_digest, "grant_digest")?,
         group: optional(&entry.group_digest, "group_digest")?,
+        recovered_from: None,
     })
+}
+
+/// A message that came back: its record says from whom, and nothing that only its time could have shown.
+fn read_recovered(record: &Record, recovered: RecoveredMessage, logged: Time) -> Result<Logged<'_>, Failure> {
+    let refused = |why: &str| Failure::fails(format!("record {}: {why}", record.index));
+    let entry = recovered.message.ok_or_else(|| refused("it recovers no message"))?;
+    let peer: ServerId = recovered.peer.parse().map_err(|_| refused("it names no security server"))?;
+    let message = Logged { recovered_from: Some(peer), ..read_message(record, &entry, logged)? };
+    if message.recovered_from.as_ref() != Some(message.peer()) {
+        return Err(refused("the message came back from another server than the other side of its exchange"));
+    }
+    if message.tls_certificate.is_some() || message.grant.is_some() || message.group.is_some() {
+        return Err(refused("what came back names a connection or a grant of its time"));
+    }
+    Ok(message)
 }
 
 /// The artefacts by digest: exactly those that the records name, in one order.

@@ -149,6 +149,8 @@ pub enum NotProved {
     GrantInclusion,
     /// That the grant covers the HTTP method and path: they are in the content, which is not in the file.
     GrantEndpoint,
+    /// That this log held a message at its time: it was lost, and came back from the other side, signed as it had been.
+    LoggedThen,
 }
 
 impl NotProved {
@@ -168,6 +170,7 @@ impl NotProved {
             Self::ProviderPermission => "provider_permission",
             Self::GrantInclusion => "grant_inclusion",
             Self::GrantEndpoint => "grant_endpoint",
+            Self::LoggedThen => "logged_then",
         }
     }
 }

@@ -23,8 +23,9 @@ pub(super) fn bindings(reading: &Reading<'_>, trust: &Trust, checkpoint: &Checkp
             return Err(Failure::fails(format!("{label}: the signature is not the one that was recorded")));
         }
         let origin = &message.manifest.log_origin;
-        let listed = trust.get(&message.configuration)?.log_key(origin);
-        let own = message.sent && *origin != checkpoint.origin;
+        let listed = trust.get(&message.signed_under())?.log_key(origin);
+        // What came back may have been promised to an earlier generation of the log.
+        let own = message.sent && message.recovered_from.is_none() && *origin != checkpoint.origin;
         if own || listed.is_none_or(|log| log.server != message.manifest.sender) {
             let why = format!("{label}: the log {origin:?} that it was promised to is not its sender's");
             return Err(Failure::Fails(why));
@@ -39,7 +40,7 @@ pub(super) fn signatures(reading: &Reading<'_>, trust: &Trust) -> Found<()> {
     let mut signers = Signers { reading, known: HashMap::new() };
     let mut names = Vec::new();
     for message in &reading.messages {
-        let configuration = trust.get(&message.configuration)?;
+        let configuration = trust.get(&message.signed_under())?;
         let signer = signers.of(message, configuration)?;
         signer
             .verify_manifest((&message.manifest, &message.signature), configuration, message.at(), &NoMemory)
@@ -61,7 +62,7 @@ struct Signers<'r, 'p> {
 
 impl Signers<'_, '_> {
     fn of(&mut self, message: &Logged<'_>, configuration: &Configuration) -> Result<&TrustedSigner, Failure> {
-        let key = [message.chain, message.ocsp, message.configuration];
+        let key = [message.chain, message.ocsp, message.signed_under()];
         // Later times are asked of the signer itself; for an earlier one it is verified anew.
         let known = self.known.get(&key).is_some_and(|signer| signer.chain().verified_at() <= message.at());
         if !known {
@@ -85,7 +86,7 @@ pub(super) fn connections(reading: &Reading<'_>, trust: &Trust) -> Found<()> {
     for message in &reading.messages {
         let refused = |why: &str| Failure::fails(format!("{}: {why}", message.label()));
         let Some(digest) = message.tls_certificate else {
-            if message.sent {
+            if message.sent || message.recovered_from.is_some() {
                 continue;
             }
             return Err(refused("it was received, and no TLS certificate is recorded"));

@@ -131,6 +131,8 @@ pub struct MessageStory {
     pub created: Time,
     /// When this log recorded it, by its own clock.
     pub logged: Time,
+    /// The security server from which it came back after this log had lost it; none if it was recorded at its time.
+    pub recovered_from: Option<ServerId>,
     /// Whether more follow.
     pub ending: Ending,
     /// Bytes of body.

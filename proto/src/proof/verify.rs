@@ -82,7 +82,7 @@ fn examine(checks: &mut Checks, proof: &Proof, anchor: &Anchor, now: Option<Time
 
 fn tell(reading: &Reading<'_>, trust: &Trust, facts: Facts) -> Option<Story> {
     let first = reading.messages.first()?;
-    let configuration = trust.get(&first.configuration).ok()?;
+    let configuration = trust.get(&first.signed_under()).ok()?;
     let manifest = &first.manifest;
     let (client_server, provider_server) = match manifest.direction {
         Direction::Response => (&manifest.receiver, &manifest.sender),
@@ -150,6 +150,7 @@ fn messages(reading: &Reading<'_>) -> (Vec<MessageStory>, Vec<MessageStory>) {
         index: message.manifest.index,
         created: message.manifest.created,
         logged: message.logged,
+        recovered_from: message.recovered_from.clone(),
         ending: message.manifest.ending,
         length: message.manifest.content_length,
         content: contents::state(message, reading).unwrap_or(ContentStory::Mismatch),
@@ -214,6 +215,12 @@ fn not_proved(story: Option<&Story>) -> Vec<NotProved> {
         Side::Client => NotProved::ProviderPermission,
         Side::Provider => NotProved::GrantInclusion,
     });
+    if all().any(|message| message.recovered_from.is_some()) {
+        open.push(NotProved::LoggedThen);
+        if story.side == Side::Provider && story.grant.is_none() {
+            open.push(NotProved::ProviderPermission);
+        }
+    }
     if story.grant.as_ref().is_some_and(|grant| !grant.endpoint_checked) {
         open.push(NotProved::GrantEndpoint);
     }

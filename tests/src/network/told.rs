@@ -10,6 +10,11 @@ use super::server::Record;
 /// One line about a record: "sent request 0 end", "refused access_denied by provider_server", "ended failed …".
 pub fn told(record: &Record) -> String {
     match record.leaf.entry.as_ref().expect("a leaf has an entry") {
+        Entry::Recovered(recovered) => {
+            let manifest = Manifest::parse(recovered.message.as_ref().unwrap().manifest.clone()).unwrap();
+            let direction = if manifest.direction == Direction::Response { "response" } else { "request" };
+            format!("recovered {direction} from {}", recovered.peer)
+        }
         Entry::Message(message) => {
             let manifest = Manifest::parse(message.manifest.clone()).unwrap();
             let way = if message.sent { "sent" } else { "received" };
@@ -107,6 +112,9 @@ pub fn manifests(records: &[Record], exchange: ExchangeId, direction: Direction)
 pub fn exchange_of(record: &Record) -> Option<ExchangeId> {
     match record.leaf.entry.as_ref()? {
         Entry::Message(message) => Some(Manifest::parse(message.manifest.clone()).unwrap().exchange),
+        Entry::Recovered(recovered) => {
+            Some(Manifest::parse(recovered.message.as_ref()?.manifest.clone()).unwrap().exchange)
+        }
         Entry::Ended(ended) => ExchangeId::from_slice(&ended.exchange_id).ok(),
         Entry::Refusal(refusal) => ExchangeId::from_slice(&refusal.exchange_id).ok(),
         Entry::Erasure(erasure) => ExchangeId::from_slice(&erasure.exchange_id).ok(),

@@ -37,6 +37,13 @@ struct Greeter;
 
 #[tonic::async_trait]
 impl PeerService for Greeter {
+    async fn fetch_message(
+        &self,
+        _: tonic::Request<schema::FetchMessageRequest>,
+    ) -> Result<tonic::Response<schema::FetchMessageResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
     async fn follow_log(
         &self,
         _: tonic::Request<schema::FollowLogRequest>,

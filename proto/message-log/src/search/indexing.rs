@@ -132,6 +132,7 @@ fn extend(shared: &Arc<Shared>, index: &mut SearchMemory, path: &Path, to: u64) 
         let told = matches!(
             entry.kind,
             kind::MESSAGE
+                | kind::RECOVERED
                 | kind::ENDED
                 | kind::REFUSAL
                 | kind::READ
@@ -162,7 +163,7 @@ fn began(shared: &Arc<Shared>, exchange: &[u8; 16], before: u64) -> Result<Optio
     let Ok(id) = ExchangeId::from_slice(exchange) else { return Ok(None) };
     let from = since(shared, id);
     for place in finding::of_exchange_within(shared, exchange, from..before)? {
-        if finding::entry(shared, place)?.0.kind == kind::MESSAGE
+        if matches!(finding::entry(shared, place)?.0.kind, kind::MESSAGE | kind::RECOVERED)
             && let Ok(raw) = reading::locate(shared, place)?.read()
             && let Some(Event::Begun(topic) | Event::Answered(topic, _)) = Event::of(&raw.leaf)
         {

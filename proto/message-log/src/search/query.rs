@@ -221,7 +221,7 @@ fn counts(shared: &Arc<Shared>, search: &Search, place: u64) -> Result<bool, Log
     }
     let entry = finding::entry(shared, place)?.0;
     let Ok(id) = ExchangeId::from_slice(&entry.exchange) else { return Ok(true) };
-    if entry.kind != kind::MESSAGE {
+    if !matches!(entry.kind, kind::MESSAGE | kind::RECOVERED) {
         return Ok(true);
     }
     for other in course(shared, id)? {

@@ -7,6 +7,7 @@ use trave_proto::identifier::ExchangeId;
 use trave_proto::search::{Event, Key, Term, Topic};
 
 use super::{BLOCK, SearchIndex};
+use crate::entry::kind;
 use crate::error::LogError;
 use crate::segment::LeafEntry;
 
@@ -62,7 +63,7 @@ impl SearchMemory {
         }
         // Refusals are left out: their ids may be anything that a stranger made up.
         if !matches!(event, None | Some(Event::Refused(_) | Event::Read { .. }))
-            || entry.kind == crate::entry::kind::MESSAGE
+            || matches!(entry.kind, kind::MESSAGE | kind::RECOVERED)
         {
             self.name(&id);
         }

@@ -161,6 +161,7 @@ fn message(message: &MessageStory) -> Value {
         "index": message.index,
         "created": message.created.to_string(),
         "logged": message.logged.to_string(),
+        "recovered_from": message.recovered_from.as_ref().map(ToString::to_string),
         "ending": message.ending.as_str_name(),
         "length": message.length,
         "content": content,

@@ -18,9 +18,10 @@ use trave_proto::schema::message::Envelope;
 use trave_proto::schema::transport::exchange_response::Answer;
 use trave_proto::schema::transport::{
     CompareRecordsRequest, CompareRecordsResponse, DescribeServicesRequest, DescribeServicesResponse,
-    ExchangeRequest, ExchangeResponse, FollowLogRequest, FollowLogResponse, GetConfigurationRequest,
-    GetConfigurationResponse, GreetRequest, GreetResponse, ListRecordsRequest, ListRecordsResponse,
-    OfferConfigurationRequest, OfferConfigurationResponse, TellExchangesRequest, TellExchangesResponse,
+    ExchangeRequest, ExchangeResponse, FetchMessageRequest, FetchMessageResponse, FollowLogRequest,
+    FollowLogResponse, GetConfigurationRequest, GetConfigurationResponse, GreetRequest, GreetResponse,
+    ListRecordsRequest, ListRecordsResponse, OfferConfigurationRequest, OfferConfigurationResponse,
+    TellExchangesRequest, TellExchangesResponse,
 };
 
 use super::{Credentials, Whoever};
@@ -151,6 +152,13 @@ impl PeerService for Door {
         _: Request<ListRecordsRequest>,
     ) -> Result<Response<ListRecordsResponse>, Status> {
         Err(Status::unimplemented("nobody compares with this one"))
+    }
+
+    async fn fetch_message(
+        &self,
+        _: Request<FetchMessageRequest>,
+    ) -> Result<Response<FetchMessageResponse>, Status> {
+        Err(Status::unimplemented("nobody recovers from this one"))
     }
 
     async fn follow_log(&self, _: Request<FollowLogRequest>) -> Result<Response<FollowLogResponse>, Status> {

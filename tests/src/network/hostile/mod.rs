@@ -126,7 +126,7 @@ impl Credentials {
     }
 
     /// Signs one manifest with the signing key.
-    fn sign(&self, manifest: &Manifest) -> BatchSignature {
+    pub fn sign(&self, manifest: &Manifest) -> BatchSignature {
         sign_batch(&With(&self.signing.0), &[manifest]).unwrap().remove(0)
     }
 }

@@ -21,10 +21,10 @@ use trave_proto::schema::message::{Direction, Envelope, Header, ResponseHead, Tr
 use trave_proto::schema::transport::exchange_response::Answer;
 use trave_proto::schema::transport::{
     CompareRecordsRequest, CompareRecordsResponse, DescribeServicesRequest, DescribeServicesResponse,
-    ExchangeRequest, ExchangeResponse, ExchangeState, Fault, FollowLogRequest, FollowLogResponse,
-    GetConfigurationRequest, GetConfigurationResponse, GreetRequest, GreetResponse, Greeting,
-    ListRecordsRequest, ListRecordsResponse, OfferConfigurationRequest, OfferConfigurationResponse,
-    TellExchangesRequest, TellExchangesResponse,
+    ExchangeRequest, ExchangeResponse, ExchangeState, Fault, FetchMessageRequest, FetchMessageResponse,
+    FollowLogRequest, FollowLogResponse, GetConfigurationRequest, GetConfigurationResponse, GreetRequest,
+    GreetResponse, Greeting, ListRecordsRequest, ListRecordsResponse, OfferConfigurationRequest,
+    OfferConfigurationResponse, TellExchangesRequest, TellExchangesResponse,
 };
 use trave_proto::signature::{Parts, Response as Answered, Unsigned};
 
@@ -136,6 +136,13 @@ impl PeerService for Door {
             Alteration::Comparing(_, list) => Ok(Response::new(list(request.get_ref()))),
             _ => Err(Status::unimplemented("nobody compares with this one")),
         }
+    }
+
+    async fn fetch_message(
+        &self,
+        _: Request<FetchMessageRequest>,
+    ) -> Result<Response<FetchMessageResponse>, Status> {
+        Err(Status::unimplemented("nobody recovers from this one"))
     }
 
     async fn follow_log(&self, _: Request<FollowLogRequest>) -> Result<Response<FollowLogResponse>, Status> {
