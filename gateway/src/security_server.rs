@@ -351,7 +351,11 @@ fn replayed(
     let mut known = Known::default();
     for record in log.scan_kind(kind::GRANT, 0).chain(log.scan_kind(kind::GROUP, 0)) {
         let record = record.map_err(StartError::Log)?;
-        known.take(&record.leaf).map_err(StartError::Grant)?;
+        match known.take(&record.leaf) {
+            // What it withdraws has expired.
+            Ok(()) | Err(AccessError::Unknown(_)) => {}
+            Err(error) => return Err(StartError::Grant(error)),
+        }
     }
     let now = clock.now();
     for id in log.tail_ids(now.minus(2 * TOLERANCE)).map_err(StartError::Log)? {

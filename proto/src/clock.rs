@@ -49,6 +49,25 @@ impl Time {
         (year, month)
     }
 
+    /// The same day and time of day so many calendar months later, in UTC; the last day of that month where it has no such
+    /// day (BGB § 188 (3)).
+    #[must_use]
+    pub fn plus_months(self, months: u32) -> Self {
+        let (year, month, day, ..) = self.civil();
+        let month = year * 12 + month - 1 + i64::from(months);
+        let first = days_before(month.div_euclid(12), month.rem_euclid(12) + 1);
+        let next = days_before((month + 1).div_euclid(12), (month + 1).rem_euclid(12) + 1);
+        let days = first + (day - 1).min(next - first - 1);
+        Self(days.saturating_mul(DAY).saturating_add(self.0.rem_euclid(DAY)))
+    }
+
+    /// The first instant of this month, in UTC.
+    #[must_use]
+    pub fn start_of_month(self) -> Self {
+        let (year, month, ..) = self.civil();
+        Self(days_before(year, month).saturating_mul(DAY))
+    }
+
     /// Year, month, day, hour, minute, second in UTC (proleptic Gregorian).
     fn civil(self) -> (i64, i64, i64, i64, i64, i64) {
         let (days, second) = (self.as_secs().div_euclid(86_400), self.as_secs().rem_euclid(86_400));
@@ -65,6 +84,18 @@ impl Time {
         let year = year_of_era + era * 400 + i64::from(month <= 2);
         (year, month, day, second / 3_600, second / 60 % 60, second % 60)
     }
+}
+
+/// Milliseconds of a day.
+const DAY: i64 = 86_400_000;
+
+/// Days from 1970 to the first of a month.
+fn days_before(year: i64, month: i64) -> i64 {
+    // Years begin in March here, so that the leap day is the last of one.
+    let (year, month) = if month < 3 { (year - 1, month + 9) } else { (year, month - 3) };
+    let era = year.div_euclid(400);
+    let of_era = year.rem_euclid(400);
+    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + (153 * month + 2) / 5 - 719_468
 }
 
 /// RFC 3339 in UTC, with milliseconds.
@@ -109,6 +140,32 @@ mod tests {
         ] {
             assert_eq!(Time::from_millis(millis).to_string(), text);
         }
+    }
+
+    #[test]
+    fn months_are_those_of_the_calendar() {
+        for (from, months, to) in [
+            ("2026-11-21T10:30:00.000Z", 24, "2028-11-21T10:30:00.000Z"),
+            ("2026-11-30T00:00:00.001Z", 3, "2027-02-28T00:00:00.001Z"),
+            ("2027-11-30T00:00:00.000Z", 3, "2028-02-29T00:00:00.000Z"),
+            ("2028-02-29T23:59:59.999Z", 12, "2029-02-28T23:59:59.999Z"),
+            ("2026-12-31T00:00:00.000Z", 1, "2027-01-31T00:00:00.000Z"),
+            ("2026-08-31T00:00:00.000Z", 0, "2026-08-31T00:00:00.000Z"),
+        ] {
+            // Times are found by what they show: whatever counts days the other way must agree.
+            let time = |text: &str| {
+                let (mut low, mut high) = (0_i64, 4_000_000_000_000);
+                while low < high {
+                    let middle = low.midpoint(high);
+                    if *Time(middle).to_string() < *text { low = middle + 1 } else { high = middle }
+                }
+                Time(low)
+            };
+            assert_eq!(time(from).plus_months(months).to_string(), to);
+        }
+        let time = Time::from_millis(1_795_288_440_005);
+        assert_eq!(time.start_of_month().to_string(), "2026-11-01T00:00:00.000Z");
+        assert_eq!(Time::from_millis(-1).start_of_month().to_string(), "1969-12-01T00:00:00.000Z");
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl Upkeep {
 fn left_open(log: &Log, begun: u64, window: Duration) -> Result<Vec<ExchangeEnded>, LogError> {
     let mut open = HashMap::<Bytes, Side>::new();
     for index in first_within(log, begun, window)?..begun {
-        let Some((exchange, side, ends)) = about(&log.leaf(index)?) else { continue };
+        let Some((exchange, side, ends)) = kept(log, index)?.as_ref().and_then(about) else { continue };
         if ends {
             open.remove(&exchange);
         } else {
@@ -57,14 +57,24 @@ fn left_open(log: &Log, begun: u64, window: Duration) -> Result<Vec<ExchangeEnde
     open.into_iter().map(|(exchange, side)| end(log, exchange, side)).collect()
 }
 
+/// The leaf at `index`; none if it has expired or was pruned: then whatever it was about is long over.
+fn kept(log: &Log, index: u64) -> Result<Option<Leaf>, LogError> {
+    match log.leaf(index) {
+        Ok(leaf) => Ok(Some(leaf)),
+        Err(LogError::Expired { .. } | LogError::Pruned { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// The first record that is at most `window` older than the last before `begun`: records stand in the order of their times.
 fn first_within(log: &Log, begun: u64, window: Duration) -> Result<u64, LogError> {
     let Some(last) = begun.checked_sub(1) else { return Ok(0) };
-    let since = Time::from_millis(log.leaf(last)?.logged_ms).minus(window);
+    let Some(newest) = kept(log, last)? else { return Ok(begun) };
+    let since = Time::from_millis(newest.logged_ms).minus(window);
     let (mut low, mut high) = (0, last);
     while low < high {
         let middle = low + (high - low) / 2;
-        if Time::from_millis(log.leaf(middle)?.logged_ms) < since {
+        if kept(log, middle)?.is_none_or(|leaf| Time::from_millis(leaf.logged_ms) < since) {
             low = middle + 1;
         } else {
             high = middle;

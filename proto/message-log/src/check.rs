@@ -36,8 +36,10 @@ pub struct Report {
     pub pruned: u64,
     /// Contents that decrypt.
     pub contents: u64,
-    /// Contents that were erased, as a record says.
+    /// Contents that were erased, or whose time was over, as a record says.
     pub erased: u64,
+    /// Records whose time was over, as a record says: the hashes of their leaves are left.
+    pub expired: u64,
     /// Checkpoints that agree with the leaves.
     pub checkpoints: u64,
     /// What is wrong, in words; empty if nothing is.
@@ -64,6 +66,18 @@ fn pruned(shared: &Arc<Shared>) -> Result<ArchiveState, LogError> {
 
 /// Reads everything that is durable now.
 pub(crate) fn check(shared: &Arc<Shared>, key: &NoteVerifier) -> Report {
+    let mut before = shared.rewritten();
+    loop {
+        let report = check_once(shared, key);
+        // A segment that is written anew meanwhile is met twice, or its file is gone.
+        if report.problems.is_empty() || shared.rewritten() == before {
+            return report;
+        }
+        before = shared.rewritten();
+    }
+}
+
+fn check_once(shared: &Arc<Shared>, key: &NoteVerifier) -> Report {
     let mut check = Check { shared, key, report: Report::default(), tree: Edge::default(), chain: None };
     let (closed, open_path, size) = {
         let catalogue = shared.catalogue();
@@ -261,10 +275,17 @@ impl Check<'_> {
     fn content(&mut self, index: u64) {
         match reading::record(self.shared, index) {
             Err(LogError::Pruned { .. }) => {}
+            Err(LogError::Expired { index }) => match reading::covered(self.shared, index) {
+                Ok(covered) if covered.records(index) => self.report.expired += 1,
+                Ok(_) => self.report.problems.push(format!(
+                    "MISMATCH: record {index} is missing, and no record says that it has expired"
+                )),
+                Err(error) => self.report.problem(&error),
+            },
             Err(error) => self.report.problem(&error),
             Ok(record) => match record.content {
                 ContentState::Included(_) => self.report.contents += 1,
-                ContentState::Erased => self.report.erased += 1,
+                ContentState::Erased | ContentState::Expired => self.report.erased += 1,
                 ContentState::NotKept => {}
                 ContentState::Mismatch(why) => {
                     self.report.problems.push(format!("the content of record {index}: {why}"));

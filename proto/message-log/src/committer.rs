@@ -8,6 +8,7 @@ use trave_proto::checkpoint::{Checkpoint, NoteSigner};
 use trave_proto::digest::Digest;
 
 use crate::batching::Queue;
+use crate::compaction::{self, Installed, Rewritten};
 use crate::continuity::{CHECKPOINT_FILE, must_extend};
 use crate::disk::{fill_zeros, replace};
 use crate::erasure;
@@ -33,6 +34,10 @@ pub(crate) enum Command {
     Erase([u8; 16], u64, oneshot::Sender<Result<u64, LogError>>),
     /// Overwrite pseudonyms or their keys, as the act that is durable says.
     Forget(Forgetting, oneshot::Sender<Result<u64, LogError>>),
+    /// Close the segment that is written to, if it holds any leaf.
+    Roll(oneshot::Sender<Result<(), LogError>>),
+    /// Put a segment that was written anew in its place.
+    Install(Box<Rewritten>, oneshot::Sender<Result<Installed, LogError>>),
 }
 
 impl std::fmt::Debug for Command {
@@ -43,6 +48,8 @@ impl std::fmt::Debug for Command {
             Self::Timestamp(..) => "Timestamp",
             Self::Erase(..) => "Erase",
             Self::Forget(..) => "Forget",
+            Self::Roll(_) => "Roll",
+            Self::Install(..) => "Install",
         })
     }
 }
@@ -121,6 +128,15 @@ impl Committer {
             Command::Forget(forgetting, done) => {
                 let forgotten = healthy.and_then(|()| forgetting::forget(&self.shared, &forgetting));
                 let _ = done.send(forgotten.map_err(|error| self.failed(error)));
+            }
+            Command::Roll(done) => {
+                let empty = self.shared.catalogue().open.leaves.is_empty();
+                let rolled = healthy.and_then(|()| if empty { Ok(()) } else { self.roll(0) });
+                let _ = done.send(rolled);
+            }
+            Command::Install(rewritten, done) => {
+                let installed = healthy.and_then(|()| compaction::install(&self.shared, *rewritten));
+                let _ = done.send(installed.map_err(|error| self.failed(error)));
             }
         }
     }

@@ -108,4 +108,10 @@ pub mod kind {
     pub const RECONCILIATION: u8 = 31;
     /// A segment was archived, an archived object removed, or a range pruned.
     pub const ARCHIVE: u8 = 30;
+    /// A legal hold, or its end.
+    pub const HOLD: u8 = 21;
+    /// Contents or records whose time was over were overwritten.
+    pub const EXPIRY: u8 = 22;
+    /// An erasure that was applied for, approved or told.
+    pub const ERASURE_NOTICE: u8 = 23;
 }

@@ -1,11 +1,12 @@
 //! Erasing the contents of an exchange: first the act is durable in the log, then the key is overwritten, then the bytes.
 //! A restart does again what a crash interrupted, and every restart what could not be finished so far.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use trave_proto::schema::log::StoredContent;
 
@@ -33,28 +34,12 @@ pub(crate) fn overwrite(shared: &Shared, exchange: &[u8; 16], before: u64) -> Re
         };
         contents.failed = found.err().or(contents.failed);
     }
-    // Durable before a byte is overwritten: whoever finds a content half overwritten knows by its key that it may be.
-    shared.keys.erase(contents.slots.iter().copied())?;
-    let Contents { count, places, mut failed, .. } = contents;
-    for (path, places) in &places {
-        let file = match shared.disk.open(path).map_err(LogError::disk("open", path)) {
-            Ok(file) => file,
-            Err(error) => {
-                failed = Some(error);
-                continue;
-            }
-        };
-        for place in places {
-            fill_zeros(&*file, place.start, place.end).map_err(LogError::disk("overwrite", path))?;
-        }
-        file.sync().map_err(LogError::disk("sync", path))?;
-    }
-    failed.map_or(Ok(count), Err)
+    contents.destroy(shared)
 }
 
 /// What is to be overwritten: numbers, and no open file, so that an exchange may have as many messages as it likes.
 #[derive(Default)]
-struct Contents {
+pub(crate) struct Contents {
     count: u64,
     slots: BTreeSet<u64>,
     /// Where ciphertexts stand, by segment file.
@@ -73,7 +58,36 @@ impl Contents {
         Ok(())
     }
 
-    fn add(&mut self, located: &Located) -> Result<(), LogError> {
+    /// Overwrites the keys, then the bytes.
+    pub(crate) fn destroy(self, shared: &Shared) -> Result<u64, LogError> {
+        // Durable before a byte is overwritten: whoever finds a content half overwritten knows by its key that it may be.
+        shared.keys.erase(self.slots.iter().copied())?;
+        let Self { count, places, mut failed, .. } = self;
+        for (path, places) in &places {
+            let file = match shared.disk.open(path).map_err(LogError::disk("open", path)) {
+                Ok(file) => file,
+                Err(error) => {
+                    failed = Some(error);
+                    continue;
+                }
+            };
+            for place in places {
+                fill_zeros(&*file, place.start, place.end).map_err(LogError::disk("overwrite", path))?;
+            }
+            file.sync().map_err(LogError::disk("sync", path))?;
+        }
+        // Whoever has copied a segment meanwhile copies it again.
+        shared.overwritten.fetch_add(1, Ordering::AcqRel);
+        failed.map_or(Ok(count), Err)
+    }
+
+    /// Leaves the keys in these slots as they are: they are those of contents that stay.
+    pub(crate) fn spare(&mut self, slots: &HashSet<u64>) {
+        self.slots.retain(|slot| !slots.contains(slot));
+    }
+
+    /// Adds the content of a record, if it has one.
+    pub(crate) fn add(&mut self, located: &Located) -> Result<(), LogError> {
         let Some(StoredContent { offset, length, key_slot, .. }) = located.read()?.attachment.content else {
             return Ok(());
         };

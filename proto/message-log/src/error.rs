@@ -111,6 +111,14 @@ pub enum LogError {
         /// The limit.
         limit: usize,
     },
+    /// The time of this record is over: its leaf's hash alone is left.
+    #[error(
+        "record {index} of the log has expired: by law it was overwritten, and the hash of its leaf alone is left"
+    )]
+    Expired {
+        /// Its place.
+        index: u64,
+    },
     /// There is no such leaf, or the tree has not that size.
     #[error("the log has {size} leaves; {asked} is not among them")]
     OutOfRange {

@@ -167,21 +167,7 @@ impl Entries {
 
     fn entry(&mut self, index: u64) -> Result<(u64, LeafEntry), LogError> {
         if self.cached(index).is_none() {
-            let segment = {
-                let catalogue = self.shared.catalogue();
-                let after = catalogue.closed.partition_point(|segment| segment.first <= index);
-                let closed = after.checked_sub(1).map(|at| catalogue.closed[at].clone());
-                match closed.filter(|segment| index < segment.first + segment.count) {
-                    Some(segment) => Some(segment),
-                    None => {
-                        self.near = catalogue.open.leaves_near(index)?;
-                        None
-                    }
-                }
-            };
-            if let Some(segment) = segment {
-                self.near = segment.index().leaves_near(index)?;
-            }
+            self.near = self.shared.steady(|| near(&self.shared, index))?;
         }
         let size = self.range.end;
         self.cached(index).map(|entry| (index, entry)).ok_or(LogError::OutOfRange { asked: index, size })
@@ -191,6 +177,20 @@ impl Entries {
         let (first, entries) = &self.near;
         entries.get(usize::try_from(index.checked_sub(*first)?).ok()?).copied()
     }
+}
+
+/// What is read with leaf `index`: the index of the first, and the entries.
+fn near(shared: &Shared, index: u64) -> Result<(u64, Vec<LeafEntry>), LogError> {
+    let segment = {
+        let catalogue = shared.catalogue();
+        let after = catalogue.closed.partition_point(|segment| segment.first <= index);
+        let closed = after.checked_sub(1).map(|at| catalogue.closed[at].clone());
+        match closed.filter(|segment| index < segment.first + segment.count) {
+            Some(segment) => segment,
+            None => return catalogue.open.leaves_near(index),
+        }
+    };
+    segment.index().leaves_near(index)
 }
 
 impl Iterator for Entries {
@@ -253,4 +253,46 @@ pub(crate) fn tail_ids(shared: &Arc<Shared>, since: Time) -> Result<Vec<Exchange
         }
     }
     Ok(ids.into_iter().collect())
+}
+
+/// The first leaf of the segment that holds leaf `index`.
+pub(crate) fn segment_of(shared: &Shared, index: u64) -> u64 {
+    let catalogue = shared.catalogue();
+    if index >= catalogue.open.first {
+        return catalogue.open.first;
+    }
+    let after = catalogue.closed.partition_point(|segment| segment.first <= index);
+    after.checked_sub(1).map_or(0, |at| catalogue.closed[at].first)
+}
+
+/// The places of all records of one kind. Reads all indexes.
+pub(crate) fn of_kind(shared: &Shared, kind: u8) -> Result<Vec<u64>, LogError> {
+    let closed = shared.catalogue().closed.clone();
+    let mut found = Vec::new();
+    let mut add = |first: u64, leaves: &[LeafEntry]| {
+        let of_kind = (first..).zip(leaves).filter(|(_, leaf)| leaf.kind == kind);
+        found.extend(of_kind.map(|(index, _)| index));
+    };
+    for segment in &closed {
+        let (index, mut at) = (segment.index(), segment.first);
+        while at < segment.first + segment.count {
+            let (first, near) = index.leaves_near(at)?;
+            if near.is_empty() {
+                return Err(LogError::damaged(&segment.path, 0, "its index is incomplete"));
+            }
+            add(first, &near);
+            at = first + near.len() as u64;
+        }
+    }
+    // What was in the open segment a moment ago may have been closed since: it is in neither twice.
+    let next = closed.last().map_or(0, |last| last.first + last.count);
+    let open = {
+        let catalogue = shared.catalogue();
+        (catalogue.open.first == next).then(|| catalogue.open.leaves.clone())
+    };
+    match open {
+        Some(leaves) => add(next, &leaves),
+        None => return of_kind(shared, kind),
+    }
+    Ok(found)
 }

@@ -3,8 +3,9 @@
 //! crash interrupted.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use trave_proto::schema::log::{PersonsChange, leaf};
 
@@ -16,6 +17,7 @@ use crate::finding;
 use crate::pseudonyms::{PSEUDONYM_LEN, Period};
 use crate::reading;
 use crate::record::{HEADER, Header, Kind};
+use crate::segment::{EXPIRED, SegmentHeader};
 use crate::shared::Shared;
 
 /// What a leaf of [`kind::PERSONS`] says is to be done.
@@ -25,13 +27,16 @@ pub(crate) struct Forgetting {
     pub(crate) places: Vec<(u64, u64)>,
     /// All keys of periods before this one.
     pub(crate) before: Option<Period>,
+    /// The place of the act, where it is done again; none where it is done for the first time. What was done before a
+    /// segment was written anew is done, and its places there are no more.
+    pub(crate) again: Option<u64>,
 }
 
 impl Forgetting {
     /// Of a leaf's entry.
     pub(crate) fn of(change: &PersonsChange) -> Self {
         let places = change.erased.iter().map(|place| (place.leaf, place.offset)).collect();
-        Self { places, before: Period::parse(&change.destroyed_before) }
+        Self { places, before: Period::parse(&change.destroyed_before), again: None }
     }
 }
 
@@ -42,6 +47,8 @@ pub(crate) fn forget(shared: &Shared, forgetting: &Forgetting) -> Result<u64, Lo
     let mut failed = None;
     for &(leaf, offset) in &forgetting.places {
         match finding::entry(shared, leaf) {
+            Ok((entry, _)) if entry.kind == EXPIRED => {}
+            Ok((_, path)) if is_done(shared, &path, forgetting.again)? => {}
             Ok((entry, path)) if offset < entry.offset => {
                 by_file.entry(path).or_default().push((leaf, offset))
             }
@@ -64,8 +71,17 @@ pub(crate) fn forget(shared: &Shared, forgetting: &Forgetting) -> Result<u64, Lo
         }
         file.sync().map_err(LogError::disk("sync", path))?;
     }
+    // Whoever has copied a segment meanwhile copies it again.
+    shared.overwritten.fetch_add(1, Ordering::AcqRel);
     take_out(shared, &forgetting.places)?;
     failed.map_or(Ok(keys + forgetting.places.len() as u64), Err)
+}
+
+/// Whether a segment was written anew since this act: then what it says was done before.
+fn is_done(shared: &Shared, path: &Path, again: Option<u64>) -> Result<bool, LogError> {
+    let Some(act) = again else { return Ok(false) };
+    let file = shared.disk.open(path).map_err(LogError::disk("open", path))?;
+    Ok(SegmentHeader::read(&*file, path)?.compact.is_some_and(|compact| act < compact.as_of))
 }
 
 /// Nothing but a pseudonym is overwritten, whatever an act says.
@@ -96,7 +112,9 @@ fn take_out(shared: &Shared, places: &[(u64, u64)]) -> Result<(), LogError> {
 /// What the act in leaf `index` says is to be done.
 pub(crate) fn act(shared: &Shared, index: u64) -> Result<Forgetting, LogError> {
     match reading::locate(shared, index)?.read()?.leaf.entry {
-        Some(leaf::Entry::Persons(change)) => Ok(Forgetting::of(&change)),
+        Some(leaf::Entry::Persons(change)) => {
+            Ok(Forgetting { again: Some(index), ..Forgetting::of(&change) })
+        }
         _ => Err(LogError::Refused("a leaf that says nothing of persons")),
     }
 }

@@ -72,6 +72,7 @@ impl MemoryIndex {
                 self.next_slot = self.next_slot.max(slot.map_or(0, |slot| slot + 1));
                 self.leaves.push(*entry);
             }
+            Item::Expired(leaves) => self.leaves.extend_from_slice(leaves),
             Item::Artefact(digest, offset) => {
                 self.artefacts.entry(*digest).or_insert(*offset);
             }

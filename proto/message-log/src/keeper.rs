@@ -196,6 +196,10 @@ fn unsettled(shared: &Shared) -> Vec<Arc<Closed>> {
 
 /// Writes a segment's table of persons. Without it, the segment is read whenever somebody looks for a person.
 fn keep_persons(shared: &Shared, segment: &Closed) {
+    let _making = shared.making();
+    if !shared.is_current(segment) {
+        return;
+    }
     if let Err(error) = concerned::settle(shared, segment) {
         tracing::warn!(error = %error.in_full(), "a table of persons could not be written");
     }

@@ -121,6 +121,12 @@ impl KeyFiles {
         Ok(self.slot(slot)?.is_some_and(|bytes| bytes.starts_with(&ERASED.to_le_bytes())))
     }
 
+    /// Whether a key stands in this slot.
+    pub(crate) fn is_live(&self, slot: u64) -> Result<bool, LogError> {
+        let live = [LIVE, PREPARED].map(u32::to_le_bytes);
+        Ok(self.slot(slot)?.is_some_and(|bytes| live.iter().any(|state| bytes.starts_with(state))))
+    }
+
     /// What stands in a slot that a record of `exchange` names.
     pub(crate) fn read(&self, slot: u64, exchange: &[u8; 16]) -> Result<SlotState, LogError> {
         let Some(bytes) = self.slot(slot)? else {

@@ -6,6 +6,7 @@
 mod persons;
 mod queries;
 pub(crate) mod archiving;
+mod retention;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -32,6 +33,7 @@ use crate::pending::Pending;
 use crate::prepare::{check_size, prepare, started};
 use crate::pruning;
 use crate::recovery::{self, Opened, Terms};
+use crate::schedule;
 use crate::search::Searcher;
 use crate::shared::{Counters, Recovered, Shared, SignedCheckpoint};
 pub use persons::{Concerned, ErasedPerson};
@@ -138,6 +140,7 @@ impl Log {
         )?;
         pruning::redo(&shared)?;
         erasure::redo(&shared, &mut recovered)?;
+        schedule::redo(&shared, &mut recovered)?;
         let thread = LogError::disk("start a thread for", &dir);
         let keeper = Keeper::start(shared.clone(), options.segment_size, options.reserve).map_err(thread)?;
         keeper.prepare_spare();

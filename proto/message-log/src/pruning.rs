@@ -10,11 +10,13 @@
 //! Nothing is removed that was not read back from the archive just before, and nothing that holds the last checkpoint or
 //! the last timestamp.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use trave_proto::digest::Digest;
 
 use crate::archive::store::digest_of;
+use crate::archive::writing::is_current;
 use crate::archive::{Archive, ArchiveState};
 use crate::entry::kind;
 use crate::error::LogError;
@@ -49,7 +51,9 @@ pub(crate) fn prunable(
     let here = closed.into_iter().filter(|segment| !segment.is_pruned());
     let may = |segment: &Arc<Closed>| {
         segment.first < border
-            && state.archived(segment.first).is_some_and(|it| it.count == segment.count)
+            && state
+                .archived(segment.first)
+                .is_some_and(|it| it.count == segment.count && is_current(it, segment))
             && segment.times.is_some_and(|(_, latest)| latest < before)
     };
     Ok(here.take_while(may).collect())
@@ -114,6 +118,11 @@ fn keep(shared: &Shared, segment: &Closed) -> Result<(), LogError> {
 /// Removes segments of which a statement in the log says that they are pruned.
 pub(crate) fn remove(shared: &Shared, segments: &[Arc<Closed>]) -> Result<(), LogError> {
     for segment in segments {
+        let _alone = shared.placing();
+        if !shared.is_current(segment) {
+            // Records in it have expired meanwhile: what is here now was never archived.
+            continue;
+        }
         // First: whoever finds the file gone knows why.
         segment.set_pruned();
         let mut table = segment.persons();
@@ -153,7 +162,10 @@ pub(crate) fn redo(shared: &Arc<Shared>) -> Result<(), LogError> {
 fn interrupted(shared: &Shared) -> Result<Vec<Arc<Closed>>, LogError> {
     let dir = shared.dir.join("segments");
     let names = shared.disk.list(&dir).map_err(LogError::disk("list", &dir))?;
-    let kept: Vec<u64> = names.iter().filter_map(|name| remnant::first_of(name)).collect();
+    let kept: BTreeSet<String> =
+        names.iter().filter_map(|name| remnant::of_name(name)).map(|it| it.1).collect();
     let closed = shared.catalogue().closed.clone();
-    Ok(closed.into_iter().filter(|it| !it.is_pruned() && kept.contains(&it.first)).collect())
+    let is_kept =
+        |it: &Closed| it.path.file_name().is_some_and(|name| kept.contains(&*name.to_string_lossy()));
+    Ok(closed.into_iter().filter(|it| !it.is_pruned() && is_kept(it)).collect())
 }

@@ -1,5 +1,6 @@
 //! Reading the log: records, artefacts, and contents as far as they are kept.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,13 +12,15 @@ use trave_proto::tree::leaf_hash;
 
 use crate::contents::ContentParts;
 use crate::disk::DiskFile;
+use crate::entry::kind;
 use crate::error::LogError;
+use crate::expiry::Covered;
 use crate::finding;
 use crate::index::Index;
 use crate::keys::SlotState;
 use crate::record::{self, HEADER, Header, Kind};
 use crate::remnant::Remnant;
-use crate::segment::LeafEntry;
+use crate::segment::{EXPIRED, LeafEntry};
 use crate::shared::{Closed, Shared};
 
 /// A leaf as it stands in the log.
@@ -46,6 +49,8 @@ pub enum ContentState {
     NotKept,
     /// It was erased, as a record says.
     Erased,
+    /// Its time was over and it was overwritten, as a record says.
+    Expired,
     /// It should be here and is not, and no record says why: somebody or something changed this log.
     Mismatch(String),
 }
@@ -71,6 +76,9 @@ impl Located {
     /// Reads leaf and attachment, and checks that they are what was logged.
     pub(crate) fn read(&self) -> Result<Raw, LogError> {
         let damaged = |what: &str| LogError::damaged(&self.path, self.entry.offset, what);
+        if self.entry.kind == EXPIRED {
+            return Err(LogError::Expired { index: self.index });
+        }
         let payload = read_record(&*self.file, &self.path, self.entry.offset, Kind::Leaf)?;
         let (leaf, attachment) = record::split_leaf(&payload).ok_or_else(|| damaged("no leaf"))?;
         if leaf_hash(leaf) != self.entry.hash {
@@ -129,6 +137,22 @@ fn kept(shared: &Shared, segment: &Closed, index: u64, entry: LeafEntry) -> Resu
 
 /// The full record at `index`.
 pub(crate) fn record(shared: &Shared, index: u64) -> Result<StoredRecord, LogError> {
+    let mut before = shared.rewritten();
+    loop {
+        let found = record_once(shared, index);
+        let doubtful = match &found {
+            Ok(record) => matches!(record.content, ContentState::Mismatch(_)),
+            Err(_) => true,
+        };
+        // A segment may be written anew meanwhile, and the file that was read be gone.
+        if !doubtful || shared.rewritten() == before {
+            return found;
+        }
+        before = shared.rewritten();
+    }
+}
+
+fn record_once(shared: &Shared, index: u64) -> Result<StoredRecord, LogError> {
     let located = locate(shared, index)?;
     let raw = located.read()?;
     let content = content(shared, &located, &raw)?;
@@ -169,6 +193,8 @@ fn content(shared: &Shared, located: &Located, raw: &Raw) -> Result<ContentState
     let erased = erased.is_some_and(|last| last > located.index || key_erased);
     Ok(if erased {
         ContentState::Erased
+    } else if covered(shared, located.index)?.contents(located.index) {
+        ContentState::Expired
     } else {
         ContentState::Mismatch(format!("{missing}, and no record says that it was erased"))
     })
@@ -176,6 +202,10 @@ fn content(shared: &Shared, located: &Located, raw: &Raw) -> Result<ContentState
 
 /// The bytes of an artefact; none if no segment holds it.
 pub(crate) fn artefact(shared: &Shared, digest: &Digest) -> Result<Option<Bytes>, LogError> {
+    shared.steady(|| artefact_once(shared, digest))
+}
+
+fn artefact_once(shared: &Shared, digest: &Digest) -> Result<Option<Bytes>, LogError> {
     let (closed, open, open_path) = {
         let catalogue = shared.catalogue();
         (catalogue.closed.clone(), Index::artefact(&catalogue.open, digest)?, catalogue.open_path.clone())
@@ -197,4 +227,39 @@ pub(crate) fn artefact(shared: &Shared, digest: &Digest) -> Result<Option<Bytes>
         return Err(LogError::damaged(&path, offset, "the artefact has another digest"));
     }
     Ok(Some(bytes.into()))
+}
+
+/// What acts cover of the segment that holds leaf `index`.
+pub(crate) fn covered(shared: &Shared, index: u64) -> Result<Arc<Covered>, LogError> {
+    let segment = finding::segment_of(shared, index);
+    let acts = match shared.expiries.known(segment) {
+        (_, Some(covered)) => return Ok(covered),
+        (Some(acts), None) => acts,
+        (None, None) => {
+            shared.expiries.found(acts(shared)?);
+            shared.expiries.known(segment).0.unwrap_or_default()
+        }
+    };
+    let mut covered = Covered::default();
+    for act in &acts {
+        let raw = shared.steady(|| locate(shared, *act)?.read())?;
+        if let Some(leaf::Entry::Expiry(act)) = &raw.leaf.entry {
+            covered.add(act);
+        }
+    }
+    let covered = Arc::new(covered);
+    shared.expiries.read(segment, acts.len(), &covered);
+    Ok(covered)
+}
+
+/// Looks through the indexes for all acts of schedules, and reads these: by the segment that they are about.
+fn acts(shared: &Shared) -> Result<HashMap<u64, Vec<u64>>, LogError> {
+    let mut acts: HashMap<u64, Vec<u64>> = HashMap::new();
+    for index in shared.steady(|| finding::of_kind(shared, kind::EXPIRY))? {
+        let raw = shared.steady(|| locate(shared, index)?.read())?;
+        if let Some(leaf::Entry::Expiry(act)) = raw.leaf.entry {
+            acts.entry(act.segment).or_default().push(index);
+        }
+    }
+    Ok(acts)
 }

@@ -30,10 +30,12 @@ pub(crate) enum Kind {
     Marker = 6,
     /// The pseudonym of a person concerned by the message in the leaf that follows.
     Pseudonym = 7,
+    /// Leaves whose records have expired: their hashes, and nothing else of them.
+    Expired = 8,
 }
 
 impl Kind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Leaf,
         Self::Artefact,
         Self::Content,
@@ -41,6 +43,7 @@ impl Kind {
         Self::Timestamp,
         Self::Marker,
         Self::Pseudonym,
+        Self::Expired,
     ];
 }
 

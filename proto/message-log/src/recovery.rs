@@ -1,7 +1,7 @@
 //! Opening a log, which is the same after a clean stop and after a power cut: read, cut what was never acknowledged, refuse
 //! what contradicts a checkpoint.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use trave_proto::checkpoint::{Checkpoint, NoteVerifier};
 use trave_proto::digest::Digest;
 
+use crate::compaction;
 use crate::concerned;
 use crate::continuity::{self, Given};
 use crate::disk::{Disk, DiskFile, RealDisk, fill_zeros};
@@ -60,7 +61,7 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &Path, terms: &Terms<'_>) -> Resul
     recovered.cut_bytes = cut_bytes;
     let (next_slot, left) = slots(&keys, found.open.next_slot, &mut recovered)?;
     let tree = load_tree(disk, dir, &found, &mut recovered)?;
-    let Found { closed, open, unwritten, .. } = found;
+    let Found { closed, open, unwritten, replaced, .. } = found;
     let catalogue = Catalogue { closed, open_path: segment.path.clone(), open, checkpoint: None };
     let (period_keys, unreadable) = PeriodKeys::load(disk, &dir.join(KEYS_DIR))?;
     recovered.warnings.extend(unreadable);
@@ -69,6 +70,7 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &Path, terms: &Terms<'_>) -> Resul
     recovered.tree_rebuilt |= continuity::check(&shared, terms.key)?;
     write_indexes(&shared, unwritten)?;
     // Last: nothing is overwritten before the log is known to be whole.
+    replaced.iter().try_for_each(|path| compaction::destroy(&**disk, path))?;
     shared.prepare_keys(left)?;
     Ok(Opened { shared, segment, recovered })
 }
@@ -99,7 +101,7 @@ pub(crate) fn open_restored(
 
 /// Refuses to begin a log of which others saw a checkpoint: asked before anything is made.
 pub(crate) fn must_have_begun(disk: &dyn Disk, dir: &Path, seen: &Checkpoint) -> Result<(), LogError> {
-    let begun = !list(disk, &dir.join(SEGMENTS_DIR))?.is_empty();
+    let begun = !list(disk, &dir.join(SEGMENTS_DIR))?.segments.is_empty();
     if begun { Ok(()) } else { Given::seen(seen).must_reach(0) }
 }
 
@@ -149,8 +151,16 @@ fn make_dirs(disk: &dyn Disk, dir: &Path) -> Result<(), LogError> {
     }
     let segments = dir.join(SEGMENTS_DIR);
     let names = disk.list(&segments).map_err(LogError::disk("list", &segments))?;
-    for path in names.iter().filter(|name| name.ends_with(".tmp")).map(|name| segments.join(name)) {
-        disk.remove(&path).map_err(LogError::disk("remove", &path))?;
+    for name in names.iter().filter(|name| name.ends_with(".tmp")) {
+        let path = segments.join(name);
+        // What is made of a segment holds records already, and a segment that is written anew has its index first.
+        if segment::is_unfinished(name) {
+            compaction::discard(disk, &path)?;
+        } else if name.starts_with("segment-") {
+            compaction::wipe(disk, &path)?;
+        } else {
+            disk.remove(&path).map_err(LogError::disk("remove", &path))?;
+        }
     }
     // What the system shows may not be on the disk, if an earlier process died between making a file and this.
     disk.sync_dir(&segments).map_err(LogError::disk("sync", &segments))
@@ -203,6 +213,8 @@ struct Found {
     open: MemoryIndex,
     /// Closed segments whose indexes are to be written, after the tree is durable.
     unwritten: Vec<Unwritten>,
+    /// Segments that were written anew, as they were before: a crash came before they were overwritten.
+    replaced: Vec<PathBuf>,
 }
 
 struct Unwritten {
@@ -228,18 +240,19 @@ impl Found {
     ) -> Result<Self, LogError> {
         let origin = Digest::of(key.name().as_bytes());
         let dir = &dir.join(SEGMENTS_DIR);
-        let mut firsts = list(&**disk, dir)?;
-        let pruned = list_pruned(&**disk, dir, &firsts)?;
-        firsts.extend(&pruned);
-        firsts.sort_unstable();
+        let Listed { mut segments, replaced } = list(&**disk, dir)?;
+        let pruned = list_pruned(&**disk, dir, &segments)?;
+        segments.extend(pruned.clone());
+        segments.sort_unstable();
         let (mut closed, mut unwritten) = (Vec::new(), Vec::new());
-        let Some(last) = firsts.pop() else {
-            return Ok(Self { closed, last: None, origin, open: MemoryIndex::new(0), unwritten });
+        let Some((last, last_name)) = segments.pop() else {
+            let open = MemoryIndex::new(0);
+            return Ok(Self { closed, last: None, origin, open, unwritten, replaced: Vec::new() });
         };
         let (mut next, mut chain, mut next_slot) = (0, None, 0);
-        for first in firsts {
-            let path = dir.join(segment::file_name(first));
-            if pruned.contains(&first) {
+        for (first, name) in segments {
+            let path = dir.join(&name);
+            if pruned.contains_key(&first) {
                 let (segment, end) = open_pruned(disk, &path, (first, next))?;
                 (next, chain, next_slot) =
                     (first + segment.count, Some(end.chain), end.next_slot.max(next_slot));
@@ -247,6 +260,10 @@ impl Found {
                 continue;
             }
             let header = checked_header(&**disk, &path, origin, (first, next, chain))?;
+            // Where the one that it replaced is still there, it is read from end to end before that is given up.
+            if replaced.iter().any(|(of, _)| *of == first) {
+                read_closed(&**disk, &path, header, keys)?;
+            }
             let (segment, end) = open_closed((disk, keys), &path, header)?;
             (next, chain, next_slot) = (first + segment.count, Some(end.chain), end.next_slot.max(next_slot));
             let segment = Arc::new(segment);
@@ -255,14 +272,15 @@ impl Found {
             }
             closed.push(segment);
         }
-        let path = dir.join(segment::file_name(last));
+        let path = dir.join(last_name);
         let header = checked_header(&**disk, &path, origin, (last, next, chain))?;
         let file = disk.open(&path).map_err(LogError::disk("open", &path))?;
         let (mut open, extent, tail) = read_last(&*file, &path, header, keys)?;
         open.next_slot = open.next_slot.max(next_slot);
         let last = Last { file, path, header, extent, tail };
         last.must_be_whole()?;
-        Ok(Self { closed, last: Some(last), origin, open, unwritten })
+        let replaced = replaced.into_iter().map(|(_, name)| dir.join(name)).collect();
+        Ok(Self { closed, last: Some(last), origin, open, unwritten, replaced })
     }
 
     /// Number of whole leaves.
@@ -302,7 +320,8 @@ impl Found {
         terms: &Terms<'_>,
     ) -> Result<(OpenSegment, u64), LogError> {
         let Some(last) = &self.last else {
-            let header = SegmentHeader { origin: self.origin, id: [0; 16], first: 0, chain: random_chain()? };
+            let (origin, chain) = (self.origin, random_chain()?);
+            let header = SegmentHeader { origin, id: [0; 16], first: 0, chain, compact: None };
             return Ok((open_segment::begin(disk, dir, header, terms.segment_size, None)?, 0));
         };
         let cut = last.cut_tail()?;
@@ -310,25 +329,48 @@ impl Found {
     }
 }
 
-/// The first leaves of all segments, ascending; none where there is no such directory.
-fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>, LogError> {
-    let names = match disk.list(dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        names => names.map_err(LogError::disk("list", dir))?,
-    };
-    let mut firsts: Vec<_> = names.iter().filter_map(|name| segment::first_of(name)).collect();
-    firsts.sort_unstable();
-    Ok(firsts)
+/// The segment files.
+struct Listed {
+    /// First leaf and name, ascending: of each segment the highest generation.
+    segments: Vec<(u64, String)>,
+    /// Of what was replaced.
+    replaced: Vec<(u64, String)>,
 }
 
-/// The first leaves of segments that were pruned: something is kept of them, and they are not here.
-fn list_pruned(disk: &dyn Disk, dir: &Path, here: &[u64]) -> Result<BTreeSet<u64>, LogError> {
+/// The segment files; none where there is no such directory.
+fn list(disk: &dyn Disk, dir: &Path) -> Result<Listed, LogError> {
     let names = match disk.list(dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
         names => names.map_err(LogError::disk("list", dir))?,
     };
-    let kept = names.iter().filter_map(|name| remnant::first_of(name));
-    Ok(kept.filter(|first| here.binary_search(first).is_err()).collect())
+    let named = names.into_iter().filter_map(|name| Some((segment::of_name(&name)?, name)));
+    let mut found: Vec<_> = named.collect();
+    found.sort_unstable();
+    let (mut segments, mut replaced): (Vec<(u64, String)>, Vec<_>) = (Vec::new(), Vec::new());
+    for ((first, _), name) in found {
+        if segments.last().is_some_and(|(last, _)| *last == first) {
+            replaced.extend(segments.pop());
+        }
+        segments.push((first, name));
+    }
+    Ok(Listed { segments, replaced })
+}
+
+/// First leaf and name of the segments that were pruned: something is kept of them, and no generation of them is here.
+fn list_pruned(
+    disk: &dyn Disk,
+    dir: &Path,
+    here: &[(u64, String)],
+) -> Result<BTreeMap<u64, String>, LogError> {
+    let names = match disk.list(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        names => names.map_err(LogError::disk("list", dir))?,
+    };
+    let mut kept: Vec<_> = names.iter().filter_map(|name| remnant::of_name(name)).collect();
+    kept.retain(|((first, _), _)| here.binary_search_by_key(first, |(here, _)| *here).is_err());
+    kept.sort_unstable();
+    // Of several, the highest generation.
+    Ok(kept.into_iter().map(|((first, _), name)| (first, name)).collect())
 }
 
 /// With what the chain of a new log begins.
@@ -408,7 +450,7 @@ fn open_closed(
         let end = End { chain: head.chain, next_slot: head.next_slot, unwritten: None };
         let persons = concerned::at_start(disk, path, &head);
         let closed = Closed::new(path.to_owned(), head.first, head.count, head.times, Arc::new(index));
-        return Ok((closed.with_persons(persons), end));
+        return Ok((closed.with_persons(persons).indexed(), end));
     }
     let (mut index, chain) = read_closed(&**disk, path, header, keys)?;
     let persons = Table::Memory(std::mem::take(&mut index.persons));

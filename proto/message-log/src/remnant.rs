@@ -2,7 +2,7 @@
 //! (grants, groups, statements about archives, …), and the slots of the keys of its contents, so that they can be erased
 //! though the segment is not here.
 //!
-//! File `segment-<first>.pruned`: 16 bytes `trave pruned 1\n\0`, length of the table (4, little-endian), the table
+//! File `segment-<first>.pruned` (`segment-<first>.c<generation>.pruned`, as the segment's file was named): 16 bytes `trave pruned 1\n\0`, length of the table (4, little-endian), the table
 //! (`trave.log.v1.PrunedSegment`), CRC-32 (4) of all before it, then the kept leaves as records of a segment. A file of
 //! this name beside a segment that is still here means nothing: it is prepared before anything is removed.
 
@@ -29,9 +29,11 @@ pub(crate) fn path_of(segment: &Path) -> PathBuf {
     segment.with_extension("pruned")
 }
 
-/// The first leaf, from the file's name; none if it is not the name of such a file.
-pub(crate) fn first_of(name: &str) -> Option<u64> {
-    crate::segment::first_of(&format!("{}.log", name.strip_suffix(".pruned")?))
+/// The first leaf and the generation of the segment, and the name of the segment's file, from that of this file; none if it
+/// is not the name of such a file.
+pub(crate) fn of_name(name: &str) -> Option<((u64, u64), String)> {
+    let segment = format!("{}.log", name.strip_suffix(".pruned")?);
+    Some((crate::segment::of_name(&segment)?, segment))
 }
 
 /// Whether a leaf is kept when its segment is pruned: all but those that only say what exchanges there were. What a later

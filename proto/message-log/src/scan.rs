@@ -33,6 +33,9 @@ pub(crate) struct Extent {
     pub(crate) torn: Option<String>,
 }
 
+/// A record that was read: what it is, its kind, its payload.
+pub(crate) type Read = (Item, Kind, Vec<u8>);
+
 /// Reads a segment's groups one after the other.
 pub(crate) struct Scanner<'a> {
     file: &'a dyn DiskFile,
@@ -43,6 +46,8 @@ pub(crate) struct Scanner<'a> {
     window: Vec<u8>,
     window_at: u64,
     extent: Extent,
+    keep_payloads: bool,
+    payloads: Vec<(Kind, Vec<u8>)>,
 }
 
 const WINDOW: u64 = 1 << 20;
@@ -67,7 +72,28 @@ impl<'a> Scanner<'a> {
             groups: 0,
             torn: None,
         };
-        Ok(Self { file, keys, path: path.to_owned(), header, len, window: Vec::new(), window_at: 0, extent })
+        Ok(Self {
+            file,
+            keys,
+            path: path.to_owned(),
+            header,
+            len,
+            window: Vec::new(),
+            window_at: 0,
+            extent,
+            keep_payloads: false,
+            payloads: Vec::new(),
+        })
+    }
+
+    /// The items of the next whole group, each with the kind and payload of its record; none at the end of what is whole.
+    pub(crate) fn next_records(&mut self) -> Result<Option<Vec<Read>>, LogError> {
+        self.keep_payloads = true;
+        let Some(items) = self.next_group()? else { return Ok(None) };
+        let payloads = std::mem::take(&mut self.payloads);
+        Ok(Some(
+            items.into_iter().zip(payloads).map(|(item, (kind, payload))| (item, kind, payload)).collect(),
+        ))
     }
 
     /// How far the segment was found whole.
@@ -84,6 +110,7 @@ impl<'a> Scanner<'a> {
     pub(crate) fn next_group_with(&mut self, show: Show<'_>) -> Result<Option<Vec<Item>>, LogError> {
         let (start, mut at) = (self.extent.end, self.extent.end);
         let (mut items, mut headers, mut next) = (Vec::new(), Vec::new(), self.extent.next);
+        self.payloads.clear();
         loop {
             let (kind, bytes, payload) = match self.record(at)? {
                 Ok(Some(record)) => record,
@@ -106,9 +133,12 @@ impl<'a> Scanner<'a> {
             let Some(item) = item(kind, &payload, at) else {
                 return self.torn("a record that cannot be read");
             };
-            next += u64::from(matches!(item, Item::Leaf(..)));
+            next += item.leaves();
             headers.push(bytes);
             items.push(item);
+            if self.keep_payloads {
+                self.payloads.push((kind, payload));
+            }
             at = after;
         }
     }
@@ -213,7 +243,8 @@ pub(crate) fn read_whole(
     while let Some(items) = scanner.next_group_with(show)? {
         items.iter().for_each(|item| index.add(item));
     }
-    let extent = scanner.extent().clone();
+    index.next_slot = index.next_slot.max(header.next_slot());
+    let extent = Extent { chain: header.chain_after(scanner.extent().chain), ..scanner.extent().clone() };
     match (&extent.torn, scanner.inspect_tail()?) {
         (None, Tail::Zeros) => Ok((index, extent)),
         (why, _) => {
@@ -235,6 +266,7 @@ pub(crate) fn read_last(
     while let Some(items) = scanner.next_group()? {
         items.iter().for_each(|item| open.add(item));
     }
+    open.next_slot = open.next_slot.max(header.next_slot());
     let tail = scanner.inspect_tail()?;
     Ok((open, scanner.extent().clone(), tail))
 }

@@ -13,6 +13,8 @@
 mod indexing;
 mod query;
 
+pub(crate) use indexing::forget;
+
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -2,8 +2,11 @@
 //!
 //! The first 512 bytes are the header, alone in its sector. Then groups follow: records, ended by a marker. What follows
 //! the last marker is zeros.
+//!
+//! A closed segment of which records have expired is written anew without them, under the name of its next generation
+//! (`segment-<first>.c<generation>.log`). Whichever generation is the highest is the segment.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use prost::Message as _;
 use trave_proto::digest::Digest;
@@ -18,17 +21,51 @@ use crate::record::{self, Kind};
 /// Where the first group begins.
 pub(crate) const DATA: u64 = 512;
 const MAGIC: &[u8; 16] = b"trave segment 1\n";
+const COMPACT_MAGIC: &[u8; 16] = b"trave compact 1\n";
 const HEAD_LEN: usize = 16 + 32 + 16 + 8 + 32;
+const COMPACT_LEN: usize = HEAD_LEN + 32 + 8 + 8;
 
 /// The name of the segment file that begins with leaf `first`.
 pub(crate) fn file_name(first: u64) -> String {
     format!("segment-{first:020}.log")
 }
 
-/// The first leaf of a segment, from the file's name; none if it is not the name of a segment.
-pub(crate) fn first_of(name: &str) -> Option<u64> {
-    let first = name.strip_prefix("segment-")?.strip_suffix(".log")?;
-    (first.len() == 20 && first.bytes().all(|b| b.is_ascii_digit())).then(|| first.parse().ok())?
+/// The first leaf of a segment and its generation, from the file's name; none if it is not the name of a segment.
+pub(crate) fn of_name(name: &str) -> Option<(u64, u64)> {
+    let number = |text: &str, len: usize| {
+        (text.len() == len && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
+    };
+    let stem = name.strip_prefix("segment-")?.strip_suffix(".log")?;
+    match stem.split_once(".c") {
+        None => Some((number(stem, 20)?, 0)),
+        Some((first, generation)) => Some((number(first, 20)?, number(generation, 6).filter(|it| *it > 0)?)),
+    }
+}
+
+/// The name of the same segment, written anew.
+pub(crate) fn next_generation(path: &Path) -> Option<PathBuf> {
+    let (first, generation) = of_name(&path.file_name()?.to_string_lossy())?;
+    Some(path.with_file_name(format!("segment-{first:020}.c{:06}.log", generation + 1)))
+}
+
+/// Whether this is the name of a segment that was being written anew.
+pub(crate) fn is_unfinished(name: &str) -> bool {
+    let whole = name.strip_suffix(".tmp").map(|stem| format!("{stem}.log"));
+    whole.and_then(|name| of_name(&name)).is_some_and(|(_, generation)| generation > 0)
+}
+
+/// How often the segment in this file was written anew.
+pub(crate) fn generation(path: &Path) -> u64 {
+    path.file_name().and_then(|name| of_name(&name.to_string_lossy())).map_or(0, |(_, generation)| generation)
+}
+
+/// Whether a file stands beside a segment's `generation`, or is that: its index, and whatever else is made of it.
+pub(crate) fn belongs_to(name: &str, (first, generation): (u64, u64)) -> bool {
+    let Some(rest) = name.strip_prefix(&format!("segment-{first:020}")) else { return false };
+    match generation {
+        0 => rest.starts_with('.') && !rest.starts_with(".c0"),
+        generation => rest.starts_with(&format!(".c{generation:06}.")),
+    }
 }
 
 /// With what a segment file begins.
@@ -42,20 +79,50 @@ pub(crate) struct SegmentHeader {
     pub(crate) first: u64,
     /// Chain value of the last marker of the segment before.
     pub(crate) chain: Digest,
+    /// Of a segment that was written anew: what cannot be read from it any more.
+    pub(crate) compact: Option<Compact>,
+}
+
+/// What a segment that was written anew keeps of the one that it replaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Compact {
+    /// Chain value of the last marker as it was first written: with it the segment after this one begins.
+    pub(crate) end: Digest,
+    /// The first key slot that no record of it named.
+    pub(crate) next_slot: u64,
+    /// Leaves that the log held when it was written anew: what these had overwritten in it is done. Places in its file that
+    /// they name are those of an earlier generation.
+    pub(crate) as_of: u64,
 }
 
 impl SegmentHeader {
+    /// Chain value with which the segment after this one begins, where `last` is that of its last marker.
+    pub(crate) fn chain_after(&self, last: Digest) -> Digest {
+        self.compact.map_or(last, |compact| compact.end)
+    }
+
+    /// The first key slot that no record of it named, as far as these are gone.
+    pub(crate) fn next_slot(&self) -> u64 {
+        self.compact.map_or(0, |compact| compact.next_slot)
+    }
+
     /// The header as it is written, with its checksum.
     pub(crate) fn to_bytes(self) -> Vec<u8> {
         let first = self.first.to_le_bytes();
-        let mut bytes = [&MAGIC[..], self.origin.as_ref(), &self.id, &first, self.chain.as_ref()].concat();
+        let magic = if self.compact.is_some() { COMPACT_MAGIC } else { MAGIC };
+        let mut bytes = [&magic[..], self.origin.as_ref(), &self.id, &first, self.chain.as_ref()].concat();
+        if let Some(Compact { end, next_slot, as_of }) = self.compact {
+            bytes.extend_from_slice(end.as_ref());
+            bytes.extend_from_slice(&next_slot.to_le_bytes());
+            bytes.extend_from_slice(&as_of.to_le_bytes());
+        }
         bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
         bytes
     }
 
     /// Reads the header of a segment file.
     pub(crate) fn read(file: &dyn DiskFile, path: &Path) -> Result<Self, LogError> {
-        let mut bytes = [0; HEAD_LEN + 4];
+        let mut bytes = [0; COMPACT_LEN + 4];
         let damaged = || LogError::damaged(path, 0, "it does not begin with a segment's header");
         if file.len().map_err(LogError::disk("read", path))? < DATA {
             return Err(damaged());
@@ -64,19 +131,40 @@ impl SegmentHeader {
         Self::parse(&bytes).ok_or_else(damaged)
     }
 
-    fn parse(bytes: &[u8; HEAD_LEN + 4]) -> Option<Self> {
-        let (body, crc) = bytes.split_at(HEAD_LEN);
-        let (origin, rest) = body.strip_prefix(MAGIC)?.split_at(32);
+    fn parse(bytes: &[u8; COMPACT_LEN + 4]) -> Option<Self> {
+        let compact = bytes.starts_with(COMPACT_MAGIC);
+        let (body, crc) = bytes.split_at(if compact { COMPACT_LEN } else { HEAD_LEN });
+        let (origin, rest) = body.get(MAGIC.len()..)?.split_at(32);
         let (id, rest) = rest.split_first_chunk()?;
-        let (first, chain) = rest.split_first_chunk()?;
-        (crc == crc32fast::hash(body).to_le_bytes()).then_some(Self {
+        let (first, rest) = rest.split_first_chunk()?;
+        let (chain, rest) = rest.split_first_chunk::<32>()?;
+        let whole = crc.starts_with(&crc32fast::hash(body).to_le_bytes());
+        let known = compact || bytes.starts_with(MAGIC);
+        let compact = if compact { Some(Compact::parse(rest)?) } else { None };
+        (whole && known).then_some(Self {
             origin: Digest::from_slice(origin)?,
             id: *id,
             first: u64::from_le_bytes(*first),
             chain: Digest::from_slice(chain)?,
+            compact,
         })
     }
 }
+
+impl Compact {
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let (end, rest) = bytes.split_first_chunk::<32>()?;
+        let (next_slot, as_of) = rest.split_first_chunk()?;
+        Some(Self {
+            end: Digest::from_slice(end)?,
+            next_slot: u64::from_le_bytes(*next_slot),
+            as_of: u64::from_le_bytes(*as_of.first_chunk()?),
+        })
+    }
+}
+
+/// In the place of a leaf's kind: its record has expired, and its hash alone is left.
+pub(crate) const EXPIRED: u8 = 0;
 
 /// What the index keeps of a leaf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +186,8 @@ pub(crate) struct LeafEntry {
 pub(crate) enum Item {
     /// A leaf, and the key slot of its content if it has one.
     Leaf(LeafEntry, Option<u64>),
+    /// Leaves whose records have expired.
+    Expired(Vec<LeafEntry>),
     /// An artefact and where its record stands.
     Artefact(Digest, u64),
     /// A content record, by its key slot.
@@ -108,6 +198,34 @@ pub(crate) enum Item {
     Timestamp(u64, u64),
     /// The pseudonym of a person, which stands before its leaf, and where its record stands; none if it was overwritten.
     Pseudonym(Option<Pseudonym>, u64),
+}
+
+impl Item {
+    /// How many leaves of the tree it stands for.
+    pub(crate) fn leaves(&self) -> u64 {
+        match self {
+            Self::Leaf(..) => 1,
+            Self::Expired(leaves) => leaves.len() as u64,
+            _ => 0,
+        }
+    }
+}
+
+/// The payload of a record of expired leaves: a time that is as coarse as the schedule needs, and the hashes.
+pub(crate) fn expired_payload(time: i64, hashes: &[Digest]) -> Vec<u8> {
+    let mut payload = time.to_le_bytes().to_vec();
+    payload.extend(hashes.iter().flat_map(|hash| *hash.as_bytes()));
+    payload
+}
+
+fn expired(payload: &[u8], offset: u64) -> Option<Item> {
+    let (time, hashes) = payload.split_first_chunk()?;
+    let time = i64::from_le_bytes(*time);
+    if hashes.is_empty() || hashes.len() % Digest::LEN != 0 {
+        return None;
+    }
+    let leaf = |hash| LeafEntry { offset, time, kind: EXPIRED, exchange: [0; 16], hash };
+    Some(Item::Expired(hashes.chunks_exact(Digest::LEN).filter_map(Digest::from_slice).map(leaf).collect()))
 }
 
 /// Reads the parts of a leaf that the index keeps.
@@ -148,6 +266,9 @@ pub(crate) fn describe(leaf: &Leaf) -> (u8, [u8; 16]) {
         Some(Entry::Generation(_)) => (29, [0; 16]),
         Some(Entry::Reconciliation(_)) => (31, [0; 16]),
         Some(Entry::Archive(_)) => (30, [0; 16]),
+        Some(Entry::Hold(_)) => (21, [0; 16]),
+        Some(Entry::Expiry(_)) => (22, [0; 16]),
+        Some(Entry::ErasureNotice(_)) => (23, [0; 16]),
     }
 }
 
@@ -169,6 +290,53 @@ pub(crate) fn item(kind: Kind, payload: &[u8], offset: u64) -> Option<Item> {
         Kind::Timestamp => Item::Timestamp(u64::from_le_bytes(*payload.first_chunk()?), offset),
         Kind::Pseudonym if record::is_overwritten(kind, payload) => Item::Pseudonym(None, offset),
         Kind::Pseudonym => Item::Pseudonym(Some(Pseudonym::of_payload(payload)?), offset),
+        Kind::Expired => expired(payload, offset)?,
         Kind::Marker => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_segment_and_generation() {
+        assert_eq!(of_name(&file_name(7)), Some((7, 0)));
+        let mut path = PathBuf::from("/log/segments").join(file_name(7));
+        for generation in 1..=3 {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            assert!(belongs_to(&name, (7, generation - 1)) && !belongs_to(&name, (7, generation)));
+            path = next_generation(&path).unwrap();
+            assert_eq!(of_name(&path.file_name().unwrap().to_string_lossy()), Some((7, generation)));
+        }
+        assert!(belongs_to("segment-00000000000000000007.index", (7, 0)));
+        assert!(!belongs_to("segment-00000000000000000007.c000001.index", (7, 0)));
+        assert!(!belongs_to("segment-00000000000000000070.index", (7, 0)));
+        for name in
+            ["segment-7.log", "segment-00000000000000000007.c1.log", "segment-00000000000000000007.tmp"]
+        {
+            assert_eq!(of_name(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn headers_read_back() {
+        let plain = SegmentHeader {
+            origin: Digest::of(b"o"),
+            id: [7; 16],
+            first: 9,
+            chain: Digest::of(b"c"),
+            compact: None,
+        };
+        let compact = Compact { end: Digest::of(b"e"), next_slot: 3, as_of: 12 };
+        for header in [plain, SegmentHeader { compact: Some(compact), ..plain }] {
+            let mut bytes = header.to_bytes();
+            bytes.resize(COMPACT_LEN + 4, 0);
+            let bytes: [u8; COMPACT_LEN + 4] = bytes.try_into().unwrap();
+            assert_eq!(SegmentHeader::parse(&bytes), Some(header));
+            let mut changed = bytes;
+            changed[60] ^= 1;
+            assert_eq!(SegmentHeader::parse(&changed), None);
+        }
+    }
 }

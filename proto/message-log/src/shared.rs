@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -12,6 +12,7 @@ use trave_proto::digest::Digest;
 
 use crate::disk::Disk;
 use crate::error::LogError;
+use crate::expiry::Expiries;
 use crate::index::file::persons::Table;
 use crate::index::{Index, MemoryIndex};
 use crate::key_ring::KeyRing;
@@ -98,6 +99,17 @@ pub(crate) struct Shared {
     pub(crate) disk_full: AtomicBool,
     pub(crate) poisoned: OnceLock<Arc<str>>,
     pub(crate) search: SearchIndexes,
+    /// What schedules have overwritten, as the log says.
+    pub(crate) expiries: Expiries,
+    /// Held alone while what was replaced is destroyed, and by many while they make files of segments: nobody makes one of
+    /// what is gone.
+    destroying: RwLock<()>,
+    /// Held while a segment's file gets another one's place, or is removed because the archive has it.
+    placing: Mutex<()>,
+    /// How often something was overwritten inside a segment: what was copied before lacks that.
+    pub(crate) overwritten: AtomicU64,
+    /// How often a segment was written anew: what was looked up before may be gone.
+    rewritten: AtomicU64,
     catalogue: RwLock<Catalogue>,
     last_erasures: Mutex<HashMap<[u8; 16], LastErasure>>,
 }
@@ -131,6 +143,8 @@ pub(crate) struct Closed {
     index: RwLock<Arc<dyn Index>>,
     persons: Mutex<Table>,
     pruned: AtomicBool,
+    /// Whether the index stands in its file.
+    indexed: AtomicBool,
 }
 
 impl Closed {
@@ -149,6 +163,7 @@ impl Closed {
             index: RwLock::new(index),
             persons: Mutex::new(Table::Unknown),
             pruned: AtomicBool::new(false),
+            indexed: AtomicBool::new(false),
         }
     }
 
@@ -181,9 +196,20 @@ impl Closed {
         self.index.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Replaces the index by an equal one that stands elsewhere.
+    /// Replaces the index by an equal one that stands in its file.
     pub(crate) fn set_index(&self, index: Arc<dyn Index>) {
         *self.index.write().unwrap_or_else(PoisonError::into_inner) = index;
+        self.indexed.store(true, Ordering::Release);
+    }
+
+    /// The same, with an index that stands in its file.
+    pub(crate) fn indexed(self) -> Self {
+        Self { indexed: AtomicBool::new(true), ..self }
+    }
+
+    /// Whether the index stands in its file: until then somebody is about to write it.
+    pub(crate) fn is_indexed(&self) -> bool {
+        self.indexed.load(Ordering::Acquire)
     }
 }
 
@@ -206,6 +232,11 @@ impl Shared {
             disk_full: AtomicBool::new(false),
             poisoned: OnceLock::new(),
             search: SearchIndexes::default(),
+            expiries: Expiries::default(),
+            destroying: RwLock::default(),
+            placing: Mutex::default(),
+            overwritten: AtomicU64::new(0),
+            rewritten: AtomicU64::new(0),
             catalogue: RwLock::new(catalogue),
             last_erasures: Mutex::default(),
         }
@@ -214,6 +245,65 @@ impl Shared {
     /// The catalogue, for reading; held for moments only, never while the disk works.
     pub(crate) fn catalogue(&self) -> RwLockReadGuard<'_, Catalogue> {
         self.catalogue.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How often a segment was written anew so far.
+    pub(crate) fn rewritten(&self) -> u64 {
+        self.rewritten.load(Ordering::Acquire)
+    }
+
+    /// What `read` finds; it is asked again where it failed while a segment was written anew.
+    pub(crate) fn steady<T>(&self, read: impl Fn() -> Result<T, LogError>) -> Result<T, LogError> {
+        let mut before = self.rewritten();
+        loop {
+            let found = read();
+            if found.is_ok() || self.rewritten() == before {
+                return found;
+            }
+            before = self.rewritten();
+        }
+    }
+
+    /// While this is held, what is made of segments stays.
+    pub(crate) fn making(&self) -> RwLockReadGuard<'_, ()> {
+        self.destroying.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// While this is held, nobody makes anything of segments.
+    pub(crate) fn destroying(&self) -> RwLockWriteGuard<'_, ()> {
+        self.destroying.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// While this is held, every segment's file stays where it is.
+    pub(crate) fn placing(&self) -> MutexGuard<'_, ()> {
+        self.placing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this closed segment was neither written anew nor pruned since.
+    pub(crate) fn is_current(&self, segment: &Closed) -> bool {
+        self.is_here(segment.first, &segment.path)
+    }
+
+    /// Whether this is the file of the closed segment that begins with leaf `first`.
+    pub(crate) fn is_here(&self, first: u64, path: &Path) -> bool {
+        let catalogue = self.catalogue();
+        let at = catalogue.closed.binary_search_by_key(&first, |closed| closed.first);
+        at.is_ok_and(|at| catalogue.closed[at].path == path && !catalogue.closed[at].is_pruned())
+    }
+
+    /// Puts a segment that was written anew in the place of the one with the same leaves.
+    pub(crate) fn replace(&self, segment: Closed) {
+        let mut catalogue = self.catalogue_mut();
+        if let Some(place) = catalogue.closed.iter_mut().find(|closed| closed.first == segment.first) {
+            *place = Arc::new(segment);
+        }
+        self.rewritten.fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether the index of this closed segment stands in its file.
+    #[cfg(test)]
+    pub(crate) fn is_indexed(&self, first: u64) -> bool {
+        self.catalogue().closed.iter().any(|closed| closed.first == first && closed.is_indexed())
     }
 
     /// The catalogue, for the committer.
@@ -278,15 +368,17 @@ impl Shared {
     /// Makes the whole tree again from the indexes, in place. The committer waits for it.
     pub(crate) fn rebuild_tree(&self) -> Result<(), LogError> {
         let mut tree = self.tree_mut();
-        let (closed, open) = {
-            let catalogue = self.catalogue();
-            (catalogue.closed.clone(), catalogue.open.leaves.clone())
-        };
-        let first = closed.last().map_or(0, |last| last.first + last.count);
-        let mut rebuilt = Tree::create(&self.disk, &self.dir.join(TREE_DIR))?;
-        grow(&mut rebuilt, &closed, first, &open)?;
-        rebuilt.persist()?;
-        *tree = rebuilt;
+        *tree = self.steady(|| {
+            let (closed, open) = {
+                let catalogue = self.catalogue();
+                (catalogue.closed.clone(), catalogue.open.leaves.clone())
+            };
+            let first = closed.last().map_or(0, |last| last.first + last.count);
+            let mut rebuilt = Tree::create(&self.disk, &self.dir.join(TREE_DIR))?;
+            grow(&mut rebuilt, &closed, first, &open)?;
+            rebuilt.persist()?;
+            Ok(rebuilt)
+        })?;
         Ok(())
     }
 }

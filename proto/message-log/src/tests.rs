@@ -11,3 +11,5 @@ mod erasure;
 mod search;
 mod archive;
 mod pruning;
+mod expiry;
+mod expiry_archive;

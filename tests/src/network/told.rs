@@ -56,6 +56,9 @@ pub fn told(record: &Record) -> String {
         Entry::Persons(change) => format!("persons {} {}", change.erased.len(), change.destroyed_before),
         Entry::PeerCheckpoint(shown) => format!("checkpoint of {}", shown.peer),
         Entry::Reconciliation(found) => format!("reconciled with {}", found.peer),
+        Entry::Hold(hold) => format!("hold {}", hold.id),
+        Entry::Expiry(expiry) => format!("expiry of {}", expiry.count),
+        Entry::ErasureNotice(notice) => format!("erasure notice {}", notice.id),
     }
 }
 

@@ -90,7 +90,7 @@ fn tell(
         let shown = match records.log.leaf_bytes(index) {
             Ok((leaf, bytes)) if records.may_show(&leaf, scope, &mut known)? => Shown::Leaf(bytes),
             // What is damaged or no more has left its hash, and the auditor sees that it is not shown.
-            Ok(_) | Err(LogError::Damaged { .. }) => {
+            Ok(_) | Err(LogError::Damaged { .. } | LogError::Expired { .. } | LogError::Pruned { .. }) => {
                 Shown::Hash(Bytes::copy_from_slice(records.log.leaf_hash(index)?.as_bytes()))
             }
             Err(error) => return Err(error),

@@ -115,7 +115,8 @@ pub(crate) fn write(
     };
     while scanner.next_group_with(&mut copy)?.is_some() {}
     let extent = scanner.extent();
-    if (extent.end, extent.chain.to_bytes()) != (head.length, head.chain_after.clone()) {
+    let after = header.chain_after(extent.chain).to_bytes();
+    if (extent.end, after) != (head.length, head.chain_after.clone()) {
         return Err(LogError::damaged(path, extent.end, "it changed while it was archived"));
     }
     out.finish().map_err(failed())?;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use prost::Message as _;
 use trave_proto::checkpoint::{Checkpoint, MAX_NOTE, NoteVerifier};
 use trave_proto::digest::Digest;
-use trave_proto::schema::log::Leaf;
+use trave_proto::schema::log::{Leaf, leaf};
 
 use super::keys::ArchiveIdentity;
 use super::object::{self, Verified};
@@ -22,12 +22,13 @@ use super::store::{ArchiveStore, digest_of};
 use crate::disk::{Disk, DiskFile, MemoryFile, read_small};
 use crate::entry::kind;
 use crate::error::LogError;
+use crate::expiry::Covered;
 use crate::index::MemoryIndex;
 use crate::keys::KeyFiles;
 use crate::reading::read_record;
 use crate::record::{self, Kind};
 use crate::scan;
-use crate::segment::{self, LeafEntry, SegmentHeader};
+use crate::segment::{self, EXPIRED, LeafEntry, SegmentHeader};
 use crate::tree::Edge;
 
 /// What was found.
@@ -113,7 +114,11 @@ fn pieces(places: &Places<'_>) -> Result<BTreeMap<u64, Piece>, LogError> {
     if let Some(dir) = places.dir {
         let dir = dir.join("segments");
         let names = places.disk.list(&dir).map_err(LogError::disk("list", &dir))?;
-        for (first, name) in names.iter().filter_map(|name| Some((segment::first_of(name)?, name))) {
+        let mut here: Vec<_> =
+            names.iter().filter_map(|name| Some((segment::of_name(name)?, name))).collect();
+        here.sort_unstable();
+        // Of several generations, the last that is taken is the segment.
+        for ((first, _), name) in here {
             pieces.entry(first).or_default().local = Some(dir.join(name));
         }
         if let Some(mut last) = pieces.last_entry() {
@@ -143,6 +148,10 @@ struct Walk<'a> {
     state: ArchiveState,
     /// SHA-256 and length of the objects that were read.
     objects: BTreeMap<String, (Digest, u64)>,
+    /// What the log says has expired, by the first leaf of its segment.
+    covered: BTreeMap<u64, Covered>,
+    /// Leaves of which nothing but the hash is left, by the first leaf of their segment.
+    expired: BTreeMap<u64, Vec<u64>>,
 }
 
 impl<'a> Walk<'a> {
@@ -172,6 +181,8 @@ impl<'a> Walk<'a> {
                 .collect(),
             state: ArchiveState::default(),
             objects: BTreeMap::new(),
+            covered: BTreeMap::new(),
+            expired: BTreeMap::new(),
         })
     }
 
@@ -336,13 +347,38 @@ impl<'a> Walk<'a> {
         Ok(Read { leaves: index.leaves, before: header.chain, after })
     }
 
-    /// What the records of a segment say of archives. Taken twice, where it is in both places, it says the same.
+    /// What the records of a segment say of archives and of what has expired. Taken twice, where it is in both places, it
+    /// says the same.
     fn read_state(&mut self, file: &dyn DiskFile, path: &Path, index: &MemoryIndex) {
-        for entry in index.leaves.iter().filter(|entry| entry.kind == kind::ARCHIVE) {
+        for entry in index.leaves.iter().filter(|it| matches!(it.kind, kind::ARCHIVE | kind::EXPIRY)) {
             let leaf = read_record(file, path, entry.offset, Kind::Leaf)
                 .ok()
                 .and_then(|payload| Leaf::decode(record::split_leaf(&payload)?.0).ok());
+            if let Some(Leaf { entry: Some(leaf::Entry::Expiry(act)), .. }) = &leaf {
+                self.covered.entry(act.segment).or_default().add(act);
+            }
             leaf.iter().for_each(|leaf| self.state.take(leaf));
+        }
+        let gone = (index.first..).zip(&index.leaves).filter(|(_, leaf)| leaf.kind == EXPIRED);
+        let gone: Vec<u64> = gone.map(|(index, _)| index).collect();
+        if !gone.is_empty() {
+            self.expired.insert(index.first, gone);
+        }
+    }
+
+    /// What is gone without an act of a schedule has not expired.
+    fn expired(&mut self) {
+        let none = Covered::default();
+        for (segment, gone) in &self.expired {
+            let covered = self.covered.get(segment).unwrap_or(&none);
+            let mut missing = gone.iter().filter(|index| !covered.records(**index));
+            if let Some(first) = missing.next() {
+                let what = format!(
+                    "MISMATCH: record {first} and {} after it are missing, and no record says that they have expired",
+                    missing.count()
+                );
+                self.found.problems.push(what);
+            }
         }
     }
 
@@ -358,6 +394,7 @@ impl<'a> Walk<'a> {
                 self.found.problems.push(format!("the records contradict the checkpoint of size {size}"));
             }
         }
+        self.expired();
         for segment in self.state.all() {
             let named = format!(
                 "the archived object {} (leaves {} to {})",

@@ -6,6 +6,7 @@
 //! | the object has its name | the object | – | it is written again, under the next number: what no record names does not count |
 //! | it was read back | the object | – | as above |
 //! | the record is durable | the object | names it, with its digest | it is archived |
+//! | the segment was written anew, since records in it expired | the earlier copy | names it, and the generation it is of | a newer copy is made |
 //! | the record of a newer copy is durable | both copies | names the newer one | the older one is removed |
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use super::state::ArchiveState;
 use super::store::digest_of;
 use super::{Archive, object, object_name, parse_name};
 use crate::error::LogError;
+use crate::segment;
 use crate::shared::{Closed, Shared, SignedCheckpoint};
 
 /// The closed segment that begins with leaf `first`, and the checkpoint that covers it; none if there is no such closed
@@ -28,13 +30,19 @@ pub(crate) fn ready(shared: &Shared, first: u64) -> Option<(Arc<Closed>, SignedC
     (segment.first + segment.count <= covered_by.checkpoint.size).then_some((segment, covered_by))
 }
 
-/// The first leaves of closed segments that are covered by a checkpoint and not archived, earliest first.
+/// Whether an archived copy is of the segment as it is now. What has expired since still stands in it, if it is not.
+pub(crate) fn is_current(copy: &SegmentArchived, segment: &Closed) -> bool {
+    copy.generation == segment::generation(&segment.path)
+}
+
+/// The first leaves of closed segments that are covered by a checkpoint and not archived as they are now, earliest first.
 pub(crate) fn due(shared: &Shared, state: &ArchiveState) -> Vec<u64> {
-    let firsts: Vec<u64> = shared.catalogue().closed.iter().map(|segment| segment.first).collect();
-    firsts
-        .into_iter()
-        .filter(|first| state.archived(*first).is_none() && ready(shared, *first).is_some())
-        .collect()
+    let closed = shared.catalogue().closed.clone();
+    let lacks = |segment: &&Arc<Closed>| {
+        !segment.is_pruned() && state.archived(segment.first).is_none_or(|copy| !is_current(copy, segment))
+    };
+    let lacking = closed.iter().filter(lacks).map(|segment| segment.first);
+    lacking.filter(|first| ready(shared, *first).is_some()).collect()
 }
 
 /// Copies a segment into the archive and reads it back. What it returns is to be logged: only then it counts.
@@ -76,6 +84,7 @@ pub(crate) fn write(
         digest: found.0.to_bytes(),
         length: found.1,
         place: archive.store.place(),
+        generation: segment::generation(&segment.path),
         replaces: state.archived(first).map(|old| old.name.clone()).unwrap_or_default(),
     })
 }

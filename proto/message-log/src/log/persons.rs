@@ -46,7 +46,7 @@ impl Log {
     /// least `enough`, if there are so many. To go on, ask from behind the last. Reads the disk.
     pub fn of_person(&self, person: &Person, from: u64, enough: usize) -> Result<Vec<Concerned>, LogError> {
         let shared = &self.0.shared;
-        let rows = concerned::of_person(shared, person, from, enough.max(1))?;
+        let rows = shared.steady(|| concerned::of_person(shared, person, from, enough.max(1)))?;
         let concerned = |row: crate::index::PersonRow| {
             let (entry, path) = finding::entry(shared, row.leaf)?;
             let exchange = ExchangeId::from_slice(&entry.exchange)

@@ -22,28 +22,30 @@ impl Log {
     /// All records about an exchange, in order: messages, its end, refusals, erasures. All contents at once:
     /// for a long stream, take one record after the other from its [`Log::places`]. Reads the disk.
     pub fn exchange(&self, exchange: ExchangeId) -> Result<Vec<StoredRecord>, LogError> {
-        let indexes = finding::of_exchange(&self.0.shared, exchange.as_bytes(), 0)?;
+        let indexes = self.places(exchange)?;
         indexes.into_iter().map(|index| reading::record(&self.0.shared, index)).collect()
     }
 
     /// The places of all records about an exchange, in order. Reads the indexes alone.
     pub fn places(&self, exchange: ExchangeId) -> Result<Vec<u64>, LogError> {
-        finding::of_exchange(&self.0.shared, exchange.as_bytes(), 0)
+        self.0.shared.steady(|| finding::of_exchange(&self.0.shared, exchange.as_bytes(), 0))
     }
 
     /// The leaf at `index`, without what stands beside it: however much the contents are, this is small. Reads the disk.
     pub fn leaf(&self, index: u64) -> Result<Leaf, LogError> {
-        reading::locate(&self.0.shared, index)?.read().map(|raw| raw.leaf)
+        let shared = &self.0.shared;
+        shared.steady(|| reading::locate(shared, index)?.read().map(|raw| raw.leaf))
     }
 
     /// The leaf at `index`, and the bytes that were hashed. Reads the disk.
     pub fn leaf_bytes(&self, index: u64) -> Result<(Leaf, Bytes), LogError> {
-        reading::locate(&self.0.shared, index)?.read().map(|raw| (raw.leaf, raw.leaf_bytes))
+        let shared = &self.0.shared;
+        shared.steady(|| reading::locate(shared, index)?.read().map(|raw| (raw.leaf, raw.leaf_bytes)))
     }
 
     /// The hash of the leaf at `index` in the tree, also where the leaf itself is no more. Reads the index alone.
     pub fn leaf_hash(&self, index: u64) -> Result<Digest, LogError> {
-        finding::entry(&self.0.shared, index).map(|(entry, _)| entry.hash)
+        self.0.shared.steady(|| finding::entry(&self.0.shared, index)).map(|(entry, _)| entry.hash)
     }
 
     /// The record at `index`. Reads the disk.
@@ -56,10 +58,12 @@ impl Log {
         reading::artefact(&self.0.shared, digest)
     }
 
-    /// The records from `from` to the last that is durable now, one at a time. Reads the disk.
+    /// The records from `from` to the last that is durable now, one at a time, without those that have expired. Reads the
+    /// disk.
     pub fn scan(&self, from: u64) -> impl Iterator<Item = Result<StoredRecord, LogError>> + use<> {
         let shared = self.0.shared.clone();
-        (from..self.size()).map(move |index| reading::record(&shared, index))
+        let records = (from..self.size()).map(move |index| reading::record(&shared, index));
+        records.filter(|record| !matches!(record, Err(LogError::Expired { .. })))
     }
 
     /// The records of one [`kind`] from `from` on. Only these are read: the others cost a look into the index. Those that were
@@ -77,12 +81,12 @@ impl Log {
                 let (index, _) = entry?;
                 reading::record(&shared, index)
             })
-            .filter(|record| !matches!(record, Err(LogError::Pruned { .. })))
+            .filter(|record| !matches!(record, Err(LogError::Pruned { .. } | LogError::Expired { .. })))
     }
 
     /// The exchanges with a record since `since`, each once: what must not be accepted again. Reads the indexes alone.
     pub fn tail_ids(&self, since: Time) -> Result<Vec<ExchangeId>, LogError> {
-        finding::tail_ids(&self.0.shared, since)
+        self.0.shared.steady(|| finding::tail_ids(&self.0.shared, since))
     }
 
     /// The places and [`kind`]s of the records from `from` on about exchanges that began in `begun`, by the time in their ids
@@ -115,7 +119,7 @@ impl Log {
     /// before it is given out; if the kept tree is damaged, it is made again from the leaves.
     pub fn inclusion(&self, index: u64, size: u64) -> Result<Vec<Digest>, LogError> {
         let shared = &self.0.shared;
-        let leaf = finding::entry(shared, index)?.0.hash;
+        let leaf = shared.steady(|| finding::entry(shared, index))?.0.hash;
         if index >= size || size > self.size() {
             return Err(LogError::OutOfRange { asked: index.max(size), size: self.size() });
         }

@@ -18,6 +18,7 @@ use crate::shared::{Closed, Shared};
 
 /// Does the next piece of work; says whether there may be more.
 pub(super) fn step(shared: &Arc<Shared>) -> Result<bool, LogError> {
+    let _making = shared.making();
     drop(catch_up(shared)?);
     let closed = shared.catalogue().closed.clone();
     let firsts: BTreeSet<_> = closed.iter().map(|segment| segment.first).collect();
@@ -80,6 +81,15 @@ pub(crate) fn remake(shared: &Shared, first: u64) -> Result<(), LogError> {
     }
     shared.search.closed_mut().remove(&first);
     Ok(())
+}
+
+/// Forgets what was made of a segment that was written anew: what has expired stands in it. Waits for searches under way.
+pub(crate) fn forget(shared: &Shared, first: u64) {
+    let mut open = shared.search.open();
+    if open.as_ref().is_some_and(|index| index.first == first) {
+        *open = None;
+    }
+    shared.search.closed_mut().remove(&first);
 }
 
 /// Brings the index of the open segment up to what is durable, and holds it; if that segment was closed meanwhile,
