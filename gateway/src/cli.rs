@@ -6,6 +6,7 @@ mod enrol;
 mod generation;
 mod operate;
 mod grants;
+mod keeping;
 mod log;
 mod archive;
 mod persons;
@@ -23,6 +24,7 @@ use trave_proto::message::Code;
 
 use archive::{ArchiveCommand, Opened};
 use grants::{GrantCommand, GroupCommand};
+use keeping::{DiskCommand, HoldCommand};
 
 /// The security server of a Trave instance
 ///
@@ -104,6 +106,12 @@ enum Command {
         #[arg(long)]
         reason: String,
     },
+    /// Legal holds: what no schedule overwrites, and why
+    #[command(subcommand)]
+    Hold(HoldCommand),
+    /// What lies on the disk
+    #[command(subcommand)]
+    Disk(DiskCommand),
     /// Compare this log with another security server's, hour by hour, and show what was found; exit status 1 if anything is
     /// missing or differs
     Reconcile(Reconcile),
@@ -311,6 +319,8 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::WhoAsked { person_from_file, reason } => {
             persons::who_asked(&door, &person_from_file, reason)
         }
+        Command::Hold(command) => keeping::hold(&door, command),
+        Command::Disk(command) => keeping::disk(&door, command),
         Command::Reconcile(command) => return reconcile::run(&door, command),
         Command::CheckLog(CheckLog { archive: true, opened: Some(opened) }) => {
             return archive::check(&cli.config, &opened);

@@ -8,6 +8,7 @@ mod register;
 mod subject;
 mod cockpit;
 mod limits;
+mod retention;
 mod witnesses;
 mod x_road;
 
@@ -29,6 +30,7 @@ pub use auditors::{AuditRole, Auditor, Auditors};
 pub use cockpit::{Cockpit, CockpitClient};
 pub use limits::Limits;
 pub use register::{OneOrMore, RegisterAddress};
+pub use retention::{Retention, RetentionRule};
 pub use subject::Subject;
 pub use witnesses::Witnesses;
 pub use x_road::{FromXRoad, ToXRoad};
@@ -101,6 +103,9 @@ pub struct Config {
     witnesses: Witnesses,
     /// Where its closed segments are copied to; nowhere if absent.
     pub archive: Option<Archive>,
+    /// How long what the message log holds is kept.
+    #[serde(default)]
+    pub retention: Retention,
     #[serde(skip, default = "here")]
     directory: Directory,
 }
@@ -258,6 +263,7 @@ impl Config {
             cockpit.check(problems);
         }
         self.limits.check(problems);
+        self.retention.check(problems);
         self.operator.check(self.access.approval, problems);
         if let Some(archive) = &self.archive {
             archive.check(self.log.segment_mib, problems);
@@ -290,6 +296,7 @@ impl Config {
                 ("log", format!("{:?}", config.log)),
                 ("witnesses", format!("{:?}", config.witnesses)),
                 ("archive", format!("{:?}", config.archive)),
+                ("retention", format!("{:?}", config.retention)),
             ]
         };
         let differ =

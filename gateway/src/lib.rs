@@ -14,6 +14,7 @@ mod audit;
 mod journal;
 pub mod upkeep;
 mod reconciliation;
+mod retention;
 mod exchange;
 mod services;
 mod bridge;

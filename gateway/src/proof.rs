@@ -39,6 +39,11 @@ pub(crate) enum ExportError {
         "exchange {0} was refused before any message was signed: `log list` says why, and there is nothing to prove"
     )]
     NoMessages(ExchangeId),
+    #[error(
+        "the message log of this security server knows no exchange {0}: the records of that time, kept for {1} months, have \
+         expired\nhint: a proof that was exported before still holds"
+    )]
+    Expired(ExchangeId, u32),
     #[error("the message log cannot be read")]
     Log(#[source] LogError),
     #[error(
@@ -77,6 +82,16 @@ pub(crate) enum ExportError {
          authority answers, or export the proof without `--asice`"
     )]
     Stamp(#[source] SealError),
+}
+
+impl ExportError {
+    /// The same, unless nothing is known of an exchange whose records have expired after so many months.
+    pub(crate) fn or_expired(self, id: ExchangeId, months: Option<u32>) -> Self {
+        match (self, months) {
+            (Self::Unknown(_) | Self::NoMessages(_), Some(months)) => Self::Expired(id, months),
+            (other, _) => other,
+        }
+    }
 }
 
 /// The proof file of an exchange, with its contents as far as they are kept, or without them.

@@ -12,6 +12,7 @@ mod reconciling;
 mod recovering;
 mod following;
 mod left_open;
+mod retention;
 mod watch;
 mod figures;
 mod conditions;
@@ -59,6 +60,7 @@ pub(crate) struct Upkeep {
     reconciling: reconciling::Reconciling,
     following: following::Following,
     archiving: Option<archiving::Archiving>,
+    pub(crate) retaining: retention::Retaining,
     /// Milliseconds since 1970; 0 for never.
     registry_seen: AtomicI64,
     begun: u64,
@@ -90,6 +92,7 @@ impl Upkeep {
             reconciling: reconciling::Reconciling::new(desk),
             following: following::Following::default(),
             archiving: archiving::Archiving::new(config),
+            retaining: retention::Retaining::new(config.retention.clone()),
             registry_seen: AtomicI64::new(0),
             begun,
         });
@@ -115,6 +118,11 @@ impl Upkeep {
         spawn(Box::pin(Arc::clone(&upkeep).watch()));
         spawn(Box::pin(Arc::clone(&upkeep).reconcile_regularly()));
         spawn(Box::pin(Arc::clone(&upkeep).forget_persons(config.log.persons_months)));
+        // Without them nothing may be overwritten.
+        match upkeep.read_holds() {
+            Ok(()) => spawn(Box::pin(Arc::clone(&upkeep).retain_regularly())),
+            Err(error) => tracing::error!(%error, "holds cannot be read, so nothing is overwritten"),
+        }
         spawn(Box::pin(Arc::clone(&upkeep).end_what_was_left_open(config.limits.exchange_seconds)));
         upkeep
     }
@@ -130,6 +138,11 @@ impl Upkeep {
             0 => None,
             millis => Some(Time::from_millis(millis)),
         }
+    }
+
+    /// The data directory.
+    pub(crate) fn data(&self) -> &std::path::Path {
+        &self.data
     }
 
     /// Where in the log this run of the server begins: what is open before it was cut off by a crash.

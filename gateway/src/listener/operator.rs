@@ -2,8 +2,10 @@
 //! configuration names. Whatever is read or
 //! changed here is logged first, with the user's number as the system tells it.
 
+mod disk;
 mod grants;
 mod groups;
+mod holds;
 mod told;
 mod persons;
 mod reconciling;
@@ -23,12 +25,13 @@ use trave_proto::schema::log::LogRead;
 use trave_proto::schema::log::leaf::Entry as LeafEntry;
 use trave_proto::schema::operator::{
     ApproveRequest, ApproveResponse, ChangeGroupRequest, ChangeGroupResponse, CheckLogRequest,
-    CheckLogResponse, ErasePersonRequest, ErasePersonResponse, EraseRequest, EraseResponse,
-    ExplainGrantRequest, ExplainGrantResponse, GrantRequest, GrantResponse, ListChangesRequest,
-    ListChangesResponse, ListGrantsRequest, ListGrantsResponse, ListGroupsRequest, ListGroupsResponse,
+    CheckLogResponse, DiskReportRequest, DiskReportResponse, ErasePersonRequest, ErasePersonResponse,
+    EraseRequest, EraseResponse, ExplainGrantRequest, ExplainGrantResponse, GrantRequest, GrantResponse,
+    LiftHoldRequest, LiftHoldResponse, ListChangesRequest, ListChangesResponse, ListGrantsRequest,
+    ListGrantsResponse, ListGroupsRequest, ListGroupsResponse, ListHoldsRequest, ListHoldsResponse,
     ListLogRequest, ListLogResponse, ListReconciliationsRequest, ListReconciliationsResponse, ProofFormat,
     ProveRequest, ProveResponse, ReconcileRequest, ReconcileResponse, RevokeGrantRequest,
-    RevokeGrantResponse, StatusRequest, StatusResponse,
+    RevokeGrantResponse, SetHoldRequest, SetHoldResponse, StatusRequest, StatusResponse,
 };
 
 use super::citizen;
@@ -135,7 +138,7 @@ pub(super) async fn reading<T: Send + 'static>(
 
 fn export_failed(error: &ExportError) -> Status {
     let code = match error {
-        ExportError::Unknown(_) => Code::NotFound,
+        ExportError::Unknown(_) | ExportError::Expired(..) => Code::NotFound,
         ExportError::NoMessages(_) | ExportError::TooLarge => Code::FailedPrecondition,
         ExportError::Seal(_) | ExportError::Stamp(_) | ExportError::Key(_) => Code::Unavailable,
         ExportError::Container(error) if proof::is_mismatch(error) => Code::DataLoss,
@@ -166,7 +169,13 @@ impl OperatorService for Desk {
     async fn approve(&self, request: Request<ApproveRequest>) -> Result<Response<ApproveResponse>, Status> {
         let person = self.policy.person(&request, &request.get_ref().operator)?;
         let (desk, request) = (self.clone(), request.into_inner());
-        self.whole(async move { desk.approve_change(&request.id, person).await }).await
+        self.whole(async move {
+            match request.id.starts_with("h-") {
+                true => desk.approve_hold(&request.id, person).await,
+                false => desk.approve_change(&request.id, person).await,
+            }
+        })
+        .await
     }
 
     async fn change_group(
@@ -315,7 +324,8 @@ impl OperatorService for Desk {
             ProofFormat::Unspecified => proof::export(exchanges, upkeep, id, contents).await,
             ProofFormat::Asice => proof::export_container(exchanges, upkeep, id, contents).await,
         };
-        let file = file.map_err(|error| export_failed(&error))?;
+        let expired = upkeep.retaining.expired(id, self.exchanges.clock.now());
+        let file = file.map_err(|error| export_failed(&error.or_expired(id, expired)))?;
         let (sender, pieces) = mpsc::channel(WAITING);
         tokio::spawn(async move {
             let mut rest = file;
@@ -364,6 +374,32 @@ impl OperatorService for Desk {
             Ok(ErasePersonResponse { exchanges, contents, pseudonyms })
         })
         .await
+    }
+
+    async fn set_hold(&self, request: Request<SetHoldRequest>) -> Result<Response<SetHoldResponse>, Status> {
+        let person = self.policy.person(&request, &request.get_ref().operator)?;
+        let (desk, request) = (self.clone(), request.into_inner());
+        self.whole(async move { desk.set_hold(request, person).await }).await
+    }
+
+    async fn lift_hold(
+        &self,
+        request: Request<LiftHoldRequest>,
+    ) -> Result<Response<LiftHoldResponse>, Status> {
+        let person = self.policy.person(&request, &request.get_ref().operator)?;
+        let (desk, request) = (self.clone(), request.into_inner());
+        self.whole(async move { desk.lift_hold(request, person).await }).await
+    }
+
+    async fn list_holds(&self, _: Request<ListHoldsRequest>) -> Result<Response<ListHoldsResponse>, Status> {
+        Ok(Response::new(self.holds()))
+    }
+
+    async fn disk_report(
+        &self,
+        _: Request<DiskReportRequest>,
+    ) -> Result<Response<DiskReportResponse>, Status> {
+        self.disk().await.map(Response::new)
     }
 
     async fn check_log(&self, _: Request<CheckLogRequest>) -> Result<Response<CheckLogResponse>, Status> {

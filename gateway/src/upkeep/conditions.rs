@@ -33,6 +33,7 @@ pub(super) enum Kind {
     NotWitnessed,
     /// Another server's log could not be compared with this one.
     NotCompared,
+    RetentionOverdue,
     CertificateExpiring,
 }
 
@@ -55,6 +56,7 @@ impl Kind {
             Self::TimestampOld => "timestamp_old",
             Self::NotWitnessed => "not_witnessed",
             Self::NotCompared => "not_compared",
+            Self::RetentionOverdue => "retention_overdue",
             Self::CertificateExpiring => "certificate_expiring",
         }
     }

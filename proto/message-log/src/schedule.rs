@@ -278,7 +278,8 @@ fn keeps_notes(shared: &Shared, segment: &Closed, gone: &dyn Fn(u64) -> bool) ->
     let index = segment.index();
     for at in segment.first..segment.first + segment.count {
         let entry = index.leaf(at)?;
-        if entry.is_some_and(|entry| entry.kind == kind::MESSAGE) && !gone(at) {
+        let holds = |entry: LeafEntry| matches!(entry.kind, kind::MESSAGE | kind::RECOVERED);
+        if entry.is_some_and(holds) && !gone(at) {
             return Ok(true);
         }
     }

@@ -194,6 +194,15 @@ impl Instance {
         GlobalConfiguration::decode(signed.configuration.clone()).unwrap().number
     }
 
+    /// Gives all security servers, which do not run, certificates and a configuration that are valid now.
+    pub fn renew(&mut self) {
+        self.configuration = self.next_configuration(|_| {});
+        for server in [&self.sh, &self.mv].into_iter().chain(&self.mv_too) {
+            server.certify(&self.authorities);
+            server.put_configuration(&self.configuration);
+        }
+    }
+
     /// Moves the civil clock.
     pub fn advance(&self, duration: Duration) {
         self.hand.as_ref().expect("the clock is in the test's hand").advance(duration);

@@ -75,11 +75,17 @@ impl Server {
         files::create(&layout.authentication_key(), authentication).unwrap();
         files::create(&layout.signing_key(), signing).unwrap();
         files::create(&layout.log_key(), log).unwrap();
-        let issued = authorities.authentication(self.id, keys.authentication.as_ref(), LONG);
-        write_chain(&layout.authentication_certificate(), &issued.chain);
-        self.certify_signing_key(authorities, keys.signing.as_ref(), LONG);
+        self.certify(authorities);
         files::create(&layout.anchor(), anchor).unwrap();
         self.put_configuration(configuration);
+    }
+
+    /// Gives the server certificates of its keys that are valid from now on, for its next start.
+    pub(super) fn certify(&self, authorities: &Authorities) {
+        let keys = Identities::get().of(self.id);
+        let issued = authorities.authentication(self.id, keys.authentication.as_ref(), LONG);
+        write_chain(&self.layout().authentication_certificate(), &issued.chain);
+        self.certify_signing_key(authorities, keys.signing.as_ref(), LONG);
     }
 
     /// Gives the server another signing certificate, for its next start.

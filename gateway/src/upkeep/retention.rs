@@ -1,0 +1,212 @@
+//! Overwriting what is due, by the civil clock: one segment of the log after the other, beside the exchanges.
+//!
+//! A clock that is wrong would destroy what must be kept, and nothing brings it back. So nothing is overwritten unless a
+//! timestamping authority has said within the last day what time it is.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use trave_host::config::with_causes;
+use trave_message_log::{LogError, SegmentSpan, kind};
+use trave_proto::clock::Time;
+use trave_proto::identifier::ExchangeId;
+use trave_proto::schema::log::Leaf;
+use trave_proto::schema::log::leaf::Entry;
+
+use super::Upkeep;
+use super::conditions::Kind;
+use crate::config;
+use crate::retention::{Holds, Schedules};
+
+/// How often it is looked whether something is due.
+const EVERY: Duration = Duration::from_secs(3_600);
+/// How soon it is tried again.
+const AGAIN: Duration = Duration::from_secs(60);
+/// For how long a timestamp tells that the clock is right.
+const VOUCHED: Duration = Duration::from_secs(86_400);
+
+/// The policy, what is held, and where the last run left off.
+#[derive(Debug)]
+pub(crate) struct Retaining {
+    policy: config::Retention,
+    holds: ArcSwap<Holds>,
+    /// When something in a segment is due next, by its first leaf; and the change of holds for which that is so.
+    next: Mutex<HashMap<u64, Time>>,
+    /// One run at a time.
+    turn: tokio::sync::Mutex<()>,
+    /// Held while something is overwritten by the holds as they stood.
+    step: tokio::sync::Mutex<()>,
+}
+
+/// What a run did.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Done {
+    pub(crate) segments: u64,
+    pub(crate) contents: u64,
+    pub(crate) records: u64,
+}
+
+impl Retaining {
+    pub(super) fn new(policy: config::Retention) -> Self {
+        Self {
+            policy,
+            holds: ArcSwap::default(),
+            next: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+            step: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The holds as they stand.
+    pub(crate) fn holds(&self) -> Arc<Holds> {
+        self.holds.load_full()
+    }
+
+    /// The policy.
+    pub(crate) fn policy(&self) -> &config::Retention {
+        &self.policy
+    }
+
+    /// Takes a change of a hold into force that was logged. Nothing goes by the holds as they were when this returns; what was not
+    /// due because of one may be due now.
+    pub(crate) async fn apply(&self, leaf: &Leaf) {
+        let mut holds = Holds::clone(&self.holds.load());
+        holds.take(leaf);
+        self.holds.store(Arc::new(holds));
+        self.next.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        drop(self.step.lock().await);
+    }
+
+    /// The months for which records are kept, if those of this exchange may have expired.
+    pub(crate) fn expired(&self, id: ExchangeId, now: Time) -> Option<u32> {
+        let months = self.policy.shortest();
+        (id.time().plus_months(months) <= now).then_some(months)
+    }
+
+    fn is_due(&self, segment: &SegmentSpan, now: Time) -> bool {
+        let next = self.next.lock().unwrap_or_else(PoisonError::into_inner).get(&segment.first).copied();
+        let next = next.or_else(|| segment.times.map(|(earliest, _)| self.policy.earliest(earliest)));
+        next.is_some_and(|next| next <= now)
+    }
+
+    fn remember(&self, segment: u64, next: Time) {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner).insert(segment, next);
+    }
+}
+
+impl Upkeep {
+    /// Reads the holds from the log, before anything may be overwritten.
+    pub(super) fn read_holds(&self) -> Result<(), LogError> {
+        let mut holds = Holds::default();
+        for record in self.exchanges.recorder.log().scan_kind(kind::HOLD, 0) {
+            holds.take(&record?.leaf);
+        }
+        self.retaining.holds.store(Arc::new(holds));
+        Ok(())
+    }
+
+    /// Looks every hour, as long as the server runs.
+    pub(super) async fn retain_regularly(self: Arc<Self>) {
+        let clock = Arc::clone(&self.exchanges.clock);
+        loop {
+            let pause = match self.retain().await {
+                Ok(done) => {
+                    if done != Done::default() {
+                        let Done { segments, contents, records } = done;
+                        tracing::info!(segments, contents, records, "overwritten: their time was over");
+                    }
+                    self.conditions.set(Kind::RetentionOverdue, None).await;
+                    EVERY
+                }
+                Err(why) => {
+                    let what =
+                        format!("what is due is not overwritten: {why}; it is tried again every minute");
+                    self.conditions.set(Kind::RetentionOverdue, Some(what)).await;
+                    AGAIN
+                }
+            };
+            clock.sleep_until(clock.now().plus(pause)).await;
+        }
+    }
+
+    /// Overwrites all that is due now.
+    pub(crate) async fn retain(&self) -> Result<Done, String> {
+        let _turn = self.retaining.turn.lock().await;
+        let (log, now) = (self.exchanges.recorder.log().clone(), self.exchanges.clock.now());
+        let mut done = Done::default();
+        let due: Vec<_> =
+            log.segments().into_iter().filter(|it| it.count > 0 && self.retaining.is_due(it, now)).collect();
+        if due.is_empty() {
+            return Ok(done);
+        }
+        self.time_is_vouched_for(now).await?;
+        for segment in due {
+            // Read again for each: a hold may have come.
+            let step = self.segment(segment, now).await.map_err(|error| with_causes(&error))?;
+            done.segments += u64::from(step != (0, 0));
+            done.contents += step.0;
+            done.records += step.1;
+        }
+        Ok(done)
+    }
+
+    async fn segment(&self, segment: SegmentSpan, now: Time) -> Result<(u64, u64), LogError> {
+        let log = self.exchanges.recorder.log().clone();
+        let (policy, holds) = (self.retaining.policy.clone(), self.retaining.holds());
+        let (reading, first) = (log.clone(), segment.first);
+        let seen = Arc::clone(&holds);
+        let survey = tokio::task::spawn_blocking(move || {
+            let mut schedules = Schedules::read(&reading, &policy, &holds, now)?;
+            reading.survey(first, now, &mut schedules)
+        });
+        let survey = survey.await.unwrap_or(Err(LogError::Closed))?;
+        // Whoever sets a hold waits for this: a hold that came before is looked at, and one that comes after comes too late.
+        let _step = self.retaining.step.lock().await;
+        if !Arc::ptr_eq(&seen, &self.retaining.holds()) {
+            return Ok((0, 0));
+        }
+        if survey.unreadable() > 0 {
+            tracing::warn!(
+                segment = first,
+                records = survey.unreadable(),
+                "records cannot be read: run check-log"
+            );
+        }
+        let contents = log.expire_contents(&survey).await?;
+        if segment.open && survey.records() > 0 {
+            log.close_segment().await?;
+        }
+        let month = |millis| Time::from_millis(millis).start_of_month().as_millis();
+        let records = log.expire_records(&survey, month).await?;
+        // What is logged from now on is due later than that.
+        let later = self.retaining.policy.earliest(now);
+        let next = survey.next().map_or(later, |next| next.min(later));
+        self.retaining.remember(first, next);
+        Ok((contents, records))
+    }
+
+    /// Whether a timestamping authority agrees with this clock. Where the last token is too old, as on a server that nobody
+    /// asks anything, something is logged and stamped.
+    async fn time_is_vouched_for(&self, now: Time) -> Result<(), String> {
+        let configuration = Arc::clone(&self.exchanges.trust.snapshot().configuration);
+        if configuration.timestamping_authorities().is_empty() {
+            return Ok(());
+        }
+        let agrees = || self.sealed().is_some_and(|it| now.since(it.at).max(it.at.since(now)) <= VOUCHED);
+        if agrees() {
+            return Ok(());
+        }
+        let entry = Entry::Expiry(trave_proto::schema::log::Expiry::default());
+        let logged = self.exchanges.recorder.event(entry, Vec::new()).await;
+        logged.map_err(|error| with_causes(&error))?;
+        self.seal().await.map_err(|error| with_causes(&error))?;
+        match agrees() {
+            true => Ok(()),
+            false => {
+                Err("this server's clock and the timestamping authority's are more than a day apart".into())
+            }
+        }
+    }
+}
