@@ -11,6 +11,7 @@ mod witnesses;
 mod reconciling;
 mod recovering;
 mod following;
+mod findings;
 mod left_open;
 mod retention;
 mod watch;
@@ -34,8 +35,9 @@ use crate::reconciliation::Desk;
 use conditions::Conditions;
 
 pub(crate) use checkpoints::SealError;
+pub(crate) use findings::PeerStanding;
 pub(crate) use lapses::Lapse;
-pub(crate) use reconciling::{PeerStanding, ReconcileError};
+pub(crate) use reconciling::ReconcileError;
 pub use status::StatusError;
 pub(crate) use status::own_signer;
 pub(crate) use witnesses::{Ways, Witnessed, last_witnessed, last_witnessed_note};
@@ -57,7 +59,8 @@ pub(crate) struct Upkeep {
     witnessing: witnesses::Witnessing,
     ways: Arc<Ways>,
     lapses: lapses::Lapses,
-    reconciling: reconciling::Reconciling,
+    desk: Arc<Desk>,
+    findings: findings::Findings,
     following: following::Following,
     archiving: Option<archiving::Archiving>,
     pub(crate) retaining: retention::Retaining,
@@ -89,7 +92,8 @@ impl Upkeep {
             witnessing: witnesses::Witnessing::default(),
             ways: Arc::new(ways),
             lapses: lapses::Lapses::default(),
-            reconciling: reconciling::Reconciling::new(desk),
+            desk,
+            findings: findings::Findings::default(),
             following: following::Following::default(),
             archiving: archiving::Archiving::new(config),
             retaining: retention::Retaining::new(config.retention.clone()),

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +12,7 @@ use prost::Message;
 use tonic::Code;
 use trave_message_log::{Artefact, Entry as Appended};
 use trave_proto::checkpoint::Checkpoint;
+use trave_proto::clock::Time;
 use trave_proto::digest::Digest;
 use trave_proto::identifier::ExchangeId;
 use trave_proto::message::{Direction, Manifest, ManifestFields};
@@ -29,8 +32,8 @@ use trave_proto::schema::transport::{
 };
 use trave_tests::network::hostile::{Alteration, Credentials, HostileClient, HostileProvider};
 use trave_tests::network::{
-    Identities, Instance, KIEL, LUEBECK, Plan, Question, REGISTER, START, Script, Server, Way, export, judge,
-    manifest_of, operator,
+    Identities, Instance, KIEL, LUEBECK, Plan, Question, REGISTER, REGISTER_TOO, START, Script, Server, Way,
+    export, judge, manifest_of, operator,
 };
 
 /// Past the end of the first hour, and the time that is waited after it.
@@ -523,6 +526,8 @@ async fn a_peer_is_told_of_its_own_exchanges_alone() {
         let mut ancient = compare(1);
         ancient.period.as_mut().unwrap().from_ms = 0;
         assert_eq!(client.compare(ancient).await.unwrap_err().code(), Code::FailedPrecondition);
+        let old = Bytes::copy_from_slice(ExchangeId::new(Time::from_millis(0), &[1; 10]).as_bytes());
+        assert_eq!(client.tell(vec![old]).await.unwrap_err().code(), Code::FailedPrecondition);
         for ids in [vec![id.clone(), id.clone()], vec![id.clone(); 257], vec![Bytes::from_static(b"no id")]] {
             assert_eq!(client.tell(ids).await.unwrap_err().code(), Code::InvalidArgument);
         }
@@ -667,6 +672,59 @@ async fn each_sees_the_others_checkpoints_by_itself() {
     instance.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_answer_holds_up_no_other_and_is_asked_again() {
+    let mut instance = Instance::planned(Plan { second: true, ..Plan::default() }).await;
+    // Exchanges with both of the register's servers.
+    assert_eq!(instance.ask(b"den einen").await.status(), 0);
+    let mut with: BTreeSet<_> = shared_with(&instance.sh);
+    for _ in 0..50 {
+        if with.len() == 2 {
+            break;
+        }
+        assert_eq!(instance.ask(b"den anderen").await.status(), 0);
+        with = shared_with(&instance.sh);
+    }
+    assert_eq!(with.len(), 2, "{with:?}");
+    instance.mv.stop().await;
+    let credentials = Credentials::of(REGISTER, &instance.authorities, &instance.configuration);
+    let mute = HostileProvider::start(&instance, credentials, Alteration::Mute).await;
+    instance.advance(LATER);
+    minutes_later(&instance, "the other is compared with", async || {
+        logged(&instance.sh).iter().any(|found| found.peer == REGISTER_TOO)
+    })
+    .await;
+    assert!(logged(&instance.sh).iter().all(|found| found.peer != REGISTER));
+    mute.stop().await;
+    until_warned(&instance, "is not compared with", true).await;
+    // It is there again: the hour was not forgotten.
+    instance.mv.start().await.unwrap();
+    minutes_later(&instance, "the first is compared with", async || {
+        logged(&instance.sh).iter().any(|found| found.peer == REGISTER)
+    })
+    .await;
+    until_warned(&instance, "is not compared with", false).await;
+    instance.stop().await;
+}
+
+/// Waits until the agency's operator is told this, or is told it no longer.
+async fn until_warned(instance: &Instance, of: &str, is: bool) {
+    let told = tokio::time::timeout(Duration::from_secs(60), async {
+        while warned(&instance.sh, of).await.is_some() != is {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    told.await.unwrap_or_else(|_| panic!("told of {of:?}: {}", !is));
+}
+
+/// The servers with which a log holds messages that it sent.
+fn shared_with(server: &Server) -> BTreeSet<String> {
+    let records = server.records(0);
+    let sent =
+        records.iter().filter_map(manifest_of).filter(|manifest| manifest.sender.as_str() == server.id);
+    sent.map(|manifest| manifest.receiver.to_string()).collect()
+}
+
 fn other_digests(request: &CompareRecordsRequest) -> CompareRecordsResponse {
     let summary = RecordSummary { count: 1, digest: Digest::of(b"else").to_bytes() };
     CompareRecordsResponse { summaries: vec![summary; request.ranges.len()] }
@@ -699,10 +757,33 @@ fn out_of_order(request: &ListRecordsRequest) -> ListRecordsResponse {
 }
 
 fn the_same(request: &CompareRecordsRequest) -> CompareRecordsResponse {
-    // What the caller itself says that it holds, one digit off.
-    let mut own = request.own.clone().unwrap();
-    own.count += 1;
-    CompareRecordsResponse { summaries: vec![own; request.ranges.len()] }
+    // What the caller itself says that it holds, if it does.
+    match &request.own {
+        Some(own) => CompareRecordsResponse { summaries: vec![own.clone(); request.ranges.len()] },
+        None => other_digests(request),
+    }
+}
+
+/// A difference every time, and another one each time.
+fn ever_another(request: &ListRecordsRequest) -> ListRecordsResponse {
+    static ASKED: AtomicU64 = AtomicU64::new(0);
+    let asked = ASKED.fetch_add(1, Ordering::Relaxed);
+    let mut answer = endless(request);
+    answer.records.truncate(1);
+    answer.records[0].manifest_digest = Digest::of(&asked.to_be_bytes()).to_bytes();
+    answer.more = false;
+    answer
+}
+
+fn of_another_hour(request: &ListRecordsRequest) -> ListRecordsResponse {
+    let mut answer = endless(request);
+    for record in &mut answer.records {
+        let mut name = record.name.to_vec();
+        name[..16].copy_from_slice(ExchangeId::new(START.plus(2 * LATER), &[0; 10]).as_bytes());
+        record.name = name.into();
+    }
+    answer.records.truncate(1);
+    answer
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -740,7 +821,7 @@ async fn who_says_what_it_likes_comes_to_an_end_and_is_not_believed() {
     assert!(found.differences.len() <= 256);
     let record = Leaf::of(0, Entry::Reconciliation(found)).encoded_len();
     assert!(record < 64 << 10, "{record} bytes are logged");
-    for list in [nothing, out_of_order] {
+    for list in [nothing, out_of_order, of_another_hour] {
         let refused = compares(Alteration::Comparing(other_digests, list), &instance).await.unwrap_err();
         assert!(refused.message().contains("malformed"), "{}", refused.message());
     }
@@ -749,8 +830,14 @@ async fn who_says_what_it_likes_comes_to_an_end_and_is_not_believed() {
     let missing = counts(&found);
     assert!(
         matches!(missing[..], [(Kind::MissingThere, 2..)]),
-        "it lists nothing, and is held to that: {missing:?}"
+        "it repeats what it is told, lists nothing, and is held to that: {missing:?}"
     );
+    let before = logged(&instance.sh).len();
+    for _ in 0..40 {
+        compares(Alteration::Comparing(other_digests, ever_another), &instance).await.unwrap();
+    }
+    let more = logged(&instance.sh).len() - before;
+    assert!((2..=24).contains(&more), "{more} of 40 are logged");
     instance.mv.start().await.unwrap();
     let found = compare(&instance.sh, REGISTER).await.unwrap();
     assert!(counts(&found).is_empty() && found.here == found.there);

@@ -34,11 +34,12 @@ pub(crate) enum CompareError {
 
 /// The other server, as far as it is asked.
 pub(crate) trait Other {
-    /// What it holds of each of these ranges; as many answers as ranges.
+    /// What it holds of each of these ranges; as many answers as ranges. `own` is what this log holds of the whole hour, where
+    /// it is told.
     fn summaries(
         &mut self,
         ranges: &[Bounds],
-        own: Summary,
+        own: Option<Summary>,
     ) -> impl Future<Output = Result<Vec<Summary>, CompareError>> + Send;
 
     /// The first of what it holds of a range, in order, and whether there is more.
@@ -78,16 +79,21 @@ pub(crate) struct Difference {
 pub(crate) async fn compare(other: &mut impl Other, own: &Records) -> Result<Compared, CompareError> {
     let all = Bounds::default();
     let here = own.summary(&all);
-    let there = one(other.summaries(&[all], here).await?)?;
-    let mut search = Search { other, own, here, asked: 1, listed: 0, differences: Vec::new() };
-    let whole = here == there || search.narrow(all).await?;
+    // It answers without being told what this log holds: who is told could repeat it.
+    let there = one(other.summaries(&[all], None).await?)?;
+    if here == there {
+        return Ok(Compared { here, there, differences: Vec::new(), whole: true });
+    }
+    // So that it looks, too.
+    other.summaries(&[all], Some(here)).await?;
+    let mut search = Search { other, own, asked: 2, listed: 0, differences: Vec::new() };
+    let whole = search.narrow(all).await?;
     Ok(Compared { here, there, differences: search.differences, whole })
 }
 
 struct Search<'a, O> {
     other: &'a mut O,
     own: &'a Records,
-    here: Summary,
     asked: u32,
     listed: usize,
     differences: Vec<Difference>,
@@ -109,7 +115,7 @@ impl<O: Other> Search<'_, O> {
             if !self.may_ask() {
                 return Ok(false);
             }
-            let summaries = self.other.summaries(&parts, self.here).await?;
+            let summaries = self.other.summaries(&parts, None).await?;
             if summaries.len() != parts.len() {
                 return Err(CompareError::Malformed("it answers other ranges than it was asked for"));
             }

@@ -165,6 +165,10 @@ impl Desk {
         if ids.windows(2).any(|pair| pair[0] >= pair[1]) {
             return Err(AnswerError::Malformed("the exchanges are not in order"));
         }
+        let now = self.clock.now();
+        if ids.iter().any(|id| too_old(Period::of(id.time()), now)) {
+            return Err(AnswerError::TooOld);
+        }
         let states = self.read(peer, move |hours, peer| {
             let state = |id: ExchangeId| state(hours.log(), id, (hours.own(), peer)).map(i32::from);
             ids.into_iter().map(state).collect::<Result<Vec<_>, _>>().map_err(RecordsError::Log)

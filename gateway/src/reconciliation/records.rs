@@ -16,8 +16,9 @@ use trave_proto::schema::log::leaf::Entry;
 
 /// Messages of one hour that are held in memory at most, about 120 bytes each.
 const MOST: usize = 2_000_000;
-/// Hours that are held at a time: that of the last question, and that of this server's own.
-const HELD: usize = 2;
+/// Hours that are held at a time, if they have not more messages than one may have: all that are compared by themselves, so
+/// that who asks for one after the other does not have the log looked through each time.
+const HELD: usize = 64;
 
 /// Why the messages of an hour are not known.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -154,7 +155,13 @@ impl Hours {
         hour.look(&self.log, &self.own)?;
         let answer = read(&hour);
         held.push_front(hour);
-        held.truncate(HELD);
+        let mut messages = 0;
+        let fit = held.iter().take_while(|hour| {
+            messages += hour.count;
+            messages <= MOST
+        });
+        let fit = fit.count().clamp(1, HELD);
+        held.truncate(fit);
         Ok(answer)
     }
 }

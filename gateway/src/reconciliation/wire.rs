@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 use tonic::{Code, Status};
 use trave_host::client::Channel;
 use trave_host::stubs::transport::peer_service_client::PeerServiceClient;
@@ -21,17 +22,21 @@ use super::records::Bounds;
 
 /// For one answer: the other server may have to read much of its log.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// For all answers about one hour.
+const OVERALL: Duration = Duration::from_secs(300);
 
 /// Another security server, asked about one hour.
 #[derive(Debug)]
 pub(crate) struct Line {
     client: PeerServiceClient<Channel>,
     period: Period,
+    /// What is not answered by then, is not waited for.
+    until: Instant,
 }
 
 impl Line {
-    pub(crate) const fn new(client: PeerServiceClient<Channel>, period: Period) -> Self {
-        Self { client, period }
+    pub(crate) fn new(client: PeerServiceClient<Channel>, period: Period) -> Self {
+        Self { client, period, until: Instant::now() + OVERALL }
     }
 
     /// A message that this log has lost.
@@ -40,7 +45,7 @@ impl Line {
         (name, digest): (Name, Digest),
     ) -> Result<FetchMessageResponse, CompareError> {
         let request = FetchMessageRequest { name: name.to_bytes(), manifest_digest: digest.to_bytes() };
-        in_time(self.client.fetch_message(request)).await
+        in_time(self.until, self.client.fetch_message(request)).await
     }
 
     /// How the other log says that these exchanges stand.
@@ -52,7 +57,7 @@ impl Line {
         for some in exchanges.chunks(EXCHANGES) {
             let exchange_ids = some.iter().map(|id| Bytes::copy_from_slice(id.as_bytes())).collect();
             let request = TellExchangesRequest { exchange_ids };
-            let answer = in_time(self.client.tell_exchanges(request)).await?;
+            let answer = in_time(self.until, self.client.tell_exchanges(request)).await?;
             if answer.states.len() != some.len() {
                 return Err(CompareError::Malformed("it tells of other exchanges than it was asked for"));
             }
@@ -63,13 +68,17 @@ impl Line {
 }
 
 impl Other for Line {
-    async fn summaries(&mut self, ranges: &[Bounds], own: Summary) -> Result<Vec<Summary>, CompareError> {
+    async fn summaries(
+        &mut self,
+        ranges: &[Bounds],
+        own: Option<Summary>,
+    ) -> Result<Vec<Summary>, CompareError> {
         let request = CompareRecordsRequest {
             period: Some(self.period.to_schema()),
             ranges: ranges.iter().map(range).collect(),
-            own: Some(own.to_schema()),
+            own: own.map(Summary::to_schema),
         };
-        let answer = in_time(self.client.compare_records(request)).await?;
+        let answer = in_time(self.until, self.client.compare_records(request)).await?;
         let summaries: Option<Vec<_>> = answer.summaries.iter().map(Summary::read).collect();
         summaries.ok_or(CompareError::Malformed("a digest has not 32 bytes"))
     }
@@ -77,10 +86,10 @@ impl Other for Line {
     async fn list(&mut self, bounds: &Bounds) -> Result<Page, CompareError> {
         let request =
             ListRecordsRequest { period: Some(self.period.to_schema()), range: Some(range(bounds)) };
-        let answer = in_time(self.client.list_records(request)).await?;
+        let answer = in_time(self.until, self.client.list_records(request)).await?;
         let records: Option<Vec<_>> = answer.records.iter().map(listed).collect();
         let records = records.ok_or(CompareError::Malformed("a name or digest has another length"))?;
-        check(&records, bounds)?;
+        check(&records, bounds, self.period)?;
         Ok(Page { records, more: answer.more })
     }
 }
@@ -92,12 +101,13 @@ fn listed(record: &ListedRecord) -> Option<Listed> {
     Some(((name, Digest::from_slice(&record.manifest_digest)?), record.sent))
 }
 
-/// Few, in order, within what was asked for.
-fn check(records: &[Listed], bounds: &Bounds) -> Result<(), CompareError> {
+/// Few, in order, within what was asked for, of exchanges that began in that hour.
+fn check(records: &[Listed], bounds: &Bounds, period: Period) -> Result<(), CompareError> {
     if records.len() > PAGE * 2 {
         return Err(CompareError::Malformed("a page is longer than one may be"));
     }
-    if records.iter().any(|((name, _), _)| !bounds.contains(name)) {
+    let begun = |name: &Name| name.exchange().is_ok_and(|id| period.times().contains(&id.time()));
+    if records.iter().any(|((name, _), _)| !bounds.contains(name) || !begun(name)) {
         return Err(CompareError::Malformed("it lists what it was not asked for"));
     }
     if records.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
@@ -112,9 +122,10 @@ fn range(bounds: &Bounds) -> RecordRange {
 }
 
 async fn in_time<T>(
+    until: Instant,
     call: impl Future<Output = Result<tonic::Response<T>, Status>>,
 ) -> Result<T, CompareError> {
-    match tokio::time::timeout(PATIENCE, call).await {
+    match tokio::time::timeout_at(until.min(Instant::now() + PATIENCE), call).await {
         Ok(Ok(answer)) => Ok(answer.into_inner()),
         Ok(Err(status)) if status.code() == Code::Unimplemented => Err(CompareError::Unknown),
         Ok(Err(status)) => Err(CompareError::Call(Box::new(status))),
@@ -125,21 +136,31 @@ async fn in_time<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use trave_proto::clock::Time;
+
+    fn named(period: Period, n: u8) -> Name {
+        let mut bytes = [1; Name::LEN];
+        bytes[..16].copy_from_slice(ExchangeId::new(period.begin(), &[n; 10]).as_bytes());
+        Name::from_slice(&bytes).unwrap()
+    }
 
     #[test]
     fn a_list_is_of_what_was_asked_for_in_order() {
-        let name = |n: u8| Name::from_slice(&[n; Name::LEN]).unwrap();
+        let hour = Period::of(Time::from_millis(1_795_255_200_000));
+        let name = |n: u8| named(hour, n);
         let list = |names: &[u8]| -> Vec<Listed> {
             names.iter().map(|n| ((name(*n), Digest::of(b"")), true)).collect()
         };
         let bounds = Bounds { from: Some(name(2)), to: Some(name(5)) };
-        assert!(check(&list(&[2, 3, 4]), &bounds).is_ok());
+        assert!(check(&list(&[2, 3, 4]), &bounds, hour).is_ok());
         for wrong in [&[1, 2][..], &[4, 5], &[3, 2], &[3, 3]] {
-            assert!(check(&list(wrong), &bounds).is_err(), "{wrong:?}");
+            assert!(check(&list(wrong), &bounds, hour).is_err(), "{wrong:?}");
         }
+        assert!(check(&list(&[3]), &Bounds::default(), hour).is_ok());
+        assert!(check(&list(&[3]), &Bounds::default(), hour.next()).is_err(), "of another hour");
         let endless: Vec<_> =
             std::iter::successors(Some(name(2)), Name::successor).take(PAGE * 2 + 1).collect();
         let endless: Vec<_> = endless.into_iter().map(|name| ((name, Digest::of(b"")), true)).collect();
-        assert!(check(&endless, &Bounds::default()).is_err());
+        assert!(check(&endless, &Bounds::default(), hour).is_err());
     }
 }

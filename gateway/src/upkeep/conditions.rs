@@ -97,17 +97,21 @@ impl Conditions {
     /// Says that `kind` is so, in words, or that it is no longer. The log gets the beginning and the end alone.
     pub(super) async fn set(&self, kind: Kind, what: Option<String>) {
         let begins = what.is_some();
-        let was = {
+        let before = {
             let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
             match &what {
-                Some(what) => now.insert(kind, what.clone()).is_some(),
-                None => now.remove(&kind).is_some(),
+                Some(what) => now.insert(kind, what.clone()),
+                None => now.remove(&kind),
             }
         };
+        let (was, name) = (before.is_some(), kind.as_str());
         if was == begins {
+            // One alarm does not mute the next: whoever watches the server's own log hears of each.
+            if let Some(what) = what.filter(|what| kind.is_alarm() && before.as_ref() != Some(what)) {
+                tracing::error!(kind = name, "{what}");
+            }
             return;
         }
-        let name = kind.as_str();
         match what {
             Some(what) if kind.is_alarm() => tracing::error!(kind = name, "{what}"),
             Some(what) => tracing::warn!(kind = name, "{what}"),

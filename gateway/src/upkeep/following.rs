@@ -151,18 +151,17 @@ impl Upkeep {
         self.keep_followed(held, theirs.head).await;
     }
 
-    /// Asks every server whose log was compared with this one, or should be, once an hour.
-    pub(super) async fn follow_all(&self) {
-        let hour = Period::of(self.exchanges.clock.now());
-        for peer in self.reconciling.peers() {
-            if self.following.state().asked.insert(peer.clone(), hour) != Some(hour) {
-                self.follow(&peer).await;
-            }
+    /// Asks a server whose log was compared with this one, or should be, once an hour.
+    pub(super) async fn follow_hourly(&self, peer: &ServerId, hour: Period) {
+        if self.following.state().asked.insert(peer.clone(), hour) != Some(hour) {
+            self.follow(peer).await;
         }
     }
 
     /// Asks another server for the last checkpoint of its log, and logs it. Without an answer nothing is said of its log.
     pub(crate) async fn follow(&self, peer: &ServerId) {
+        let turn = self.findings.turn(peer);
+        let _turn = turn.lock().await;
         if self.recall_followed().await.is_err() {
             return;
         }

@@ -2,9 +2,11 @@
 //! was found is logged, and told to people while nobody has explained it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use trave_host::config::with_causes;
 use trave_message_log::{Log, LogError, kind};
 use trave_proto::checkpoint::NoteVerifier;
@@ -12,11 +14,12 @@ use trave_proto::clock::Time;
 use trave_proto::conversation::TOLERANCE;
 use trave_proto::identifier::ServerId;
 use trave_proto::reconciliation::{Period, Summary};
+use trave_proto::schema::log::Reconciliation;
 use trave_proto::schema::log::leaf::Entry;
-use trave_proto::schema::log::{DifferenceKind, Reconciliation};
 
 use super::Upkeep;
 use super::conditions::Kind;
+use super::findings::{PeerStanding, is_open};
 use crate::reconciliation::{
     CompareError, Desk, Judged, Known, Line, Lost, RecordsError, RecoveryError, compare, exchanges, judge,
     record, too_old,
@@ -31,6 +34,8 @@ const EVERY: Duration = Duration::from_secs(10 * 60);
 const BACK: Duration = Duration::from_secs(48 * 60 * 60);
 /// Findings of so long ago are told of after a start.
 const RECALLED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Servers that are asked at a time.
+const AT_ONCE: usize = 8;
 /// Beyond the longest exchange of this server's: the other may take longer.
 const MARGIN: Duration = Duration::from_secs(60 * 60);
 
@@ -57,167 +62,113 @@ pub(crate) enum ReconcileError {
     Interrupted,
 }
 
-/// What is known of comparisons.
-#[derive(Debug)]
-pub(super) struct Reconciling {
-    desk: Arc<Desk>,
-    /// One hour is compared at a time.
-    turn: tokio::sync::Mutex<()>,
-    /// What was found last of each hour: those of the last days, and those that somebody asked for.
-    found: Mutex<BTreeMap<(ServerId, Period), Reconciliation>>,
-    /// Why servers could not be compared with.
-    failed: Mutex<BTreeMap<ServerId, String>>,
-}
-
-/// How far another server's log was compared, and what is open.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PeerStanding {
-    pub(crate) peer: ServerId,
-    /// End of the last hour that was compared.
-    pub(crate) until: Time,
-    pub(crate) missing_here: u64,
-    pub(crate) missing_there: u64,
-    pub(crate) differing: u64,
-    /// Hours whose difference nothing explains.
-    pub(crate) unexplained: u64,
-    /// Records of its log that were seen under a checkpoint.
-    pub(crate) seen: u64,
-}
-
-impl Reconciling {
-    pub(super) fn new(desk: Arc<Desk>) -> Self {
-        Self { desk, turn: tokio::sync::Mutex::default(), found: Mutex::default(), failed: Mutex::default() }
+impl ReconcileError {
+    /// Whether the other server is not reached, or does not answer at all.
+    const fn is_silence(&self) -> bool {
+        matches!(self, Self::Transport(_) | Self::Compare(CompareError::Call(_) | CompareError::TooLate))
     }
-
-    fn last(&self, peer: &ServerId, period: Period) -> Option<Reconciliation> {
-        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        found.get(&(peer.clone(), period)).cloned()
-    }
-
-    fn remember(&self, peer: &ServerId, period: Period, found: Reconciliation) {
-        let mut all = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert((peer.clone(), period), found);
-    }
-
-    /// Servers with which this log was compared, or should have been.
-    pub(super) fn peers(&self) -> BTreeSet<ServerId> {
-        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        found.keys().map(|(peer, _)| peer).chain(failed.keys()).cloned().collect()
-    }
-
-    fn standings(&self) -> Vec<PeerStanding> {
-        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut standings = BTreeMap::<&ServerId, PeerStanding>::new();
-        for ((peer, period), found) in found.iter() {
-            let standing = standings.entry(peer).or_insert_with(|| PeerStanding {
-                peer: peer.clone(),
-                until: period.end(),
-                missing_here: 0,
-                missing_there: 0,
-                differing: 0,
-                unexplained: 0,
-                seen: 0,
-            });
-            standing.until = standing.until.max(period.end());
-            standing.missing_here += count(found, DifferenceKind::MissingHere);
-            standing.missing_there += count(found, DifferenceKind::MissingThere);
-            standing.differing += count(found, DifferenceKind::Differing);
-            standing.unexplained += u64::from(found.unexplained);
-        }
-        standings.into_values().collect()
-    }
-}
-
-/// Differences of one kind.
-fn count(found: &Reconciliation, kind: DifferenceKind) -> u64 {
-    found.counts.iter().filter(|one| one.kind() == kind).map(|one| one.count).sum()
-}
-
-/// Whether a later comparison may find something else.
-fn is_open(found: &Reconciliation) -> bool {
-    let open = [
-        DifferenceKind::InFlight,
-        DifferenceKind::MissingHere,
-        DifferenceKind::MissingThere,
-        DifferenceKind::Differing,
-    ];
-    found.unexplained || open.into_iter().any(|kind| count(found, kind) > 0)
 }
 
 impl Upkeep {
     /// What answers other servers' questions about this log.
     pub(crate) fn desk(&self) -> &Arc<Desk> {
-        &self.reconciling.desk
+        &self.desk
     }
 
     /// How far each other server's log was compared.
     pub(crate) fn reconciled(&self) -> Vec<PeerStanding> {
-        let mut standings = self.reconciling.standings();
+        let mut standings = self.findings.standings();
         standings.iter_mut().for_each(|one| one.seen = self.following.size(&one.peer));
         standings
     }
 
-    /// Compares by the civil clock, as long as the server runs.
+    /// Compares by the civil clock, as long as the server runs: with each server by itself, so that one that is slow to
+    /// answer holds up no other.
     pub(super) async fn reconcile_regularly(self: Arc<Self>) {
         let clock = Arc::clone(&self.exchanges.clock);
         self.recall_reconciliations().await;
         let mut settled = BTreeSet::new();
         loop {
             let now = clock.now();
+            let hour = Period::of(now);
+            let mut open: BTreeMap<_, _> =
+                self.findings.peers().into_iter().map(|peer| (peer, Vec::new())).collect();
             for period in due(now) {
                 let said = self.desk().take_said(period);
-                if (!settled.contains(&period) || !said.is_empty()) && self.reconcile_all(period, said).await
-                {
-                    settled.insert(period);
+                if !settled.contains(&period) || !said.is_empty() {
+                    let with = self.open_with(period, said).await;
+                    if with.as_ref().is_some_and(BTreeSet::is_empty) {
+                        settled.insert(period);
+                    }
+                    for peer in with.unwrap_or_default() {
+                        open.entry(peer).or_insert_with(Vec::new).push(period);
+                    }
                 }
             }
             settled.retain(|period| period.end() > now.minus(BACK));
-            self.follow_all().await;
+            let mut under_way = JoinSet::new();
+            let at_once = Arc::new(Semaphore::new(AT_ONCE));
+            for (peer, periods) in open {
+                let (upkeep, at_once) = (Arc::clone(&self), Arc::clone(&at_once));
+                under_way.spawn(async move {
+                    let _one = at_once.acquire().await;
+                    upkeep.reconcile_hours(&peer, &periods).await;
+                    upkeep.follow_hourly(&peer, hour).await;
+                });
+            }
+            while under_way.join_next().await.is_some() {
+                self.tell_of_reconciliations().await;
+            }
             self.tell_of_reconciliations().await;
             clock.sleep_until(now.plus(EVERY)).await;
         }
     }
 
-    /// Compares one hour with all who share exchanges in it, and with those who said that it differs; whether nothing is
-    /// open then.
-    async fn reconcile_all(&self, period: Period, said: BTreeMap<ServerId, Summary>) -> bool {
+    /// With whom an hour is to be compared: with all who share exchanges in it, and with those who said that it differs, as
+    /// far as something is open. None if this log cannot say.
+    async fn open_with(
+        &self,
+        period: Period,
+        said: BTreeMap<ServerId, Summary>,
+    ) -> Option<BTreeSet<ServerId>> {
         let hours = Arc::clone(self.desk().hours());
-        let records = match blocking(move || hours.all(period).map_err(ReconcileError::Own)).await {
-            Ok(records) => records,
-            Err(error) => {
-                tracing::warn!(error = with_causes(&error), from = %period.begin(), "an hour is not compared");
-                return false;
-            }
-        };
-        let mut settled = true;
-        let peers: BTreeSet<_> = records.keys().chain(said.keys()).cloned().collect();
-        for peer in peers {
-            let last = self.reconciling.last(&peer, period);
-            let known = said.get(&peer).is_none_or(|said| {
+        let records = blocking(move || hours.all(period).map_err(ReconcileError::Own)).await;
+        let records = records.inspect_err(|error| {
+            tracing::warn!(error = with_causes(error), from = %period.begin(), "an hour is not compared");
+        });
+        let configuration = Arc::clone(&self.exchanges.trust.snapshot().configuration);
+        let listed = |peer: &ServerId| configuration.security_server(peer).is_some();
+        self.findings.forget_failed(listed);
+        let mut peers: BTreeSet<_> = records.ok()?.keys().chain(said.keys()).cloned().collect();
+        peers.retain(|peer| {
+            let last = self.findings.last(peer, period);
+            let known = said.get(peer).is_none_or(|said| {
                 last.as_ref().is_some_and(|last| last.there == Some(Summary::to_schema(*said)))
             });
-            if last.as_ref().is_some_and(|last| known && !is_open(last)) {
-                continue;
-            }
-            let compared = self.reconcile(&peer, period).await;
-            let mut failed = self.reconciling.failed.lock().unwrap_or_else(PoisonError::into_inner);
-            match compared {
-                Ok(found) => {
-                    failed.remove(&peer);
-                    settled &= !is_open(&found);
-                }
-                // It is a security server no longer: nobody is left to compare with.
-                Err(ReconcileError::NotListed(_)) => {
-                    failed.remove(&peer);
-                }
-                Err(error) => {
-                    failed.insert(peer, format!("the hour from {}: {}", period.begin(), with_causes(&error)));
-                    settled = false;
-                }
-            }
+            listed(peer) && !last.is_some_and(|last| known && !is_open(&last))
+        });
+        Some(peers)
+    }
+
+    /// Compares hours with one server, one after the other. One that is not reached is not waited for as many times.
+    async fn reconcile_hours(&self, peer: &ServerId, periods: &[Period]) {
+        let mut silent = None;
+        for period in periods {
+            let why = match &silent {
+                Some(why) => String::clone(why),
+                None => match self.reconcile(peer, *period).await {
+                    Ok(_) => continue,
+                    Err(error) => {
+                        let why = with_causes(&error);
+                        if error.is_silence() {
+                            silent = Some(why.clone());
+                        }
+                        why
+                    }
+                },
+            };
+            self.findings.failed(peer, *period, why);
         }
-        settled
     }
 
     /// Compares one hour with one server, and logs what was found, unless the log says the same already.
@@ -226,7 +177,8 @@ impl Upkeep {
         peer: &ServerId,
         period: Period,
     ) -> Result<Reconciliation, ReconcileError> {
-        let _turn = self.reconciling.turn.lock().await;
+        let turn = self.findings.turn(peer);
+        let _turn = turn.lock().await;
         let now = self.exchanges.clock.now();
         if period.end().plus(TOLERANCE) > now {
             return Err(ReconcileError::NotOver(period.end()));
@@ -253,12 +205,12 @@ impl Upkeep {
         period: Period,
         found: &Reconciliation,
     ) -> Result<(), ReconcileError> {
-        if self.reconciling.last(peer, period).as_ref() != Some(found) {
-            let logged =
-                self.exchanges.recorder.event(Entry::Reconciliation(found.clone()), Vec::new()).await;
-            logged.map_err(ReconcileError::Log)?;
+        let logged = self.findings.is_to_log(peer, period, found);
+        if logged {
+            let entry = Entry::Reconciliation(found.clone());
+            self.exchanges.recorder.event(entry, Vec::new()).await.map_err(ReconcileError::Log)?;
         }
-        self.reconciling.remember(peer, period, found.clone());
+        self.findings.remember(peer, period, found.clone(), logged);
         Ok(())
     }
 
@@ -306,7 +258,7 @@ impl Upkeep {
         match found.unwrap_or(Err(LogError::Closed)) {
             Ok(found) => {
                 for (peer, period, found) in found {
-                    self.reconciling.remember(&peer, period, found);
+                    self.findings.remember(&peer, period, found, true);
                 }
             }
             // It is compared again then.
@@ -324,12 +276,7 @@ impl Upkeep {
             format!("ALARM: logs do not agree: {all}; `reconcile list` shows which messages, docs/reconciliation.md what to do")
         });
         self.conditions.set(Kind::LogsDisagree, alarm).await;
-        let failed = {
-            let failed = self.reconciling.failed.lock().unwrap_or_else(PoisonError::into_inner);
-            failed.iter().map(|(peer, why)| format!("{peer}, {why}")).collect::<Vec<_>>()
-        };
-        let failed = (!failed.is_empty())
-            .then(|| format!("the log is not compared with that of {}", failed.join("; ")));
+        let failed = self.findings.not_compared();
         self.conditions.set(Kind::NotCompared, failed).await;
     }
 }

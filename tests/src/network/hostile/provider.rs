@@ -49,6 +49,8 @@ pub enum Alteration {
     Silence,
     /// It answers as it should, and ends the stream a moment later.
     LateEnd,
+    /// It never answers what its log holds.
+    Mute,
     /// It says what it likes of what its log holds.
     Comparing(
         fn(&CompareRecordsRequest) -> CompareRecordsResponse,
@@ -66,6 +68,7 @@ impl std::fmt::Debug for Alteration {
             Self::Fault(_) => "Fault",
             Self::Silence => "Silence",
             Self::LateEnd => "LateEnd",
+            Self::Mute => "Mute",
             Self::Comparing(..) => "Comparing",
         })
     }
@@ -124,6 +127,7 @@ impl PeerService for Door {
     ) -> Result<Response<CompareRecordsResponse>, Status> {
         match self.alteration {
             Alteration::Comparing(summaries, _) => Ok(Response::new(summaries(request.get_ref()))),
+            Alteration::Mute => std::future::pending().await,
             _ => Err(Status::unimplemented("nobody compares with this one")),
         }
     }
