@@ -9,6 +9,7 @@ pub mod enrolment;
 pub mod security_server;
 mod listener;
 mod metadata;
+mod containers;
 mod proof;
 mod audit;
 mod journal;

@@ -12,7 +12,7 @@ use trave_proto::container::ContainerError;
 use trave_proto::conversation::TOLERANCE;
 use trave_proto::digest::Digest;
 use trave_proto::identifier::ExchangeId;
-use trave_proto::message::{Content, Salt};
+use trave_proto::message::{Content, Direction, Manifest, Salt};
 use trave_proto::proof::{
     self, BuildError, Conclusion, Exported, ExportedContent, ExportedMessage, Outcome, ProofBuilder,
 };
@@ -27,6 +27,43 @@ use crate::upkeep::{SealError, Upkeep, Witnessed};
 
 /// The most that one proof holds of records and contents, in bytes: it is put together in memory.
 const MOST: usize = 128 << 20;
+
+/// Which contents go with a proof, of those that are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Contents {
+    All,
+    /// What was asked.
+    Requests,
+    /// What was answered.
+    Responses,
+    None,
+}
+
+impl Contents {
+    /// All or none.
+    pub(crate) const fn all_if(all: bool) -> Self {
+        if all { Self::All } else { Self::None }
+    }
+
+    fn has(self, direction: Direction) -> bool {
+        match self {
+            Self::All => true,
+            Self::Requests => direction == Direction::Request,
+            Self::Responses => direction == Direction::Response,
+            Self::None => false,
+        }
+    }
+
+    /// As a record of the reading has it, behind what was read.
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Self::All => "",
+            Self::Requests => " with requests alone",
+            Self::Responses => " with responses alone",
+            Self::None => " without contents",
+        }
+    }
+}
 
 /// Why there is no proof.
 #[derive(Debug, thiserror::Error)]
@@ -99,12 +136,12 @@ pub(crate) async fn export(
     exchanges: &Arc<Exchanges>,
     upkeep: &Upkeep,
     id: ExchangeId,
-    with_content: bool,
+    contents: Contents,
 ) -> Result<Bytes, ExportError> {
     let log = exchanges.recorder.log().clone();
     let pieces = {
         let log = log.clone();
-        blocking(move || chosen(gather(&log, id, with_content)?, id)).await?
+        blocking(move || chosen(gather(&log, id, contents)?, id)).await?
     };
     let last = pieces.last().map_or(0, |piece| piece.index);
     let seal = seal(exchanges, upkeep, last).await?;
@@ -176,7 +213,7 @@ enum Kind {
 }
 
 /// Reads the records of the exchange, one after the other.
-fn gather(log: &Log, id: ExchangeId, with_content: bool) -> Result<Vec<Piece>, ExportError> {
+fn gather(log: &Log, id: ExchangeId, contents: Contents) -> Result<Vec<Piece>, ExportError> {
     let places = log.places(id).map_err(ExportError::Log)?;
     if places.is_empty() {
         return Err(ExportError::Unknown(id));
@@ -186,6 +223,7 @@ fn gather(log: &Log, id: ExchangeId, with_content: bool) -> Result<Vec<Piece>, E
         let record = log.record(index).map_err(ExportError::Log)?;
         let (kind, message) = match &record.leaf.entry {
             Some(LeafEntry::Message(_) | LeafEntry::Recovered(_)) => {
+                let with_content = contents.has(direction(&record)?);
                 (Kind::Message, Some(message(&record, with_content)?))
             }
             Some(LeafEntry::Ended(_)) => (Kind::Ended, None),
@@ -285,6 +323,17 @@ pub(crate) fn witness_lines(exchanges: &Exchanges, seal: &Witnessed) -> Bytes {
 fn lines_of(seal: &SignedCheckpoint, lines: &str, witnesses: &[WitnessVerifier], now: Time) -> Bytes {
     let note = Note::parse(&seal.note).and_then(|mut note| note.add_lines(lines.as_bytes()).map(|()| note));
     note.map(|note| note.cosignature_lines_until(witnesses, now.plus(TOLERANCE)).into()).unwrap_or_default()
+}
+
+/// Which way a message went.
+fn direction(record: &StoredRecord) -> Result<Direction, ExportError> {
+    let entry = match &record.leaf.entry {
+        Some(LeafEntry::Message(entry)) => Some(entry),
+        Some(LeafEntry::Recovered(recovered)) => recovered.message.as_ref(),
+        _ => None,
+    };
+    let manifest = entry.and_then(|entry| Manifest::parse(entry.manifest.clone()).ok());
+    manifest.map(|manifest| manifest.direction).ok_or(ExportError::Record(record.index))
 }
 
 fn message(record: &StoredRecord, with_content: bool) -> Result<ExportedMessage, ExportError> {

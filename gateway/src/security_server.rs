@@ -25,6 +25,7 @@ use crate::access::{Access, AccessError, Known};
 use crate::admission::Admission;
 use crate::audit::Records;
 use crate::config::Config;
+use crate::containers::Containers;
 use crate::custody::{BatchSigner, Custody, CustodyError, Layout};
 use crate::exchange::{Exchanges, KEPT, ReplayGuard, Suspicion, Times, VerifiedRecently};
 use crate::listener::agency::{AgencyDoor, AgencyDoorError};
@@ -176,11 +177,12 @@ impl SecurityServer {
         if let Some(door) = cockpit {
             drain.spawn(door.serve(Arc::clone(&exchanges), Arc::clone(&upkeep), drain.clone()));
         }
+        let containers = Arc::new(Containers::new(Arc::clone(&exchanges), Arc::clone(&upkeep)));
         let served = (Arc::clone(&exchanges), upkeep);
         drain.spawn(operator::serve(operators, policy, served, drain.clone()));
         drain.spawn(peer::serve(listener, peers, drain.clone()));
         for door in doors {
-            drain.spawn(door.serve(Arc::clone(&exchanges), drain.clone()));
+            drain.spawn(door.serve(Arc::clone(&exchanges), Arc::clone(&containers), drain.clone()));
         }
         tracing::info!(server = %exchanges.own.server, "serving");
         Ok(Self { peer, agency, auditors: auditors_at, cockpits, operations, exchanges, drain, config })

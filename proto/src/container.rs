@@ -26,7 +26,9 @@ mod cades;
 mod manifest;
 mod archive;
 
+use archive::Entry;
 pub use archive::{ArchiveError, MAX_CONTAINER};
+use bytes::Bytes;
 pub use page::of as page;
 pub use parts::{Part, PartName, PartState};
 pub use sealing::{Unsealed, Unstamped};
@@ -72,6 +74,15 @@ pub enum ContainerError {
     /// What was made does not verify.
     #[error("the container does not hold, so it is not given out: {0}")]
     DoesNotHold(String),
+}
+
+/// Several files in one archive, written as containers are, and sealed by nobody.
+///
+/// # Errors
+/// If a name is not of letters, digits, dots and hyphens, or the whole is too large.
+pub fn bundle(files: impl IntoIterator<Item = (String, Bytes)>) -> Result<Bytes, ContainerError> {
+    let entries: Vec<_> = files.into_iter().map(|(name, data)| Entry::new(name, data)).collect();
+    archive::write(&entries).map(Bytes::from).map_err(ContainerError::Archive)
 }
 
 /// Whether a file begins as containers do and proofs do not.

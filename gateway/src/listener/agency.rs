@@ -23,6 +23,7 @@ use trave_proto::schema::transport::RegisterReached;
 
 use crate::bridge::FromXRoad;
 use crate::config::{Agency, AgencyTransport, Config};
+use crate::containers::Containers;
 use crate::exchange::{self, Call, Caller, Exchanges, Heard, Kind, RequestHash};
 use crate::metadata;
 use crate::relayed::Relayed;
@@ -139,7 +140,7 @@ impl AgencyDoor {
     }
 
     /// Serves until the server drains.
-    pub(crate) async fn serve(self, exchanges: Arc<Exchanges>, drain: Drain) {
+    pub(crate) async fn serve(self, exchanges: Arc<Exchanges>, containers: Arc<Containers>, drain: Drain) {
         let Self { listener, guests, bridge } = self;
         let tasks = drain.clone();
         listener
@@ -147,9 +148,13 @@ impl AgencyDoor {
                 let caller = guests.admit(connection);
                 let caller = caller.ok_or_else(|| Stranger(bridge.clone()));
                 let (exchanges, tasks) = (Arc::clone(&exchanges), tasks.clone());
+                let containers = Arc::clone(&containers);
                 service_fn(move |request| {
                     let (caller, exchanges, tasks) = (caller.clone(), Arc::clone(&exchanges), tasks.clone());
-                    async move { Ok::<_, Infallible>(answer(caller, exchanges, &tasks, request).await) }
+                    let containers = Arc::clone(&containers);
+                    async move {
+                        Ok::<_, Infallible>(answer(caller, (exchanges, containers), &tasks, request).await)
+                    }
                 })
             })
             .await;
@@ -188,7 +193,7 @@ pub(crate) fn pin(path: &Path) -> Result<Digest, AgencyDoorError> {
 /// Hands a call to its exchange, which runs on a task of its own, and waits for the head of the reply.
 async fn answer(
     caller: Result<Caller, Stranger>,
-    exchanges: Arc<Exchanges>,
+    (exchanges, containers): (Arc<Exchanges>, Arc<Containers>),
     tasks: &Drain,
     request: Request<Incoming>,
 ) -> Response<Relayed> {
@@ -205,12 +210,13 @@ async fn answer(
     let bridge = caller.bridge.clone();
     let refused = parts.extensions.get::<Refusal>().copied();
     // What X-Road's clients ask about services, its own security servers answer.
-    if kind == Kind::Rest
-        && refused.is_none()
-        && bridge.is_none()
-        && let Some(answer) = metadata::answer(&exchanges, &caller, &parts).await
-    {
-        return answer;
+    if kind == Kind::Rest && refused.is_none() && bridge.is_none() {
+        if let Some(answer) = metadata::answer(&exchanges, &caller, &parts).await {
+            return answer;
+        }
+        if let Some(answer) = containers.answer(&caller, &parts).await {
+            return answer;
+        }
     }
     let id = match exchange::new_id(&exchanges) {
         Ok(id) => id,

@@ -38,7 +38,7 @@ use super::citizen;
 use crate::access::Waiting;
 use crate::exchange::Exchanges;
 use crate::journal::{self, Query};
-use crate::proof::{self, ExportError};
+use crate::proof::{self, Contents, ExportError};
 use crate::upkeep::{Lapse, Upkeep};
 
 use grants::listed;
@@ -318,7 +318,7 @@ impl OperatorService for Desk {
         self.log_read(LogRead { reader, reason, query, results }).await?;
         // One at a time: a proof is put together in memory.
         let _turn = self.exports.lock().await;
-        let contents = !request.without_content;
+        let contents = Contents::all_if(!request.without_content);
         let (exchanges, upkeep) = (&self.exchanges, &self.upkeep);
         let file = match request.format() {
             ProofFormat::Unspecified => proof::export(exchanges, upkeep, id, contents).await,

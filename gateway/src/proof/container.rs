@@ -11,7 +11,7 @@ use trave_proto::identifier::ExchangeId;
 use trave_proto::proof::Proof;
 use trave_proto::signature::Signer as _;
 
-use super::{ExportError, blocking, export};
+use super::{Contents, ExportError, blocking, export};
 use crate::exchange::Exchanges;
 use crate::upkeep::Upkeep;
 
@@ -20,9 +20,9 @@ pub(crate) async fn export_container(
     exchanges: &Arc<Exchanges>,
     upkeep: &Upkeep,
     id: ExchangeId,
-    with_content: bool,
+    contents: Contents,
 ) -> Result<Bytes, ExportError> {
-    let file = export(exchanges, upkeep, id, with_content).await?;
+    let file = export(exchanges, upkeep, id, contents).await?;
     let signed = {
         let exchanges = Arc::clone(exchanges);
         blocking(move || {

@@ -11,7 +11,7 @@ use trave_proto::schema::audit::{
 };
 
 use super::{Answer, Asked, Desk, WAITING, exchange_id};
-use crate::proof;
+use crate::proof::{self, Contents};
 
 /// Most exchanges of one export.
 const MOST: usize = 10_000;
@@ -77,7 +77,7 @@ impl Desk {
         }
         let file = {
             let _turn = self.exports.lock().await;
-            proof::export(&self.exchanges, &self.upkeep, id, with_content).await
+            proof::export(&self.exchanges, &self.upkeep, id, Contents::all_if(with_content)).await
         };
         let mut file = match file {
             Ok(file) => file,
