@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) fn of_client(log: &Log, client: &SubsystemId, id: &str) -> Result<Vec<ExchangeId>, LogError> {
     if let Ok(exchange) = id.parse() {
         for place in log.places(exchange)? {
-            if asked_by(&log.leaf(place)?, client) == Some(exchange) {
+            if kept(log.leaf(place))?.and_then(|leaf| asked_by(&leaf, client)) == Some(exchange) {
                 return Ok(vec![exchange]);
             }
         }
@@ -29,12 +29,7 @@ pub(super) fn of_client(log: &Log, client: &SubsystemId, id: &str) -> Result<Vec
             tracing::info!(index, "a query id is looked for no further back");
             break;
         }
-        let exchange = match log.leaf(index) {
-            Ok(leaf) => asked_by(&leaf, client),
-            // What was pruned has no contents either.
-            Err(LogError::Pruned { .. }) => break,
-            Err(error) => return Err(error),
-        };
+        let exchange = kept(log.leaf(index))?.and_then(|leaf| asked_by(&leaf, client));
         if let Some(exchange) = exchange
             && is_under(log, index, id)?
         {
@@ -60,7 +55,17 @@ fn asked_by(leaf: &Leaf, client: &SubsystemId) -> Option<ExchangeId> {
 
 /// Whether the caller gave this id with the request.
 fn is_under(log: &Log, index: u64, id: &str) -> Result<bool, LogError> {
-    let ContentState::Included(parts) = log.record(index)?.content else { return Ok(false) };
+    let Some(record) = kept(log.record(index))? else { return Ok(false) };
+    let ContentState::Included(parts) = record.content else { return Ok(false) };
     let context = parts.caller_context.as_ref().and_then(|encoded| CallerContext::decode(encoded).ok());
     Ok(context.is_some_and(|context| context.message_id == id))
+}
+
+/// What was read, if it is still kept: a record that has expired or was pruned has no contents either.
+fn kept<T>(read: Result<T, LogError>) -> Result<Option<T>, LogError> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(LogError::Expired { .. } | LogError::Pruned { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
