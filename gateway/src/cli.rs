@@ -7,6 +7,7 @@ mod generation;
 mod operate;
 mod grants;
 mod keeping;
+mod erasures;
 mod log;
 mod archive;
 mod persons;
@@ -23,6 +24,7 @@ use trave_proto::identifier::{ExchangeId, Method, ServerId, ServiceId, Subsystem
 use trave_proto::message::Code;
 
 use archive::{ArchiveCommand, Opened};
+use erasures::ErasureCommand;
 use grants::{GrantCommand, GroupCommand};
 use keeping::{DiskCommand, HoldCommand};
 
@@ -95,6 +97,9 @@ enum Command {
         #[arg(long)]
         reason: String,
     },
+    /// Erasures that are not over: what waits for another person's approval, and what other security servers told
+    #[command(subcommand)]
+    Erasures(ErasureCommand),
     /// Show who asked about a person, as a data-protection cockpit is told: time, exchange, asking body and its name,
     /// providing body and its name, service and its title (the kind of data), purpose and its text, legal basis, its text and
     /// citation, outcome, separated by tabs; that is logged, without the person
@@ -319,6 +324,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::WhoAsked { person_from_file, reason } => {
             persons::who_asked(&door, &person_from_file, reason)
         }
+        Command::Erasures(command) => erasures::run(&door, command),
         Command::Hold(command) => keeping::hold(&door, command),
         Command::Disk(command) => keeping::disk(&door, command),
         Command::Reconcile(command) => return reconcile::run(&door, command),

@@ -30,7 +30,7 @@ pub use auditors::{AuditRole, Auditor, Auditors};
 pub use cockpit::{Cockpit, CockpitClient};
 pub use limits::Limits;
 pub use register::{OneOrMore, RegisterAddress};
-pub use retention::{Retention, RetentionRule};
+pub use retention::{OnNotice, Retention, RetentionRule};
 pub use subject::Subject;
 pub use witnesses::Witnesses;
 pub use x_road::{FromXRoad, ToXRoad};

@@ -15,6 +15,7 @@ mod audit;
 mod journal;
 pub mod upkeep;
 mod reconciliation;
+mod erasures;
 mod retention;
 mod exchange;
 mod services;

@@ -51,7 +51,8 @@ impl About {
         }
     }
 
-    fn message(manifest: &Manifest, logged: Time) -> Self {
+    /// What a message says, which was logged then.
+    pub(crate) fn message(manifest: &Manifest, logged: Time) -> Self {
         Self {
             exchange: Some(manifest.exchange),
             client: manifest.client.to_string(),
@@ -287,14 +288,10 @@ fn superseded(log: &Log, kind: u8, over: &mut HashMap<u64, Time>) -> Result<(), 
             }
             Some(Entry::Hold(hold)) => (hold.id.clone(), false, hold.lifted && !hold.applied),
             Some(Entry::ErasureNotice(notice)) => {
-                use ErasureStage::{Dropped, Received, Told};
-                let peer = if notice.peer.is_empty() { String::new() } else { format!(" {}", notice.peer) };
-                (
-                    format!("{}{peer}", notice.id),
-                    true,
-                    matches!(notice.stage(), Dropped | Received | Told)
-                        || peer.is_empty() && notice.stage() == ErasureStage::Approved,
-                )
+                use ErasureStage::{Approved, Dropped, Told};
+                let ends = matches!(notice.stage(), Approved | Dropped | Told);
+                // Several records may name the exchanges of one: together they are over.
+                (format!("{} {}", notice.id, notice.peer), false, ends)
             }
             Some(Entry::Configuration(_)) => (String::new(), true, false),
             // One that contradicts another is a proof, and stays.

@@ -27,6 +27,7 @@ use crate::audit::Records;
 use crate::config::Config;
 use crate::containers::Containers;
 use crate::custody::{BatchSigner, Custody, CustodyError, Layout};
+use crate::erasures::Erasing;
 use crate::exchange::{Exchanges, KEPT, ReplayGuard, Suspicion, Times, VerifiedRecently};
 use crate::listener::agency::{AgencyDoor, AgencyDoorError};
 use crate::listener::auditors::{AuditorsDoor, AuditorsDoorError};
@@ -161,7 +162,13 @@ impl SecurityServer {
         let operations = told.as_ref().and_then(Listener::local_addr);
         let operators = Listener::unix_for(&config.operator_socket(), config.operator_users());
         let (operators, policy) = (operators.map_err(StartError::Listen)?, operator::Policy::of(&config));
-        let upkeep = Upkeep::start(&config, &exchanges, (identity, ways), begun, &drain).await;
+        let erasing = {
+            let (recorder, own) = (exchanges.recorder.clone(), exchanges.own.server.clone());
+            tokio::task::spawn_blocking(move || Erasing::read(recorder, own))
+        };
+        let erasing = erasing.await.unwrap_or(Err(LogError::Closed)).map_err(StartError::Log)?;
+        let upkeep =
+            Upkeep::start(&config, &exchanges, (identity, ways), (Arc::new(erasing), begun), &drain).await;
         if let Some(told) = told {
             drain.spawn(operations::serve(told, figures, Arc::clone(&upkeep), drain.clone()));
         }

@@ -14,6 +14,7 @@ mod following;
 mod findings;
 mod left_open;
 mod retention;
+mod erasing;
 mod watch;
 mod figures;
 mod conditions;
@@ -30,6 +31,7 @@ use trave_proto::clock::Time;
 
 use crate::config::Config;
 use crate::custody::Layout;
+use crate::erasures::Erasing;
 use crate::exchange::Exchanges;
 use crate::reconciliation::Desk;
 use conditions::Conditions;
@@ -64,6 +66,7 @@ pub(crate) struct Upkeep {
     following: following::Following,
     archiving: Option<archiving::Archiving>,
     pub(crate) retaining: retention::Retaining,
+    erasing: Arc<Erasing>,
     /// Milliseconds since 1970; 0 for never.
     registry_seen: AtomicI64,
     begun: u64,
@@ -75,7 +78,7 @@ impl Upkeep {
         config: &Config,
         exchanges: &Arc<Exchanges>,
         (identity, ways): (Arc<Identity>, Ways),
-        begun: u64,
+        (erasing, begun): (Arc<Erasing>, u64),
         drain: &Drain,
     ) -> Arc<Self> {
         let (log, clock) = (exchanges.recorder.log().clone(), Arc::clone(&exchanges.clock));
@@ -97,6 +100,7 @@ impl Upkeep {
             following: following::Following::default(),
             archiving: archiving::Archiving::new(config),
             retaining: retention::Retaining::new(config.retention.clone()),
+            erasing,
             registry_seen: AtomicI64::new(0),
             begun,
         });
@@ -124,7 +128,10 @@ impl Upkeep {
         spawn(Box::pin(Arc::clone(&upkeep).forget_persons(config.log.persons_months)));
         // Without them nothing may be overwritten.
         match upkeep.read_holds() {
-            Ok(()) => spawn(Box::pin(Arc::clone(&upkeep).retain_regularly())),
+            Ok(()) => {
+                spawn(Box::pin(Arc::clone(&upkeep).retain_regularly()));
+                spawn(Box::pin(Arc::clone(&upkeep).erase_regularly()));
+            }
             Err(error) => tracing::error!(%error, "holds cannot be read, so nothing is overwritten"),
         }
         spawn(Box::pin(Arc::clone(&upkeep).end_what_was_left_open(config.limits.exchange_seconds)));

@@ -13,6 +13,7 @@ use trave_proto::schema::operator::{
     CheckLogRequest, EraseRequest, ListLogRequest, ListLogResponse, ProofFormat, ProveRequest,
 };
 
+use super::erasures;
 use super::operate::{Door, said, user};
 use super::{List, Proof};
 
@@ -112,10 +113,13 @@ pub(super) fn erase(door: &Door<'_>, exchange: ExchangeId, reason: String) -> an
     let exchange_id = Bytes::copy_from_slice(exchange.as_bytes());
     let request = EraseRequest { exchange_id, operator: user(), reason };
     let erased = door.with(async |client| client.erase(request).await.map_err(said))?.into_inner();
-    println!(
-        "{} contents of exchange {exchange} are erased; that it took place stays provable",
-        erased.contents
-    );
+    if !erased.waiting {
+        println!(
+            "{} contents of exchange {exchange} are erased; that it took place stays provable",
+            erased.contents
+        );
+    }
+    erasures::outlook(&erased.id, erased.waiting, &erased.telling);
     Ok(())
 }
 

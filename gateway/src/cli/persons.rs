@@ -12,6 +12,7 @@ use trave_proto::schema::citizen::{WhoAskedRequest, WhoAskedResponse};
 use trave_proto::schema::operator::ErasePersonRequest;
 use zeroize::Zeroizing;
 
+use super::erasures;
 use super::operate::{Door, said, user};
 
 /// Longest file with an identifier, in bytes.
@@ -42,11 +43,16 @@ pub(super) fn erase(door: &Door<'_>, path: &Path, reason: String) -> anyhow::Res
     let person = read(path)?.to_string();
     let request = ErasePersonRequest { person, operator: user(), reason };
     let erased = door.with(async |client| client.erase_person(request).await.map_err(said))?.into_inner();
-    println!(
-        "{} exchanges concern the person: {} contents and {} pseudonyms are erased; that the exchanges took place stays provable",
-        erased.exchanges, erased.contents, erased.pseudonyms
+    if !erased.waiting {
+        println!(
+            "{} exchanges concern the person: {} contents and {} pseudonyms are erased; that the exchanges took place stays provable",
+            erased.exchanges, erased.contents, erased.pseudonyms
+        );
+    }
+    erasures::outlook(&erased.id, erased.waiting, &erased.telling);
+    eprintln!(
+        "hint: other security servers are told of exchanges, and never of a person: who is to be found there no more is erased there by identifier"
     );
-    eprintln!("hint: the other security servers keep their own records: have the person erased there too");
     Ok(())
 }
 

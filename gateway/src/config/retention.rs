@@ -17,8 +17,21 @@ pub struct Retention {
     pub administration_months: u32,
     /// Days for which contents are kept that are kept at all; as long as their record if absent.
     pub contents_days: Option<u32>,
+    /// What is done when another security server tells that contents of exchanges with it were erased there.
+    pub erasure_notices: OnNotice,
     /// What is different for some services, purposes or clients: the first rule counts that fits and says something.
     pub rule: Vec<RetentionRule>,
+}
+
+/// What is done when another security server tells of an erasure.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnNotice {
+    /// The operators see it, and decide.
+    #[default]
+    Show,
+    /// The same contents are erased here, unless a hold keeps them.
+    CarryOut,
 }
 
 /// Another time for some exchanges.
@@ -39,7 +52,13 @@ pub struct RetentionRule {
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { records_months: 24, administration_months: 36, contents_days: None, rule: Vec::new() }
+        Self {
+            records_months: 24,
+            administration_months: 36,
+            contents_days: None,
+            erasure_notices: OnNotice::Show,
+            rule: Vec::new(),
+        }
     }
 }
 

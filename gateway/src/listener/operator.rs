@@ -3,6 +3,7 @@
 //! changed here is logged first, with the user's number as the system tells it.
 
 mod disk;
+mod erasures;
 mod grants;
 mod groups;
 mod holds;
@@ -19,19 +20,20 @@ use trave_host::config::with_causes;
 use trave_host::drain::Drain;
 use trave_host::listen::{Connection, Limits, Listener, TowerToHyperService};
 use trave_host::stubs::operator::operator_service_server::{OperatorService, OperatorServiceServer};
-use trave_message_log::{ErasedPerson, LogError};
+use trave_message_log::LogError;
 use trave_proto::identifier::ExchangeId;
 use trave_proto::schema::log::LogRead;
 use trave_proto::schema::log::leaf::Entry as LeafEntry;
 use trave_proto::schema::operator::{
     ApproveRequest, ApproveResponse, ChangeGroupRequest, ChangeGroupResponse, CheckLogRequest,
-    CheckLogResponse, DiskReportRequest, DiskReportResponse, ErasePersonRequest, ErasePersonResponse,
-    EraseRequest, EraseResponse, ExplainGrantRequest, ExplainGrantResponse, GrantRequest, GrantResponse,
-    LiftHoldRequest, LiftHoldResponse, ListChangesRequest, ListChangesResponse, ListGrantsRequest,
-    ListGrantsResponse, ListGroupsRequest, ListGroupsResponse, ListHoldsRequest, ListHoldsResponse,
-    ListLogRequest, ListLogResponse, ListReconciliationsRequest, ListReconciliationsResponse, ProofFormat,
-    ProveRequest, ProveResponse, ReconcileRequest, ReconcileResponse, RevokeGrantRequest,
-    RevokeGrantResponse, SetHoldRequest, SetHoldResponse, StatusRequest, StatusResponse,
+    CheckLogResponse, DiskReportRequest, DiskReportResponse, DropErasureRequest, DropErasureResponse,
+    ErasePersonRequest, ErasePersonResponse, EraseRequest, EraseResponse, ExplainGrantRequest,
+    ExplainGrantResponse, GrantRequest, GrantResponse, LiftHoldRequest, LiftHoldResponse, ListChangesRequest,
+    ListChangesResponse, ListErasuresRequest, ListErasuresResponse, ListGrantsRequest, ListGrantsResponse,
+    ListGroupsRequest, ListGroupsResponse, ListHoldsRequest, ListHoldsResponse, ListLogRequest,
+    ListLogResponse, ListReconciliationsRequest, ListReconciliationsResponse, ProofFormat, ProveRequest,
+    ProveResponse, ReconcileRequest, ReconcileResponse, RevokeGrantRequest, RevokeGrantResponse,
+    SetHoldRequest, SetHoldResponse, StatusRequest, StatusResponse,
 };
 
 use super::citizen;
@@ -170,9 +172,10 @@ impl OperatorService for Desk {
         let person = self.policy.person(&request, &request.get_ref().operator)?;
         let (desk, request) = (self.clone(), request.into_inner());
         self.whole(async move {
-            match request.id.starts_with("h-") {
-                true => desk.approve_hold(&request.id, person).await,
-                false => desk.approve_change(&request.id, person).await,
+            match request.id.split_once('-') {
+                Some(("h", _)) => desk.approve_hold(&request.id, person).await,
+                Some(("e" | "n", _)) => desk.approve_erasure(&request.id, person).await,
+                _ => desk.approve_change(&request.id, person).await,
             }
         })
         .await
@@ -340,40 +343,34 @@ impl OperatorService for Desk {
     }
 
     async fn erase(&self, request: Request<EraseRequest>) -> Result<Response<EraseResponse>, Status> {
-        let operator = who(&request, &request.get_ref().operator)?;
-        let request = request.into_inner();
-        let reason = words("the reason for erasing", &request.reason)?;
-        let id = exchange_id(&request.exchange_id)?;
-        let log = self.exchanges.recorder.log().clone();
-        self.whole(async move {
-            let known = log.clone();
-            if reading(move || known.places(id)).await?.is_empty() {
-                return Err(Status::not_found(ExportError::Unknown(id).to_string()));
-            }
-            let erased = log.erase(id, &operator, &reason).await;
-            erased.map(|contents| EraseResponse { contents }).map_err(|error| log_failed(&error))
-        })
-        .await
+        let person = self.policy.person(&request, &request.get_ref().operator)?;
+        let (desk, request) = (self.clone(), request.into_inner());
+        self.whole(async move { desk.erase_exchange(request, person).await }).await
     }
 
     async fn erase_person(
         &self,
         request: Request<ErasePersonRequest>,
     ) -> Result<Response<ErasePersonResponse>, Status> {
-        let operator = who(&request, &request.get_ref().operator)?;
-        let request = request.into_inner();
-        let reason = words("the reason for erasing", &request.reason)?;
-        let person = citizen::person(&request.person)?;
-        let log = self.exchanges.recorder.log().clone();
-        self.whole(async move {
-            let looking = log.clone();
-            let concerned = reading(move || looking.of_person(&person, 0, usize::MAX)).await?;
-            let erased = log.erase_person(&concerned, &operator, &reason).await;
-            let erased = erased.map_err(|error| log_failed(&error))?;
-            let ErasedPerson { exchanges, contents, pseudonyms } = erased;
-            Ok(ErasePersonResponse { exchanges, contents, pseudonyms })
-        })
-        .await
+        let person = self.policy.person(&request, &request.get_ref().operator)?;
+        let (desk, request) = (self.clone(), request.into_inner());
+        self.whole(async move { desk.erase_all_of(request, person).await }).await
+    }
+
+    async fn list_erasures(
+        &self,
+        _: Request<ListErasuresRequest>,
+    ) -> Result<Response<ListErasuresResponse>, Status> {
+        Ok(Response::new(self.erasures()))
+    }
+
+    async fn drop_erasure(
+        &self,
+        request: Request<DropErasureRequest>,
+    ) -> Result<Response<DropErasureResponse>, Status> {
+        let person = self.policy.person(&request, &request.get_ref().operator)?;
+        let (desk, request) = (self.clone(), request.into_inner());
+        self.whole(async move { desk.drop_erasure(request, person).await }).await
     }
 
     async fn set_hold(&self, request: Request<SetHoldRequest>) -> Result<Response<SetHoldResponse>, Status> {

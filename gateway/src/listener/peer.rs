@@ -17,7 +17,7 @@ use trave_proto::schema::transport::{
     ExchangeRequest, ExchangeResponse, FetchMessageRequest, FetchMessageResponse, FollowLogRequest,
     FollowLogResponse, GetConfigurationRequest, GetConfigurationResponse, GreetRequest, GreetResponse,
     ListRecordsRequest, ListRecordsResponse, OfferConfigurationRequest, OfferConfigurationResponse,
-    TellExchangesRequest, TellExchangesResponse,
+    TellErasureRequest, TellErasureResponse, TellExchangesRequest, TellExchangesResponse,
 };
 
 use crate::exchange::{self, Exchanges, Said};
@@ -269,6 +269,22 @@ impl PeerService for Door {
     ) -> Result<Response<FollowLogResponse>, Status> {
         let session = self.still_trusted(&request)?;
         answered(self.upkeep.shown(session.server(), request.into_inner()).await)
+    }
+
+    async fn tell_erasure(
+        &self,
+        request: Request<TellErasureRequest>,
+    ) -> Result<Response<TellErasureResponse>, Status> {
+        let session = self.still_trusted(&request)?;
+        let (erasing, request) = (Arc::clone(self.upkeep.erasing()), request.into_inner());
+        let peer = session.server().clone();
+        // To its end, also if the other server goes away meanwhile.
+        let received = self.tasks.spawn(async move { erasing.receive(&peer, request).await }).await;
+        match received.ok().flatten() {
+            Some(Ok(known)) => Ok(Response::new(TellErasureResponse { known })),
+            Some(Err(error)) => Err(error.refusal()),
+            None => Err(Status::unavailable("this security server is stopping")),
+        }
     }
 
     async fn describe_services(

@@ -34,6 +34,10 @@ pub(super) enum Kind {
     /// Another server's log could not be compared with this one.
     NotCompared,
     RetentionOverdue,
+    /// Something that was approved is not erased, or another server is not told of it.
+    ErasureUnfinished,
+    /// Another server told of an erasure, and nobody here has decided.
+    ErasureWaits,
     CertificateExpiring,
 }
 
@@ -57,6 +61,8 @@ impl Kind {
             Self::NotWitnessed => "not_witnessed",
             Self::NotCompared => "not_compared",
             Self::RetentionOverdue => "retention_overdue",
+            Self::ErasureUnfinished => "erasure_unfinished",
+            Self::ErasureWaits => "erasure_waits",
             Self::CertificateExpiring => "certificate_expiring",
         }
     }
@@ -77,7 +83,11 @@ impl Kind {
     const fn is_degradation(self) -> bool {
         !matches!(
             self,
-            Self::CertificateExpiring | Self::TimestampOld | Self::NotWitnessed | Self::NotCompared
+            Self::CertificateExpiring
+                | Self::TimestampOld
+                | Self::NotWitnessed
+                | Self::NotCompared
+                | Self::ErasureWaits
         )
     }
 }

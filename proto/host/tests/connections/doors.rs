@@ -72,6 +72,13 @@ impl PeerService for Greeter {
         Err(Status::unimplemented("not asked here"))
     }
 
+    async fn tell_erasure(
+        &self,
+        _: tonic::Request<schema::TellErasureRequest>,
+    ) -> Result<tonic::Response<schema::TellErasureResponse>, Status> {
+        Err(Status::unimplemented("not told here"))
+    }
+
     async fn describe_services(
         &self,
         _: tonic::Request<schema::DescribeServicesRequest>,

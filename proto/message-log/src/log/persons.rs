@@ -8,7 +8,7 @@ use trave_proto::schema::log::{Erasure, Leaf, PersonsChange, PseudonymPlace, lea
 use super::Log;
 use crate::committer::Command;
 use crate::concerned;
-use crate::entry::Entry;
+use crate::entry::{Entry, kind};
 use crate::error::LogError;
 use crate::finding;
 use crate::forgetting::Forgetting;
@@ -25,6 +25,13 @@ pub struct Concerned {
     pub exchange: ExchangeId,
     /// Where the pseudonym stands.
     offset: u64,
+}
+
+impl Concerned {
+    /// Where the pseudonym stands, for the record.
+    pub fn place(&self) -> PseudonymPlace {
+        PseudonymPlace { leaf: self.index, offset: self.offset }
+    }
 }
 
 /// What was erased of a person.
@@ -54,6 +61,31 @@ impl Log {
             Ok(Concerned { index: row.leaf, exchange, offset: row.offset })
         };
         rows.into_iter().map(concerned).collect()
+    }
+
+    /// The same leaves by their [places](Concerned::place), as they were found before; without those that have expired or
+    /// been pruned since. Reads the indexes alone.
+    pub fn concerned_at(&self, places: &[PseudonymPlace]) -> Result<Vec<Concerned>, LogError> {
+        let shared = &self.0.shared;
+        let mut found = Vec::with_capacity(places.len());
+        for place in places {
+            let (entry, _) = shared.steady(|| finding::entry(shared, place.leaf))?;
+            if let Ok(exchange) = ExchangeId::from_slice(&entry.exchange) {
+                found.push(Concerned { index: place.leaf, exchange, offset: place.offset });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether an erasure of this exchange stands in the log at or behind leaf `from`. Reads the indexes alone.
+    pub fn is_erased_since(&self, exchange: ExchangeId, from: u64) -> Result<bool, LogError> {
+        let shared = &self.0.shared;
+        for place in self.places(exchange)?.into_iter().filter(|place| *place >= from) {
+            if shared.steady(|| finding::entry(shared, place))?.0.kind == kind::ERASURE {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Erases what concerns a person, as [`Log::of_person`] found it: logs the acts, then overwrites the contents of the

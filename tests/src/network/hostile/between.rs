@@ -21,7 +21,7 @@ use trave_proto::schema::transport::{
     ExchangeRequest, ExchangeResponse, FetchMessageRequest, FetchMessageResponse, FollowLogRequest,
     FollowLogResponse, GetConfigurationRequest, GetConfigurationResponse, GreetRequest, GreetResponse,
     ListRecordsRequest, ListRecordsResponse, OfferConfigurationRequest, OfferConfigurationResponse,
-    TellExchangesRequest, TellExchangesResponse,
+    TellErasureRequest, TellErasureResponse, TellExchangesRequest, TellExchangesResponse,
 };
 
 use super::{Credentials, Whoever};
@@ -170,6 +170,13 @@ impl PeerService for Door {
         _: Request<TellExchangesRequest>,
     ) -> Result<Response<TellExchangesResponse>, Status> {
         Err(Status::unimplemented("nobody compares with this one"))
+    }
+
+    async fn tell_erasure(
+        &self,
+        _: Request<TellErasureRequest>,
+    ) -> Result<Response<TellErasureResponse>, Status> {
+        Err(Status::unimplemented("nobody tells this one"))
     }
 
     async fn describe_services(

@@ -16,7 +16,8 @@ use trave_proto::schema::message::{Envelope, Header, RequestHead};
 use trave_proto::schema::transport::exchange_response::Answer;
 use trave_proto::schema::transport::{
     CompareRecordsRequest, CompareRecordsResponse, ExchangeRequest, ExchangeResponse, GreetRequest,
-    ListRecordsRequest, ListRecordsResponse, OfferConfigurationRequest, TellExchangesRequest,
+    ListRecordsRequest, ListRecordsResponse, OfferConfigurationRequest, TellErasureRequest,
+    TellExchangesRequest,
 };
 use trave_proto::signature::{Parts, Request, Unsigned};
 
@@ -172,6 +173,15 @@ impl HostileClient {
     pub async fn tell(&mut self, exchange_ids: Vec<Bytes>) -> Result<Vec<i32>, tonic::Status> {
         let request = TellExchangesRequest { exchange_ids };
         self.client.tell_exchanges(request).await.map(|answer| answer.into_inner().states)
+    }
+
+    /// Tells that exchanges were erased; how many the other side says it knows.
+    ///
+    /// # Errors
+    /// What the other side says no with.
+    pub async fn tell_erasure(&mut self, id: &str, exchange_ids: Vec<Bytes>) -> Result<u64, tonic::Status> {
+        let request = TellErasureRequest { id: id.into(), exchange_ids };
+        self.client.tell_erasure(request).await.map(|answer| answer.into_inner().known)
     }
 }
 

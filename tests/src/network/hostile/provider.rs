@@ -24,7 +24,8 @@ use trave_proto::schema::transport::{
     ExchangeRequest, ExchangeResponse, ExchangeState, Fault, FetchMessageRequest, FetchMessageResponse,
     FollowLogRequest, FollowLogResponse, GetConfigurationRequest, GetConfigurationResponse, GreetRequest,
     GreetResponse, Greeting, ListRecordsRequest, ListRecordsResponse, OfferConfigurationRequest,
-    OfferConfigurationResponse, TellExchangesRequest, TellExchangesResponse,
+    OfferConfigurationResponse, TellErasureRequest, TellErasureResponse, TellExchangesRequest,
+    TellExchangesResponse,
 };
 use trave_proto::signature::{Parts, Response as Answered, Unsigned};
 
@@ -159,6 +160,13 @@ impl PeerService for Door {
     ) -> Result<Response<TellExchangesResponse>, Status> {
         let states = request.get_ref().exchange_ids.iter().map(|_| ExchangeState::Answered.into()).collect();
         Ok(Response::new(TellExchangesResponse { states }))
+    }
+
+    async fn tell_erasure(
+        &self,
+        request: Request<TellErasureRequest>,
+    ) -> Result<Response<TellErasureResponse>, Status> {
+        Ok(Response::new(TellErasureResponse { known: request.get_ref().exchange_ids.len() as u64 }))
     }
 
     async fn describe_services(

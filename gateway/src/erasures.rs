@@ -1,0 +1,327 @@
+//! Erasures on their way: applied for, approved, carried out here, told to the security servers that hold the other half of
+//! the exchanges; and what those told this one.
+//!
+//! | killed after | the log says | the next start |
+//! |---|---|---|
+//! | it was applied for | that it waits | it waits |
+//! | whom to tell is logged | the same | it waits, and nobody is told before it is approved |
+//! | the approval is durable | that it is approved | erases what no erasure stands in the log for, and tells |
+//! | some exchanges were erased | their erasures | the same, with the others |
+//! | the other server was told | that it is to be told | tells it again, which changes nothing there |
+
+mod notices;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use trave_host::config::with_causes;
+use trave_message_log::{ErasedPerson, Log, LogError, kind};
+use trave_proto::digest::Digest;
+use trave_proto::identifier::{ExchangeId, ServerId};
+use trave_proto::message::Manifest;
+use trave_proto::schema::log::leaf::Entry;
+use trave_proto::schema::log::{ErasureNotice, ErasureStage};
+use trave_proto::schema::transport::TellErasureRequest;
+
+use crate::recorder::Recorder;
+use crate::retention::About;
+pub(crate) use notices::{Notice, Notices};
+
+/// Exchanges in one record and in one call; more stand in several.
+pub(crate) const AT_A_TIME: usize = 1_000;
+/// What one other server told and nobody has decided; more is refused until somebody does.
+const MOST_OPEN: usize = 100;
+
+/// Why an erasure does not go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ErasureError {
+    #[error("no erasure {0} waits\nhint: `erasures list` shows those that do")]
+    Unknown(String),
+    #[error("this is no erasure: {0}")]
+    Malformed(&'static str),
+    #[error("too many erasures that this security server told wait for a decision")]
+    TooMany,
+    #[error("the message log failed")]
+    Log(#[source] LogError),
+    #[error("reading the message log failed")]
+    Interrupted,
+}
+
+/// Who decided, for the record.
+#[derive(Debug, Clone)]
+pub(crate) struct Decided {
+    pub(crate) by: String,
+    pub(crate) user: Option<u32>,
+}
+
+/// All erasures that are not over, and how they go on.
+#[derive(Debug)]
+pub(crate) struct Erasing {
+    recorder: Recorder,
+    own: ServerId,
+    notices: Mutex<Notices>,
+    /// One is approved, dropped or carried out at a time.
+    turn: tokio::sync::Mutex<()>,
+    /// One is received at a time.
+    receiving: tokio::sync::Mutex<()>,
+    news: Notify,
+}
+
+impl Erasing {
+    /// Those that the log knows of. Reads the disk.
+    pub(crate) fn read(recorder: Recorder, own: ServerId) -> Result<Self, LogError> {
+        let mut notices = Notices::default();
+        for record in recorder.log().scan_kind(kind::ERASURE_NOTICE, 0) {
+            let record = record?;
+            notices.take(record.index, &record.leaf);
+        }
+        Ok(Self {
+            recorder,
+            own,
+            notices: Mutex::new(notices),
+            turn: tokio::sync::Mutex::default(),
+            receiving: tokio::sync::Mutex::default(),
+            news: Notify::new(),
+        })
+    }
+
+    /// What `look` sees of those that are not over.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Notices) -> T) -> T {
+        look(&self.notices.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Returns when there may be something to be told or to be decided.
+    pub(crate) async fn news(&self) {
+        self.news.notified().await;
+    }
+
+    /// What an exchange is about, and the other server of it; none if there is no message of it.
+    pub(crate) fn subject(
+        log: &Log,
+        own: &ServerId,
+        exchange: ExchangeId,
+    ) -> Result<Option<(About, ServerId)>, LogError> {
+        for place in log.places(exchange)? {
+            let leaf = match log.leaf(place) {
+                Err(LogError::Expired { .. } | LogError::Pruned { .. }) => continue,
+                other => other?,
+            };
+            let logged = trave_proto::clock::Time::from_millis(leaf.logged_ms);
+            let message = match leaf.entry {
+                Some(Entry::Message(message)) => Some(message),
+                Some(Entry::Recovered(recovered)) => recovered.message,
+                _ => None,
+            };
+            if let Some(Ok(manifest)) = message.map(|message| Manifest::parse(message.manifest)) {
+                let other = if manifest.sender == *own { &manifest.receiver } else { &manifest.sender };
+                return Ok(Some((About::message(&manifest, logged), other.clone())));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Logs what was applied for; nothing is erased yet.
+    pub(crate) async fn apply(&self, notice: &Notice) -> Result<(), ErasureError> {
+        self.say(notice, ErasureStage::Applied).await
+    }
+
+    /// Approves what waits under this id, and carries it out: says what was erased, and who is told of it.
+    pub(crate) async fn approve(
+        self: &Arc<Self>,
+        id: &str,
+        decided: Decided,
+    ) -> Result<(ErasedPerson, Vec<String>), ErasureError> {
+        let _turn = self.turn.lock().await;
+        let notice = self.waiting(id)?;
+        let mut telling = Vec::new();
+        if notice.peer.is_empty() {
+            for (peer, exchanges) in self.others(notice.exchanges.clone()).await? {
+                let peer = peer.to_string();
+                let to_tell = Notice { exchanges, persons: Vec::new(), peer: peer.clone(), ..notice.clone() };
+                self.say(&to_tell, ErasureStage::ToTell).await?;
+                telling.push(peer);
+            }
+        }
+        let approved = ErasureNotice {
+            approver: decided.by,
+            approver_user: decided.user,
+            ..notice.record(ErasureStage::Approved)
+        };
+        let at = self.log(approved).await?;
+        let erased = self.carry_out(&notice, at).await?;
+        self.news.notify_one();
+        Ok((erased, telling))
+    }
+
+    /// Withdraws what was applied for, or declines what another server told.
+    pub(crate) async fn withdraw(&self, id: &str, reason: String, by: String) -> Result<(), ErasureError> {
+        let _turn = self.turn.lock().await;
+        let notice = self.waiting(id)?;
+        let dropped = ErasureNotice {
+            reason,
+            operator: by,
+            operator_user: None,
+            ..notice.record(ErasureStage::Dropped)
+        };
+        self.log(dropped).await?;
+        self.news.notify_one();
+        Ok(())
+    }
+
+    /// Does what a crash cut off: erases where an approval stands in the log and no erasure.
+    pub(crate) async fn redo(&self) -> Result<(), ErasureError> {
+        let _turn = self.turn.lock().await;
+        for (notice, at) in self.look(Notices::approved) {
+            self.carry_out(&notice, at).await?;
+        }
+        Ok(())
+    }
+
+    /// What waits under this id.
+    pub(crate) fn waiting(&self, id: &str) -> Result<Notice, ErasureError> {
+        self.look(|notices| notices.waiting(id).cloned()).ok_or_else(|| ErasureError::Unknown(id.to_owned()))
+    }
+
+    /// Takes what another server told: which of its exchanges with this one should be erased here, too. It is durable when
+    /// this returns. Says how many of them are known here.
+    pub(crate) async fn receive(
+        &self,
+        peer: &ServerId,
+        request: TellErasureRequest,
+    ) -> Result<u64, ErasureError> {
+        let named = !request.id.is_empty() && request.id.len() <= 64;
+        if !named || !request.id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+            return Err(ErasureError::Malformed("its id is none"));
+        }
+        if request.exchange_ids.is_empty() || request.exchange_ids.len() > AT_A_TIME {
+            return Err(ErasureError::Malformed("it names no exchange, or too many"));
+        }
+        let exchanges: BTreeSet<_> =
+            request.exchange_ids.iter().filter_map(|id| ExchangeId::from_slice(id).ok()).collect();
+        if exchanges.len() != request.exchange_ids.len() {
+            return Err(ErasureError::Malformed("an exchange is none, or named twice"));
+        }
+        let _turn = self.receiving.lock().await;
+        let mut known = self.others(exchanges.into_iter().collect()).await?;
+        let known = known.remove(peer).unwrap_or_default();
+        let (count, peer) = (known.len() as u64, peer.to_string());
+        let id = format!("n-{}", &Digest::of(format!("{peer} {}", request.id).as_bytes()).to_string()[..12]);
+        let exchanges: Vec<_> =
+            self.look(|notices| known.into_iter().filter(|it| !notices.was_told(&id, *it)).collect());
+        if exchanges.is_empty() {
+            return Ok(count);
+        }
+        if self.look(|notices| notices.open_of(&peer)) >= MOST_OPEN {
+            return Err(ErasureError::TooMany);
+        }
+        tracing::info!(id, peer, exchanges = exchanges.len(), "told of an erasure");
+        let notice = Notice { id, exchanges, peer, told: request.id, ..Notice::default() };
+        self.say(&notice, ErasureStage::Received).await?;
+        self.news.notify_one();
+        Ok(count)
+    }
+
+    /// Logs that another server was told, or will not be.
+    pub(crate) async fn told(&self, notice: &Notice, stage: ErasureStage) -> Result<(), ErasureError> {
+        self.log(ErasureNotice { exchange_ids: Vec::new(), ..notice.record(stage) }).await.map(|_| ())
+    }
+
+    /// Erases what no erasure stands in the log for behind the approval.
+    async fn carry_out(&self, notice: &Notice, approved: u64) -> Result<ErasedPerson, ErasureError> {
+        let log = self.recorder.log().clone();
+        let (looking, of) = (log.clone(), notice.clone());
+        let (concerned, others) = reading(move || {
+            let left = |exchange: ExchangeId| looking.is_erased_since(exchange, approved).map(|done| !done);
+            let mut concerned = Vec::new();
+            for one in looking.concerned_at(&of.persons)? {
+                if left(one.exchange)? {
+                    concerned.push(one);
+                }
+            }
+            let with_person: BTreeSet<_> = concerned.iter().map(|one| one.exchange).collect();
+            let mut others = Vec::new();
+            for exchange in of.exchanges.iter().filter(|exchange| !with_person.contains(exchange)) {
+                if left(*exchange)? && !looking.places(*exchange)?.is_empty() {
+                    others.push(*exchange);
+                }
+            }
+            Ok((concerned, others))
+        })
+        .await?;
+        let (by, reason) = (notice.by(), notice.why());
+        let mut erased = log.erase_person(&concerned, &by, &reason).await.map_err(ErasureError::Log)?;
+        for exchange in others {
+            erased.contents += log.erase(exchange, &by, &reason).await.map_err(ErasureError::Log)?;
+            erased.exchanges += 1;
+        }
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner).done(&notice.id);
+        Ok(erased)
+    }
+
+    /// The other servers of these exchanges, as far as something of them is known here.
+    async fn others(
+        &self,
+        exchanges: Vec<ExchangeId>,
+    ) -> Result<BTreeMap<ServerId, Vec<ExchangeId>>, ErasureError> {
+        let (log, own) = (self.recorder.log().clone(), self.own.clone());
+        reading(move || {
+            let mut others = BTreeMap::<_, Vec<_>>::new();
+            for exchange in exchanges {
+                if let Some((_, other)) = Self::subject(&log, &own, exchange)?
+                    && other != own
+                {
+                    others.entry(other).or_default().push(exchange);
+                }
+            }
+            Ok(others)
+        })
+        .await
+    }
+
+    /// Logs a notice, in as many records as its exchanges need.
+    async fn say(&self, notice: &Notice, stage: ErasureStage) -> Result<(), ErasureError> {
+        let record = notice.record(stage);
+        let mut persons = notice.persons.chunks(AT_A_TIME);
+        for some in notice.exchanges.chunks(AT_A_TIME) {
+            let exchange_ids = some.iter().map(|id| Bytes::copy_from_slice(id.as_bytes())).collect();
+            let persons = persons.next().unwrap_or_default().to_vec();
+            self.log(ErasureNotice { exchange_ids, persons, ..record.clone() }).await?;
+        }
+        // A person may stand more often in the log than there are exchanges.
+        for some in persons {
+            self.log(ErasureNotice { persons: some.to_vec(), ..record.clone() }).await?;
+        }
+        Ok(())
+    }
+
+    async fn log(&self, notice: ErasureNotice) -> Result<u64, ErasureError> {
+        let logged = self.recorder.event(Entry::ErasureNotice(notice), Vec::new()).await;
+        let logged = logged.map_err(ErasureError::Log)?;
+        let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        notices.take(logged.index(), logged.get());
+        Ok(logged.index())
+    }
+}
+
+/// Reads where nobody waits for the disk.
+async fn reading<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, LogError> + Send + 'static,
+) -> Result<T, ErasureError> {
+    let read = tokio::task::spawn_blocking(read).await;
+    read.map_err(|_| ErasureError::Interrupted)?.map_err(ErasureError::Log)
+}
+
+impl ErasureError {
+    /// For whoever told it.
+    pub(crate) fn refusal(&self) -> tonic::Status {
+        let why = with_causes(self);
+        match self {
+            Self::Unknown(_) => tonic::Status::not_found(why),
+            Self::Malformed(_) => tonic::Status::invalid_argument(why),
+            Self::TooMany => tonic::Status::resource_exhausted(why),
+            Self::Log(_) | Self::Interrupted => tonic::Status::unavailable(why),
+        }
+    }
+}

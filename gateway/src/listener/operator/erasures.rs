@@ -1,0 +1,149 @@
+//! Erasing what the log keeps of exchanges or of a person: applied for by one, approved by another where the policy demands
+//! two, and told to the security servers that hold the other half.
+
+use std::collections::BTreeSet;
+
+use tonic::Status;
+use trave_message_log::ErasedPerson;
+use trave_proto::identifier::ExchangeId;
+use trave_proto::schema::operator::{
+    ApproveResponse, DropErasureRequest, DropErasureResponse, ErasePersonRequest, ErasePersonResponse,
+    EraseRequest, EraseResponse, ErasureEntry, ListErasuresResponse,
+};
+
+use super::grants::fresh_id;
+use super::persons::Person;
+use super::{Desk, exchange_id, reading, words};
+use crate::erasures::{Decided, Notice};
+use crate::listener::citizen;
+use crate::proof::ExportError;
+
+/// What became of an application.
+struct Applied {
+    id: String,
+    waiting: bool,
+    erased: ErasedPerson,
+    telling: Vec<String>,
+}
+
+impl Desk {
+    /// Erases the contents of an exchange, or applies for that.
+    pub(super) async fn erase_exchange(
+        &self,
+        request: EraseRequest,
+        person: Person,
+    ) -> Result<EraseResponse, Status> {
+        let reason = words("the reason for erasing", &request.reason)?;
+        let id = exchange_id(&request.exchange_id)?;
+        let log = self.exchanges.recorder.log().clone();
+        if reading(move || log.places(id)).await?.is_empty() {
+            return Err(Status::not_found(ExportError::Unknown(id).to_string()));
+        }
+        let notice = Notice { exchanges: vec![id], reason, ..Notice::default() };
+        let Applied { id, waiting, erased, telling } = self.apply(notice, person).await?;
+        Ok(EraseResponse { contents: erased.contents, id, waiting, telling })
+    }
+
+    /// Erases what concerns a person, or applies for that.
+    pub(super) async fn erase_all_of(
+        &self,
+        request: ErasePersonRequest,
+        operator: Person,
+    ) -> Result<ErasePersonResponse, Status> {
+        let reason = words("the reason for erasing", &request.reason)?;
+        let person = citizen::person(&request.person)?;
+        let log = self.exchanges.recorder.log().clone();
+        let concerned = reading(move || log.of_person(&person, 0, usize::MAX)).await?;
+        if concerned.is_empty() {
+            return Ok(ErasePersonResponse::default());
+        }
+        let exchanges: BTreeSet<ExchangeId> = concerned.iter().map(|one| one.exchange).collect();
+        let persons = concerned.iter().map(trave_message_log::Concerned::place).collect();
+        let exchanges = exchanges.into_iter().collect();
+        let notice = Notice { exchanges, persons, reason, ..Notice::default() };
+        let Applied { id, waiting, erased, telling } = self.apply(notice, operator).await?;
+        let ErasedPerson { exchanges, contents, pseudonyms } = erased;
+        Ok(ErasePersonResponse { exchanges, contents, pseudonyms, id, waiting, telling })
+    }
+
+    async fn apply(&self, notice: Notice, person: Person) -> Result<Applied, Status> {
+        self.must_not_be_held(&notice).await?;
+        let (id, waiting) = (fresh_id("e")?, self.policy.two_persons());
+        let (operator, operator_user) = (person.name.clone(), waiting.then_some(person.user));
+        let notice = Notice { id: id.clone(), operator, operator_user, ..notice };
+        let erasing = self.upkeep.erasing();
+        erasing.apply(&notice).await.map_err(|error| error.refusal())?;
+        if waiting {
+            tracing::info!(id, "an erasure was applied for");
+            return Ok(Applied { id, waiting, erased: ErasedPerson::default(), telling: Vec::new() });
+        }
+        let decided = Decided { by: String::new(), user: None };
+        let (erased, telling) = erasing.approve(&id, decided).await.map_err(|error| error.refusal())?;
+        Ok(Applied { id, waiting, erased, telling })
+    }
+
+    /// Approves what another person applied for, or what another security server told.
+    pub(super) async fn approve_erasure(&self, id: &str, person: Person) -> Result<ApproveResponse, Status> {
+        let erasing = self.upkeep.erasing();
+        let notice = erasing.waiting(id).map_err(|error| error.refusal())?;
+        let (applicant, user) = (&notice.operator, notice.operator_user);
+        if user == Some(person.user) {
+            let why = format!("{applicant} applied for it and cannot approve it: another person must");
+            return Err(Status::permission_denied(why));
+        }
+        if user.is_some_and(|user| !self.policy.counts(user)) {
+            let why = format!("{applicant} applied for it, and is none of operator.users any more");
+            return Err(Status::failed_precondition(why));
+        }
+        self.must_not_be_held(&notice).await?;
+        let decided = Decided { by: person.name, user: Some(person.user) };
+        let (erased, _) = erasing.approve(id, decided).await.map_err(|error| error.refusal())?;
+        tracing::info!(id, contents = erased.contents, "an erasure was approved and carried out");
+        Ok(ApproveResponse {})
+    }
+
+    /// Withdraws what was applied for, or declines what another server told.
+    pub(super) async fn drop_erasure(
+        &self,
+        request: DropErasureRequest,
+        person: Person,
+    ) -> Result<DropErasureResponse, Status> {
+        let reason = words("the reason", &request.reason)?;
+        let dropped = self.upkeep.erasing().withdraw(&request.id, reason, person.name).await;
+        dropped.map_err(|error| error.refusal())?;
+        Ok(DropErasureResponse {})
+    }
+
+    /// Erasures that are not over.
+    pub(super) fn erasures(&self) -> ListErasuresResponse {
+        let entry = |notice: &Notice, state: &str| ErasureEntry {
+            id: notice.id.clone(),
+            state: state.into(),
+            since_ms: notice.since.as_millis(),
+            server: notice.peer.clone(),
+            operator: notice.operator.clone(),
+            reason: notice.reason.clone(),
+            exchange_ids: notice.exchanges.iter().map(|id| id.as_bytes().to_vec().into()).collect(),
+        };
+        let erasures = self.upkeep.erasing().look(|all| {
+            let waiting = all.all_waiting().map(|notice| match notice.peer.is_empty() {
+                true => entry(notice, "waits for another person's approval"),
+                false => entry(notice, "erased at another security server; waits for a decision here"),
+            });
+            let telling = all.to_tell();
+            let telling =
+                telling.iter().map(|notice| entry(notice, "erased here; that server is to be told"));
+            waiting.chain(telling).collect()
+        });
+        ListErasuresResponse { erasures }
+    }
+
+    async fn must_not_be_held(&self, notice: &Notice) -> Result<(), Status> {
+        match self.upkeep.held(notice).await.map_err(|error| error.refusal())? {
+            None => Ok(()),
+            Some(hold) => Err(Status::failed_precondition(format!(
+                "the hold {hold} keeps some of it, and nothing is erased\nhint: `hold list` says why; `hold lift` ends it"
+            ))),
+        }
+    }
+}
