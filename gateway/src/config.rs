@@ -25,7 +25,7 @@ use trave_proto::message::Code;
 use access::Operator;
 pub use access::{Access, Approval};
 pub use agency::{Agency, AgencyClient, AgencyTransport};
-pub use archive::Archive;
+pub use archive::{Archive, ObjectStorage};
 pub use auditors::{AuditRole, Auditor, Auditors};
 pub use cockpit::{Cockpit, CockpitClient};
 pub use limits::Limits;
@@ -325,6 +325,14 @@ impl Config {
     /// The directory of the message log's archive, if there is one.
     pub fn archive_directory(&self) -> Option<PathBuf> {
         self.archive.as_ref()?.directory(&self.directory)
+    }
+
+    /// The object storage of the message log's archive, with the files of its credentials and its authorities, if there is
+    /// one.
+    pub fn archive_storage(&self) -> Option<(&ObjectStorage, PathBuf, Option<PathBuf>)> {
+        let storage = self.archive.as_ref()?.object_storage.as_ref()?;
+        let authorities = storage.authorities.as_ref().map(|file| self.path(file));
+        Some((storage, self.path(&storage.credentials_file), authorities))
     }
 
     /// The file with the authorities of witnesses, if there is one.

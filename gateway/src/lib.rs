@@ -32,4 +32,5 @@ mod recorder;
 mod subject;
 pub mod trust;
 pub mod custody;
+mod object_storage;
 pub mod config;

@@ -38,7 +38,7 @@ use crate::recorder::Recorder;
 use crate::signer::{SigningCounters, SigningThread};
 use crate::transport::{Own, Peers};
 use crate::trust::{SecurityServers, Trust, TrustError};
-use crate::upkeep::{self, StatusError, Upkeep, Ways};
+use crate::upkeep::{self, Archiving, StatusError, Upkeep, Ways};
 
 /// Why a security server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +82,9 @@ pub enum StartError {
     /// The authorities of witnesses are not usable.
     #[error("the certificates of witnesses.authorities are not usable")]
     WitnessAuthorities(#[source] TlsError),
+    /// The archive of the message log cannot be used.
+    #[error("the archive of the message log cannot be used")]
+    Archive(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A door cannot be opened.
     #[error("a door cannot be opened")]
     Listen(#[source] ListenError),
@@ -137,6 +140,8 @@ impl SecurityServer {
         }
         let auditors = open_auditors(&config, &identity, &clock).await?;
         let ways = Ways::read(&config, &clock).map_err(StartError::WitnessAuthorities)?;
+        let archiving =
+            Archiving::new(&config, &clock).map_err(|error| StartError::Archive(Box::new(error)))?;
         let policy = SecurityServers { trust: Arc::clone(&exchanges.trust), only: None };
         let own = Arc::clone(&identity);
         let tls = tls::Server::new(own, Clients::Known(Arc::new(policy)), Http::Two, Arc::clone(&clock));
@@ -167,8 +172,14 @@ impl SecurityServer {
             tokio::task::spawn_blocking(move || Erasing::read(recorder, own))
         };
         let erasing = erasing.await.unwrap_or(Err(LogError::Closed)).map_err(StartError::Log)?;
-        let upkeep =
-            Upkeep::start(&config, &exchanges, (identity, ways), (Arc::new(erasing), begun), &drain).await;
+        let upkeep = Upkeep::start(
+            &config,
+            &exchanges,
+            (identity, ways, archiving),
+            (Arc::new(erasing), begun),
+            &drain,
+        )
+        .await;
         if let Some(told) = told {
             drain.spawn(operations::serve(told, figures, Arc::clone(&upkeep), drain.clone()));
         }

@@ -36,6 +36,7 @@ use crate::exchange::Exchanges;
 use crate::reconciliation::Desk;
 use conditions::Conditions;
 
+pub(crate) use archiving::Archiving;
 pub(crate) use checkpoints::SealError;
 pub(crate) use findings::PeerStanding;
 pub(crate) use lapses::Lapse;
@@ -64,7 +65,7 @@ pub(crate) struct Upkeep {
     desk: Arc<Desk>,
     findings: findings::Findings,
     following: following::Following,
-    archiving: Option<archiving::Archiving>,
+    archiving: Option<Archiving>,
     pub(crate) retaining: retention::Retaining,
     erasing: Arc<Erasing>,
     /// Milliseconds since 1970; 0 for never.
@@ -77,7 +78,7 @@ impl Upkeep {
     pub(crate) async fn start(
         config: &Config,
         exchanges: &Arc<Exchanges>,
-        (identity, ways): (Arc<Identity>, Ways),
+        (identity, ways, archiving): (Arc<Identity>, Ways, Option<Archiving>),
         (erasing, begun): (Arc<Erasing>, u64),
         drain: &Drain,
     ) -> Arc<Self> {
@@ -98,7 +99,7 @@ impl Upkeep {
             desk,
             findings: findings::Findings::default(),
             following: following::Following::default(),
-            archiving: archiving::Archiving::new(config),
+            archiving,
             retaining: retention::Retaining::new(config.retention.clone()),
             erasing,
             registry_seen: AtomicI64::new(0),

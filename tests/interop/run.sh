@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Programs that are not ours agree: buf (schema), Python's grpcio and grpc-go (clients and registers), HTTP clients, a
-# WebDAV server and Arrow Flight (rest/), nginx (bulk/), Go's note and tlog (witness/), OpenSSL (what a proof holds), EU DSS (dss/). Installs what it needs under tests/interop/.work;
+# WebDAV server and Arrow Flight (rest/), nginx (bulk/), Go's note and tlog (witness/), OpenSSL (what a proof holds), EU DSS (dss/), s3rver (archive/). Installs what it needs under tests/interop/.work;
 # wants cargo, Python 3, Node.js, Go, Java, Maven, curl, unzip, OpenSSL and ssh-agent on the machine.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -113,6 +113,9 @@ witness/tiles.sh "$two_states" "$verify" "$work" || fail "tiles"
 
 say "EU DSS, OpenSSL and zip programs agree with the containers of proofs"
 dss/run.sh "$two_states" "$verify" "$work" || fail "dss"
+
+say "s3rver: the archive in an object storage"
+archive/run.sh "$work" || fail "archive"
 
 say "$failed failed"
 [ "$failed" -eq 0 ]

@@ -26,23 +26,38 @@ fn objects(archive: &Path) -> Vec<String> {
     names.filter(|name| name.ends_with(".trave-archive")).collect()
 }
 
-/// An instance whose provider's server archives; the archive's directory and key file.
+/// An instance whose provider's server archives into the directory `archive` of the returned one, where the key file stands.
 async fn archiving() -> (Instance, tempfile::TempDir) {
+    let place = tempfile::tempdir().unwrap();
+    let archive = place.path().join("archive");
+    std::fs::create_dir(&archive).unwrap();
+    let (instance, _) = archiving_to(place.path(), (&format!("directory = {archive:?}"), "")).await;
+    (instance, place)
+}
+
+/// An instance whose provider's server archives to what these lines and this table say; a key file `key` is made in `place`.
+async fn archiving_to(place: &Path, (lines, table): (&str, &str)) -> (Instance, String) {
     let plan = Plan { keep_at_provider: "all", ..Plan::default() };
     let mut instance = Instance::planned(plan).await;
-    let place = tempfile::tempdir().unwrap();
-    let (key, archive) = (place.path().join("key"), place.path().join("archive"));
-    std::fs::create_dir(&archive).unwrap();
+    let key = place.join("key");
     let made = run(&instance.mv, &["archive", "keygen", "--out", key.to_str().unwrap()]).await;
     assert!(made.status.success(), "{}", text(&made.stderr));
     let recipient = text(&made.stdout).trim();
     assert!(recipient.starts_with("trave-archive-1:"), "{recipient}");
     instance.mv.stop().await;
     let mut file = std::fs::OpenOptions::new().append(true).open(instance.mv.configuration_file()).unwrap();
-    write!(file, "\n[archive]\ndirectory = {archive:?}\nrecipients = [{recipient:?}]\nevery_seconds = 60\n")
+    write!(file, "\n[archive]\n{lines}\nrecipients = [{recipient:?}]\nevery_seconds = 60\n{table}\n")
         .unwrap();
     instance.mv.start().await.unwrap();
-    (instance, place)
+    (instance, key.to_str().unwrap().to_owned())
+}
+
+/// Exchanges that fill more than two segments of 1 MiB at the provider.
+async fn ask_much(instance: &Instance) {
+    for number in 0..4_u8 {
+        let message = vec![number; 400_000];
+        assert_eq!(instance.ask(&message).await.only().as_ref(), &message[..]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -50,10 +65,7 @@ async fn the_log_comes_back_from_its_archive() {
     let (mut instance, place) = archiving().await;
     let (key, archive, new) =
         (place.path().join("key"), place.path().join("archive"), place.path().join("new"));
-    for number in 0..4_u8 {
-        let message = vec![number; 400_000];
-        assert_eq!(instance.ask(&message).await.only().as_ref(), &message[..]);
-    }
+    ask_much(&instance).await;
     for _ in 0..300 {
         if objects(&archive).len() >= 2 {
             break;
@@ -94,5 +106,58 @@ async fn the_log_comes_back_from_its_archive() {
         run(&instance.mv, &["archive", "restore", "--key", key, "--to", to.to_str().unwrap()]).await;
     assert_eq!(restored.status.code(), Some(1));
     assert!(text(&restored.stdout).contains("does not decrypt"), "{}", text(&restored.stdout));
+    instance.stop().await;
+}
+
+/// `tests/interop/archive/run.sh` runs it, with an object storage that nobody here wrote: its address in
+/// `TRAVE_OBJECT_STORAGE`, the bucket `trave`, the two credentials `S3RVER`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs an object storage"]
+async fn the_log_comes_back_from_an_object_storage() {
+    let endpoint = std::env::var("TRAVE_OBJECT_STORAGE").expect("TRAVE_OBJECT_STORAGE names no storage");
+    let place = tempfile::tempdir().unwrap();
+    let credentials = place.path().join("credentials");
+    let write = |id: &str| {
+        trave_host::files::replace(&credentials, format!("{id}\nS3RVER\n").as_bytes()).unwrap();
+    };
+    write("S3RVER");
+    let table = format!(
+        "[archive.object_storage]\nendpoint = {endpoint:?}\nbucket = \"trave\"\nprefix = \"mv/s1/\"\n\
+         credentials_file = {credentials:?}\n"
+    );
+    let (mut instance, key) = archiving_to(place.path(), ("", &table)).await;
+    ask_much(&instance).await;
+    let whole = async |instance: &Instance| {
+        let checked = run(&instance.mv, &["check-log", "--archive", "--key", &key]).await;
+        (checked.status.success(), format!("{}{}", text(&checked.stdout), text(&checked.stderr)))
+    };
+    let objects = |said: &str| -> usize {
+        let told = said.split(", ").find_map(|part| part.strip_suffix(" in the archive"));
+        told.map_or(0, |number| number.parse().unwrap())
+    };
+    let archived = |said: &str| said.contains(" 0 problems") && objects(said) >= 2;
+    let mut last = whole(&instance).await;
+    for _ in 0..60 {
+        if archived(&last.1) {
+            break;
+        }
+        instance.advance(Duration::from_secs(60));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        last = whole(&instance).await;
+    }
+    assert!(last.0 && archived(&last.1), "{}", last.1);
+    // Whom the storage does not know, it gives nothing, and its word is told.
+    write("NOBODY");
+    let (held, said) = whole(&instance).await;
+    assert!(!held && said.contains("403 Forbidden (InvalidAccessKeyId)"), "{said}");
+    write("S3RVER");
+    instance.mv.stop().await;
+    std::fs::remove_dir_all(instance.mv.layout().log()).unwrap();
+    let new = place.path().join("new");
+    let restored =
+        run(&instance.mv, &["archive", "restore", "--key", &key, "--to", new.to_str().unwrap()]).await;
+    let said = text(&restored.stdout);
+    assert!(said.contains("missing: records ") && !said.contains("problem:"), "{said}");
+    assert_eq!(std::fs::read_dir(new.join("segments")).unwrap().count(), objects(&last.1));
     instance.stop().await;
 }

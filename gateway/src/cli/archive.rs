@@ -11,10 +11,12 @@ use trave_host::clock::SystemClock;
 use trave_host::files;
 use trave_message_log::{ArchiveIdentity, ArchiveStore, DirectoryStore, Source, Whole};
 use trave_proto::checkpoint::{Checkpoint, MAX_NOTE, NoteVerifier};
+use trave_proto::clock::Clock;
 use trave_proto::global_configuration::Anchor;
 
 use crate::config::Config;
 use crate::custody::Layout;
+use crate::object_storage;
 use crate::trust::Trust;
 
 // Its comment would take the place of the command's.
@@ -155,10 +157,9 @@ impl Opened {
         if let Some(directory) = &self.directory {
             return Ok(Box::new(DirectoryStore::new(directory)));
         }
-        let directory = Config::read(config)?.archive_directory();
-        let directory =
-            directory.context("the configuration names no archive\nhint: --directory names one")?;
-        Ok(Box::new(DirectoryStore::new(directory)))
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let store = object_storage::archive_store(&Config::read(config)?, &clock)?;
+        store.context("the configuration names no archive\nhint: --directory names one")
     }
 
     fn checkpoint(&self, key: &NoteVerifier) -> anyhow::Result<Option<Checkpoint>> {

@@ -116,6 +116,20 @@ fn scheme(url: &str) -> Result<(bool, &str), String> {
     }
 }
 
+/// Whether `url` is `https://host[:port]`, or `http://host:port` on loopback, and nothing beyond.
+pub(super) fn check_scheme(url: &str) -> Result<(), String> {
+    let (tls, address) = scheme(url)?;
+    let address = address.trim_end_matches('/');
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
+    if address.is_empty() || !address.bytes().all(plain) {
+        return Err(format!("{url:?} is more or less than https://host:port"));
+    }
+    match tls {
+        true => Ok(()),
+        false => check(false, address, url),
+    }
+}
+
 /// Without TLS a register is on loopback, or whoever stands between could read and alter what was verified.
 fn check(tls: bool, address: &str, url: &str) -> Result<(), String> {
     let host = match address.rsplit_once(':') {

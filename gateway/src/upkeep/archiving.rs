@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 use trave_host::config::with_causes;
-use trave_message_log::{Archive, ArchiveState, DirectoryStore, LogError};
+use trave_message_log::{Archive, ArchiveState, LogError};
+use trave_proto::clock::Clock;
 
 use super::Upkeep;
 use super::conditions::Kind;
 use crate::config::Config;
+use crate::object_storage::{self, StorageError};
 
 /// The archive, and what the log says of it.
 #[derive(Debug)]
-pub(super) struct Archiving {
+pub(crate) struct Archiving {
     archive: Arc<Archive>,
     every: Duration,
     /// Read once; whoever changes the archive changes it too, one at a time.
@@ -23,18 +25,13 @@ pub(super) struct Archiving {
 
 impl Archiving {
     /// As the configuration says; none if there is no archive.
-    pub(super) fn new(config: &Config) -> Option<Self> {
-        let section = config.archive.as_ref()?;
-        let archive = archive(config)?;
-        Some(Self { archive, every: Duration::from_secs(section.every_seconds), state: Mutex::default() })
+    pub(crate) fn new(config: &Config, clock: &Arc<dyn Clock>) -> Result<Option<Self>, StorageError> {
+        let Some(section) = &config.archive else { return Ok(None) };
+        let Some(store) = object_storage::archive_store(config, clock)? else { return Ok(None) };
+        let recipients = section.recipients.iter().map(|it| it.0.clone()).collect();
+        let (archive, every) = (Archive { store, recipients }, Duration::from_secs(section.every_seconds));
+        Ok(Some(Self { archive: Arc::new(archive), every, state: Mutex::default() }))
     }
-}
-
-/// The archive of this configuration.
-pub(crate) fn archive(config: &Config) -> Option<Arc<Archive>> {
-    let recipients = config.archive.as_ref()?.recipients.iter().map(|it| it.0.clone()).collect();
-    let store = Box::new(DirectoryStore::new(config.archive_directory()?));
-    Some(Arc::new(Archive { store, recipients }))
 }
 
 impl Upkeep {

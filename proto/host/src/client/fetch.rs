@@ -5,8 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, ETAG, HOST, HeaderName, HeaderValue, IF_NONE_MATCH};
 use http::uri::Scheme;
-use http::{Method, Request, StatusCode, Uri};
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body::Body;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -107,13 +109,13 @@ impl Fetch {
 
     /// Downloads what is at `uri`. Only the status 200 is success.
     pub async fn get(&self, uri: &Uri) -> Result<Fetched, FetchError> {
-        self.in_time(uri, request(Method::GET, uri, None, Bytes::new())).await
+        self.in_time(uri, request(Method::GET, uri, None, Full::default())).await
     }
 
     /// Downloads what is at `uri` unless it is still what the entity tag `known` stands for (RFC 9110, section 13.1.2);
     /// none if it is.
     pub async fn get_unless(&self, uri: &Uri, known: Option<&str>) -> Result<Option<Fetched>, FetchError> {
-        let mut asked = request(Method::GET, uri, None, Bytes::new());
+        let mut asked = request(Method::GET, uri, None, Full::default());
         if let (Ok(request), Some(Ok(known))) = (&mut asked, known.map(HeaderValue::from_str)) {
             request.headers_mut().insert(IF_NONE_MATCH, known);
         }
@@ -130,7 +132,7 @@ impl Fetch {
         content_type: &'static str,
         body: Bytes,
     ) -> Result<Fetched, FetchError> {
-        self.in_time(uri, request(Method::POST, uri, Some(content_type), body)).await
+        self.in_time(uri, request(Method::POST, uri, Some(content_type), Full::new(body))).await
     }
 
     /// Sends `body` to `uri` and downloads the answer, whatever its status: for protocols in which others say something too.
@@ -140,7 +142,21 @@ impl Fetch {
         content_type: &'static str,
         body: Bytes,
     ) -> Result<(StatusCode, Fetched), FetchError> {
-        self.answered(uri, request(Method::POST, uri, Some(content_type), body), |_| true).await
+        self.answered(uri, request(Method::POST, uri, Some(content_type), Full::new(body)), |_| true).await
+    }
+
+    /// Sends `body` to `uri` and waits for the head of the answer, whose body follows. Neither is bounded in size or time: that
+    /// is for the caller to do.
+    pub async fn open<B>(&self, method: Method, uri: &Uri, body: B) -> Result<Response<Incoming>, FetchError>
+    where
+        B: Body + Send + Unpin + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let request = request(method, uri, None, body)?;
+        let mut sender = self.connect(uri).await?;
+        let sent = sender.send_request(request).await;
+        sent.map_err(|error| FetchError::Broken { uri: uri.to_string(), source: error.into() })
     }
 
     async fn in_time(
@@ -189,7 +205,12 @@ impl Fetch {
         Ok((head.status, Fetched { content_type, entity_tag, body: body.to_bytes() }))
     }
 
-    async fn connect(&self, uri: &Uri) -> Result<SendRequest<Full<Bytes>>, FetchError> {
+    async fn connect<B>(&self, uri: &Uri) -> Result<SendRequest<B>, FetchError>
+    where
+        B: Body + Send + Unpin + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
         let refused = |why| FetchError::Address { uri: uri.to_string(), why };
         let host = uri.host().ok_or_else(|| refused("it names no host"))?;
         let encrypted = uri.scheme() == Some(&Scheme::HTTPS);
@@ -209,12 +230,12 @@ impl Fetch {
     }
 }
 
-fn request(
+fn request<B>(
     method: Method,
     uri: &Uri,
     content_type: Option<&'static str>,
-    body: Bytes,
-) -> Result<Request<Full<Bytes>>, FetchError> {
+    body: B,
+) -> Result<Request<B>, FetchError> {
     let refused = |why| FetchError::Address { uri: uri.to_string(), why };
     if uri.scheme() != Some(&Scheme::HTTP) && uri.scheme() != Some(&Scheme::HTTPS) {
         return Err(refused("it is neither http nor https"));
@@ -228,12 +249,15 @@ fn request(
     if let Some(content_type) = content_type {
         request = request.header(CONTENT_TYPE, HeaderValue::from_static(content_type));
     }
-    request.body(Full::new(body)).map_err(|_| refused("it does not fit into a request"))
+    request.body(body).map_err(|_| refused("it does not fit into a request"))
 }
 
-async fn handshake<T>(uri: &Uri, stream: T) -> Result<SendRequest<Full<Bytes>>, FetchError>
+async fn handshake<T, B>(uri: &Uri, stream: T) -> Result<SendRequest<B>, FetchError>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
 {
     let (sender, connection) = Builder::new()
         .max_header_size(64 * 1024)
