@@ -156,7 +156,7 @@ impl Fetch {
         let request = request(method, uri, None, body)?;
         let mut sender = self.connect(uri).await?;
         let sent = sender.send_request(request).await;
-        sent.map_err(|error| FetchError::Broken { uri: uri.to_string(), source: error.into() })
+        sent.map_err(|error| FetchError::Broken { uri: shown(uri), source: error.into() })
     }
 
     async fn in_time(
@@ -178,7 +178,7 @@ impl Fetch {
         let request = request?;
         tokio::time::timeout(self.time, self.exchange(uri, request, taken))
             .await
-            .unwrap_or_else(|_| Err(FetchError::TimedOut { uri: uri.to_string(), limit: self.time }))
+            .unwrap_or_else(|_| Err(FetchError::TimedOut { uri: shown(uri), limit: self.time }))
     }
 
     async fn exchange(
@@ -187,19 +187,19 @@ impl Fetch {
         request: Request<Full<Bytes>>,
         taken: fn(StatusCode) -> bool,
     ) -> Result<(StatusCode, Fetched), FetchError> {
-        let broken = |source: BoxError| FetchError::Broken { uri: uri.to_string(), source };
+        let broken = |source: BoxError| FetchError::Broken { uri: shown(uri), source };
         let mut sender = self.connect(uri).await?;
         let response = sender.send_request(request).await.map_err(|error| broken(error.into()))?;
         let (head, body) = response.into_parts();
         if !taken(head.status) {
-            return Err(FetchError::Status { uri: uri.to_string(), status: head.status });
+            return Err(FetchError::Status { uri: shown(uri), status: head.status });
         }
         let text = |name: HeaderName| head.headers.get(name)?.to_str().ok().map(str::to_owned);
         let (content_type, entity_tag) = (text(CONTENT_TYPE), text(ETAG));
         let body = Limited::new(body, self.limit).collect().await.map_err(|source| match source
             .downcast_ref::<LengthLimitError>(
         ) {
-            Some(_) => FetchError::TooLarge { uri: uri.to_string(), limit: self.limit },
+            Some(_) => FetchError::TooLarge { uri: shown(uri), limit: self.limit },
             None => broken(source),
         })?;
         Ok((head.status, Fetched { content_type, entity_tag, body: body.to_bytes() }))
@@ -211,12 +211,12 @@ impl Fetch {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let refused = |why| FetchError::Address { uri: uri.to_string(), why };
+        let refused = |why| FetchError::Address { uri: shown(uri), why };
         let host = uri.host().ok_or_else(|| refused("it names no host"))?;
         let encrypted = uri.scheme() == Some(&Scheme::HTTPS);
         let port = uri.port_u16().unwrap_or(if encrypted { 443 } else { 80 });
         let address = format!("{host}:{port}");
-        let failed = |source| FetchError::Connect { uri: uri.to_string(), source };
+        let failed = |source| FetchError::Connect { uri: shown(uri), source };
         let stream = connect_tcp(&address).await.map_err(failed)?;
         if !encrypted {
             return handshake(uri, stream).await;
@@ -230,13 +230,19 @@ impl Fetch {
     }
 }
 
+/// An address as errors show it: without its query, in which a signature may stand.
+fn shown(uri: &Uri) -> String {
+    let text = uri.to_string();
+    text.split_once('?').map_or(text.clone(), |(before, _)| before.to_owned())
+}
+
 fn request<B>(
     method: Method,
     uri: &Uri,
     content_type: Option<&'static str>,
     body: B,
 ) -> Result<Request<B>, FetchError> {
-    let refused = |why| FetchError::Address { uri: uri.to_string(), why };
+    let refused = |why| FetchError::Address { uri: shown(uri), why };
     if uri.scheme() != Some(&Scheme::HTTP) && uri.scheme() != Some(&Scheme::HTTPS) {
         return Err(refused("it is neither http nor https"));
     }
@@ -263,8 +269,29 @@ where
         .max_header_size(64 * 1024)
         .handshake(TokioIo::new(stream))
         .await
-        .map_err(|error| FetchError::Broken { uri: uri.to_string(), source: error.into() })?;
+        .map_err(|error| FetchError::Broken { uri: shown(uri), source: error.into() })?;
     // Ends with the sender. How it ended, the sender has been told.
     tokio::spawn(connection);
     Ok(sender)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::with_causes;
+
+    #[tokio::test]
+    async fn no_error_shows_what_signs_a_request() {
+        for address in [
+            "http://127.0.0.1:1/b/o?X-Amz-Signature=secret",
+            "https://127.0.0.1:1/b/o?secret",
+            "ftp://a/?secret",
+        ] {
+            let uri = address.parse().unwrap();
+            let failed =
+                Fetch::new(None).open(Method::GET, &uri, Full::<Bytes>::default()).await.unwrap_err();
+            let said = with_causes(&failed);
+            assert!(!said.contains("secret") && !format!("{failed:?}").contains("secret"), "{said}");
+        }
+    }
 }
