@@ -207,7 +207,7 @@ impl Erasing {
         let mut known = self.others(exchanges.into_iter().collect()).await?;
         let known = known.remove(peer).unwrap_or_default();
         let (count, peer) = (known.len() as u64, peer.to_string());
-        let id = format!("n-{}", &Digest::of(format!("{peer} {}", request.id).as_bytes()).to_string()[..12]);
+        let id = id_of(&peer, &request.id, &known);
         let exchanges: Vec<_> =
             self.look(|notices| known.into_iter().filter(|it| !notices.was_told(&id, *it)).collect());
         if exchanges.is_empty() {
@@ -305,6 +305,14 @@ impl Erasing {
     }
 }
 
+/// The id of what another server told. It stands for exactly these exchanges: nothing is added to what somebody looks at and
+/// decides upon.
+fn id_of(peer: &str, told: &str, exchanges: &[ExchangeId]) -> String {
+    let mut named = format!("{peer} {told}").into_bytes();
+    exchanges.iter().for_each(|exchange| named.extend_from_slice(exchange.as_bytes()));
+    format!("n-{}", &Digest::of(&named).to_string()[..12])
+}
+
 /// Reads where nobody waits for the disk.
 async fn reading<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, LogError> + Send + 'static,
@@ -322,6 +330,27 @@ impl ErasureError {
             Self::Malformed(_) => tonic::Status::invalid_argument(why),
             Self::TooMany => tonic::Status::resource_exhausted(why),
             Self::Log(_) | Self::Interrupted => tonic::Status::unavailable(why),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trave_proto::clock::Time;
+
+    use super::*;
+
+    #[test]
+    fn what_is_told_later_is_another_matter() {
+        let exchange = |number| ExchangeId::new(Time::from_millis(1_795_288_440_000), &[number; 10]);
+        let first = id_of("NORD/MV/gewerberegister/s1", "e-1", &[exchange(1)]);
+        assert_eq!(first, id_of("NORD/MV/gewerberegister/s1", "e-1", &[exchange(1)]));
+        for (peer, told, exchanges) in [
+            ("NORD/MV/gewerberegister/s1", "e-1", &[exchange(1), exchange(2)][..]),
+            ("NORD/MV/gewerberegister/s1", "e-2", &[exchange(1)]),
+            ("NORD/MV/gewerberegister/s2", "e-1", &[exchange(1)]),
+        ] {
+            assert_ne!(first, id_of(peer, told, exchanges));
         }
     }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::uri::Scheme;
@@ -32,7 +32,7 @@ use trave_proto::clock::Clock;
 use crate::config::{Config, ObjectStorage as Settings};
 
 /// How long a signed request may be used.
-const SIGNED_FOR: Duration = Duration::from_secs(3_600);
+const SIGNED_FOR: Duration = Duration::from_secs(900);
 /// How long the storage may say nothing.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The slowest line that is waited for, in bytes a second: an upload has so much more time.
@@ -43,6 +43,10 @@ const LARGEST: u64 = 5 << 30;
 const LARGEST_ANSWER: usize = 4 << 20;
 /// The most pages of a list, of a thousand names each.
 const PAGES: usize = 1_000;
+/// The longest name of an object of ours; others are nobody's here.
+const LONGEST_NAME: usize = 200;
+/// How long a list may take, all its pages together.
+const LISTED_WITHIN: Duration = Duration::from_secs(600);
 const PIECE: u64 = 64 << 10;
 
 /// Why the object storage did not do what was asked.
@@ -62,6 +66,8 @@ pub(crate) enum StorageError {
     Fetch(#[source] FetchError),
     #[error("the object storage said nothing for {} s", PATIENCE.as_secs())]
     Silent,
+    #[error("the object storage is slower than {SLOWEST} bytes a second")]
+    TooSlow,
     #[error("the object storage answered {status}{said}")]
     Refused { status: StatusCode, said: String },
     #[error("the object storage broke off")]
@@ -174,14 +180,17 @@ impl ObjectStorage {
         let text = std::str::from_utf8(&text).map_err(|error| StorageError::List(error.to_string()))?;
         let page =
             ListObjectsV2::parse_response(text).map_err(|error| StorageError::List(error.to_string()))?;
-        let own =
-            |key: &str| key.strip_prefix(&self.prefix).filter(|name| !name.contains('/')).map(str::to_owned);
+        let ours = |name: &&str| name.len() <= LONGEST_NAME && !name.contains('/');
+        let own = |key: &str| key.strip_prefix(&self.prefix).filter(ours).map(str::to_owned);
         Ok((page.contents.iter().filter_map(|it| own(&it.key)).collect(), page.next_continuation_token))
     }
 
     fn names(&self) -> Result<Vec<String>, StorageError> {
-        let (mut names, mut after) = (Vec::new(), None);
+        let (mut names, mut after, begun) = (Vec::new(), None, Instant::now());
         for _ in 0..PAGES {
+            if begun.elapsed() > LISTED_WITHIN {
+                return Err(StorageError::TooSlow);
+            }
             let (page, next) = self.page(after.as_deref())?;
             names.extend(page);
             let Some(next) = next else { return Ok(names) };
@@ -273,14 +282,16 @@ fn code_of(said: &[u8]) -> String {
 struct Answer {
     body: Incoming,
     piece: Bytes,
-    left: u64,
+    received: u64,
+    /// How long it was waited for; what the reader takes for itself does not count.
+    waited: Duration,
     /// Ends after the body, which needs it.
     runtime: Runtime,
 }
 
 impl Answer {
     fn new(runtime: Runtime, response: Response<Incoming>) -> Self {
-        Self { body: response.into_body(), piece: Bytes::new(), left: LARGEST, runtime }
+        Self { body: response.into_body(), piece: Bytes::new(), received: 0, waited: Duration::ZERO, runtime }
     }
 
     /// All of it, if it is no larger than such answers are.
@@ -292,12 +303,20 @@ impl Answer {
     }
 
     fn next(&mut self) -> Result<Option<Bytes>, StorageError> {
+        let begun = Instant::now();
         let frame = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, self.body.frame()).await });
+        self.waited += begun.elapsed();
+        if self.waited > PATIENCE + Duration::from_secs(self.received / SLOWEST) {
+            return Err(StorageError::TooSlow);
+        }
         match frame.map_err(|_| StorageError::Silent)? {
             None => Ok(None),
             Some(frame) => {
                 let data = frame.map_err(StorageError::Broken)?.into_data().unwrap_or_default();
-                self.left = self.left.checked_sub(data.len() as u64).ok_or(StorageError::TooLarge)?;
+                self.received += data.len() as u64;
+                if self.received > LARGEST {
+                    return Err(StorageError::TooLarge);
+                }
                 Ok(Some(data))
             }
         }

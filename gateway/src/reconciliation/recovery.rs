@@ -89,23 +89,26 @@ impl Fetched {
         trust: &Trust,
     ) -> Result<Self, RecoveryError> {
         let held = Place::verify(&answer, key)?;
-        let leaf = Leaf::decode(answer.leaf).map_err(RecoveryError::Leaf)?;
+        // Decoded from slices, and so copied: what is kept must not keep the whole answer, with whatever stood beside it.
+        let leaf = Leaf::decode(&*answer.leaf).map_err(RecoveryError::Leaf)?;
         let entry = entry_of(leaf.entry).ok_or(RecoveryError::Another)?;
         let manifest = Manifest::parse(entry.manifest).map_err(RecoveryError::Manifest)?;
         if manifest.digest() != digest || Name::of(&manifest) != name || other(&manifest, own) != Some(peer) {
             return Err(RecoveryError::Another);
         }
-        let signature = answer.signature.unwrap_or_default();
-        if Digest::of(&signature.encode_to_vec()).to_bytes() != entry.signature_digest {
+        let signature = answer.signature.unwrap_or_default().encode_to_vec();
+        if Digest::of(&signature).to_bytes() != entry.signature_digest {
             return Err(RecoveryError::OtherSignature);
         }
+        let signature = Signature::decode(&*signature).map_err(RecoveryError::Leaf)?;
         let batch = BatchSignature::parse(&signature).map_err(RecoveryError::Signature)?;
         let configuration = trust.find(&manifest.configuration_digest).map_err(RecoveryError::Trust)?;
         let configuration = configuration.ok_or(RecoveryError::Configuration)?;
-        let chain = CertificateChain::decode(answer.chain).map_err(RecoveryError::Chain)?.certificates;
+        let chain = CertificateChain::decode(&*answer.chain).map_err(RecoveryError::Chain)?.certificates;
         let at = manifest.created;
-        let signer = TrustedSigner::verify(&chain, answer.ocsp_response, &configuration, at)
-            .map_err(RecoveryError::Signer)?;
+        let signer =
+            TrustedSigner::verify(&chain, Bytes::copy_from_slice(&answer.ocsp_response), &configuration, at)
+                .map_err(RecoveryError::Signer)?;
         signer
             .verify_manifest((&manifest, &batch), &configuration, at, &NoMemory)
             .map_err(RecoveryError::Signer)?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use trave_host::config::with_causes;
+use trave_proto::fault::plain;
 use trave_proto::identifier::ServerId;
 use trave_proto::schema::log::ErasureStage;
 use trave_proto::schema::transport::TellErasureRequest;
@@ -87,16 +88,15 @@ impl Upkeep {
         let configuration = Arc::clone(&self.exchanges.trust.snapshot().configuration);
         let peer = notice.peer.parse::<ServerId>().map_err(|error| error.to_string())?;
         let Some(listed) = configuration.security_server(&peer) else { return Ok(Telling::Nobody) };
-        let connection =
-            self.exchanges.peers.connection(listed).await.map_err(|error| with_causes(&error))?;
+        let silent = |_| "it does not answer in time".to_owned();
+        let connection = tokio::time::timeout(PATIENCE, self.exchanges.peers.connection(listed)).await;
+        let connection = connection.map_err(silent)?.map_err(|error| with_causes(&error))?;
         let mut client = connection.client();
         for some in notice.exchanges.chunks(AT_A_TIME) {
             let exchange_ids = some.iter().map(|id| Bytes::copy_from_slice(id.as_bytes())).collect();
             let request = TellErasureRequest { id: notice.id.clone(), exchange_ids };
             let answer = tokio::time::timeout(PATIENCE, client.tell_erasure(request)).await;
-            answer
-                .map_err(|_| "it does not answer in time".to_owned())?
-                .map_err(|status| status.message().to_owned())?;
+            answer.map_err(silent)?.map_err(|status| plain(status.message()))?;
         }
         Ok(Telling::Told)
     }
@@ -120,6 +120,7 @@ impl Upkeep {
     }
 
     async fn erase_as_told(&self, notice: &Notice) -> Result<(), ErasureError> {
+        let _still = self.retaining.still().await;
         // What is held waits for people to decide.
         if self.held(notice).await?.is_some() {
             return Ok(());

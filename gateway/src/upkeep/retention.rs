@@ -79,6 +79,11 @@ impl Retaining {
         drop(self.step.lock().await);
     }
 
+    /// Until this is let go, no hold comes into force: for whoever looks whether something is held and then erases it.
+    pub(crate) async fn still(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.step.lock().await
+    }
+
     /// The months for which records are kept, if those of this exchange may have expired.
     pub(crate) fn expired(&self, id: ExchangeId, now: Time) -> Option<u32> {
         let months = self.policy.shortest();
@@ -142,14 +147,23 @@ impl Upkeep {
             return Ok(done);
         }
         self.time_is_vouched_for(now).await?;
+        let mut failed = None;
         for segment in due {
             // Read again for each: a hold may have come.
-            let step = self.segment(segment, now).await.map_err(|error| with_causes(&error))?;
+            let step = match self.segment(segment, now).await {
+                Ok(step) => step,
+                // What is wrong with one segment keeps nothing of the others.
+                Err(error @ LogError::Damaged { .. }) => {
+                    failed.get_or_insert(with_causes(&error));
+                    continue;
+                }
+                Err(error) => return Err(with_causes(&error)),
+            };
             done.segments += u64::from(step != (0, 0));
             done.contents += step.0;
             done.records += step.1;
         }
-        Ok(done)
+        failed.map_or(Ok(done), Err)
     }
 
     async fn segment(&self, segment: SegmentSpan, now: Time) -> Result<(u64, u64), LogError> {

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 use super::*;
 use trave_proto::proof::Conclusion;
-use trave_tests::network::{export, judge};
+use trave_tests::network::{Server, export, judge};
 use trave_tests::program::program;
 
 /// Two accounts of the machine that runs the test; they need not exist.
@@ -166,4 +166,48 @@ async fn what_somebody_applied_for_who_counts_no_more_is_not_approved() {
 /// The proof, exported by root, who may read everything.
 async fn export_from(world: &World, exchange: trave_proto::identifier::ExchangeId) -> bytes::Bytes {
     export(&world.instance.mv, exchange, false).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_erases_anything_alone() {
+    if own_user() != 0 {
+        println!("NOT RUN: only root can be two other users");
+        return;
+    }
+    let mut world = World::start([FRAUKE, UWE]).await;
+    let granted = world.done(FRAUKE, &applying(CLIENT)).await;
+    world.done(UWE, &["grant", "approve", &granted]).await;
+    let exchange = world.instance.ask(b"wer?").await.exchange().to_string();
+    let erased = |server: &Server| {
+        let records = server.records(0);
+        records.iter().filter(|record| matches!(record.leaf.entry, Some(Entry::Erasure(_)))).count()
+    };
+    assert!(world.done(FRAUKE, &["erase", &exchange, "--reason", "Art. 17"]).await.is_empty());
+    let listed = world.done(UWE, &["erasures", "list"]).await;
+    let id = listed.split('\t').next().unwrap().to_owned();
+    assert!(id.starts_with("e-") && listed.contains("waits for another person's approval"), "{listed}");
+    let alone = world.refused(FRAUKE, &["erasures", "approve", &id]).await;
+    assert!(alone.contains("applied for it and cannot approve it"), "{alone}");
+    world.refused(STRANGER, &["erasures", "approve", &id]).await;
+    assert_eq!(erased(&world.instance.mv), 0);
+    // What waits, waits over a restart, and the record names both.
+    world.instance.mv.stop().await;
+    world.instance.mv.start().await.unwrap();
+    assert_eq!(erased(&world.instance.mv), 0);
+    world.done(UWE, &["erasures", "approve", &id]).await;
+    assert_eq!(erased(&world.instance.mv), 1);
+    let records = world.instance.mv.records(0);
+    let approved = records.iter().find_map(|record| match &record.leaf.entry {
+        Some(Entry::ErasureNotice(notice)) if !notice.approver.is_empty() => Some(notice.clone()),
+        _ => None,
+    });
+    let approved = approved.unwrap();
+    assert_eq!((approved.operator_user, approved.approver_user), (Some(FRAUKE), Some(UWE)));
+    // What was withdrawn is not there to be approved.
+    world.done(UWE, &["erase", &exchange, "--reason", "Art. 17"]).await;
+    let id = world.done(UWE, &["erasures", "list"]).await.split('\t').next().unwrap().to_owned();
+    world.done(FRAUKE, &["erasures", "drop", &id, "--reason", "Irrtum"]).await;
+    world.refused(FRAUKE, &["erasures", "approve", &id]).await;
+    assert_eq!(erased(&world.instance.mv), 1);
+    world.instance.stop().await;
 }

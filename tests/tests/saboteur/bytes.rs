@@ -313,7 +313,9 @@ impl Scene {
                 == (row.caller.1, row.caller.2, row.caller.3)
             && calls == row.register
             && ours == row.sh
-            && (theirs == row.mv || is_cut_short(&theirs, row.mv));
+            && (theirs == row.mv
+                || is_cut_short(&theirs, row.mv)
+                || (matches!(harm, Harm::Silence) && has_run_out_there(&theirs, row.mv)));
         (!as_said).then(|| {
             let expected = (row.caller, row.register, row.sh, row.mv);
             format!(
@@ -331,6 +333,17 @@ fn is_cut_short(seen: &[String], expected: &[&str]) -> bool {
     before == expected
         && before.last().is_some_and(|line| line == "sent response end")
         && last.starts_with("ended aborted aborted by client_server")
+}
+
+/// Whether a log tells that the time, which is the same on both sides, ran out there a moment before the client's server broke
+/// the exchange off for it.
+fn has_run_out_there(seen: &[String], expected: &[&str]) -> bool {
+    let (Some((last, before)), Some((broken, rest))) = (seen.split_last(), expected.split_last()) else {
+        return false;
+    };
+    before == rest
+        && broken.starts_with("ended aborted aborted by client_server")
+        && last.starts_with("ended aborted deadline_exceeded by register")
 }
 
 fn told(answer: &Answer) -> (i32, String, String, String) {

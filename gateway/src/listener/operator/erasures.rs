@@ -67,6 +67,7 @@ impl Desk {
     }
 
     async fn apply(&self, notice: Notice, person: Person) -> Result<Applied, Status> {
+        let _still = self.upkeep.retaining.still().await;
         self.must_not_be_held(&notice).await?;
         let (id, waiting) = (fresh_id("e")?, self.policy.two_persons());
         let (operator, operator_user) = (person.name.clone(), waiting.then_some(person.user));
@@ -95,6 +96,11 @@ impl Desk {
             let why = format!("{applicant} applied for it, and is none of operator.users any more");
             return Err(Status::failed_precondition(why));
         }
+        if self.policy.two_persons() && user.is_none() && notice.peer.is_empty() {
+            let why = "it was applied for when one person was enough: withdraw it, and apply for it again";
+            return Err(Status::failed_precondition(why));
+        }
+        let _still = self.upkeep.retaining.still().await;
         self.must_not_be_held(&notice).await?;
         let decided = Decided { by: person.name, user: Some(person.user) };
         let (erased, _) = erasing.approve(id, decided).await.map_err(|error| error.refusal())?;
