@@ -49,7 +49,7 @@ pub(crate) async fn play(scene: &mut Scene, instance: &mut Instance) -> anyhow::
 const WHAT_LIES_WHERE: &str = "\
 what                                        where, below data/   readable by                        until
 private keys                                keys                 the server, with its passphrase    they are replaced
-who asked whom for what, when and why       log/segments         the server's own user              this release deletes none
+who asked whom for what, when and why       log/segments         the server's own user              24 months, unless held
 contents and caller context, encrypted      log/segments         the server, with the key beside    erased
 the keys of the contents, one an exchange   log/keys             the server's own user              overwritten at erasing
 certificates, anchor, configurations        the rest             public knowledge                   superseded";
