@@ -11,7 +11,7 @@ use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 use prost::Message;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use trave_host::config::with_causes;
 use trave_proto::container::{MEDIA_TYPE, bundle};
 use trave_proto::fault::{Fault, Reason, Side};
@@ -37,7 +37,7 @@ const ZIP: &str = "application/zip";
 pub(crate) struct Containers {
     exchanges: Arc<Exchanges>,
     upkeep: Arc<Upkeep>,
-    turn: Mutex<()>,
+    turn: Arc<Mutex<()>>,
 }
 
 /// Why nothing is given out: X-Road's status, and the fault that is told and logged.
@@ -52,7 +52,7 @@ struct Given {
 
 impl Containers {
     pub(crate) fn new(exchanges: Arc<Exchanges>, upkeep: Arc<Upkeep>) -> Self {
-        Self { exchanges, upkeep, turn: Mutex::default() }
+        Self { exchanges, upkeep, turn: Arc::default() }
     }
 
     /// The answer to a request for evidence; none if it is none.
@@ -86,11 +86,11 @@ impl Containers {
             let fault = Fault::before_call(Reason::InvalidClientIdentifier, Side::Client, why);
             return Err(Refusal(StatusCode::UNAUTHORIZED, fault));
         }
-        let Ok(_turn) = self.turn.try_lock() else {
+        let Ok(turn) = Arc::clone(&self.turn).try_lock_owned() else {
             let why = "containers are being made for somebody else; ask again in a moment";
             return Err(Refusal::server(Fault::before_call(Reason::Overloaded, Side::ClientServer, why)));
         };
-        let found = self.find(&asked).await?;
+        let (found, _turn) = self.find(&asked, turn).await?;
         if asked.unique && found.len() > 1 {
             return Err(Refusal::asked(format!(
                 "{} exchanges have this id: leave \"unique\" out, or name one by its trave-exchange-id",
@@ -118,18 +118,23 @@ impl Containers {
         asked.given(files)
     }
 
-    /// The client's exchanges of that id, oldest first; never none.
-    async fn find(&self, asked: &Asked) -> Result<Vec<ExchangeId>, Refusal> {
+    /// The client's exchanges of that id, oldest first; never none. The turn goes with the search, which goes on also where the
+    /// caller has gone.
+    async fn find(
+        &self,
+        asked: &Asked,
+        turn: OwnedMutexGuard<()>,
+    ) -> Result<(Vec<ExchangeId>, OwnedMutexGuard<()>), Refusal> {
         let log = self.exchanges.recorder.log().clone();
         let (client, id) = (asked.client.clone(), asked.query_id.clone());
-        let found = tokio::task::spawn_blocking(move || finding::of_client(&log, &client, &id)).await;
-        let found = found.map_err(|_| Refusal::failed("reading the message log failed".into()))?;
+        let found = tokio::task::spawn_blocking(move || (finding::of_client(&log, &client, &id), turn)).await;
+        let (found, turn) = found.map_err(|_| Refusal::failed("reading the message log failed".into()))?;
         let found = found.map_err(|error| Refusal::failed(with_causes(&error)))?;
         if found.is_empty() {
             let fault = Fault::before_call(Reason::InvalidMessage, Side::Client, NOT_FOUND);
             return Err(Refusal(StatusCode::NOT_FOUND, fault));
         }
-        Ok(found)
+        Ok((found, turn))
     }
 
     /// Logs who gets which exchanges. The query id is the caller's own words, perhaps about a person: it is in no record.

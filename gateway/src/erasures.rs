@@ -27,6 +27,7 @@ use trave_proto::schema::transport::TellErasureRequest;
 
 use crate::recorder::Recorder;
 use crate::retention::About;
+use crate::turns::{Turn, Turns};
 pub(crate) use notices::{Notice, Notices};
 
 /// Exchanges in one record and in one call; more stand in several.
@@ -43,6 +44,8 @@ pub(crate) enum ErasureError {
     Malformed(&'static str),
     #[error("too many erasures that this security server told wait for a decision")]
     TooMany,
+    #[error("what was told before is still being taken; tell it again in a minute")]
+    Busy,
     #[error("the message log failed")]
     Log(#[source] LogError),
     #[error("reading the message log failed")]
@@ -64,6 +67,8 @@ pub(crate) struct Erasing {
     notices: Mutex<Notices>,
     /// One is approved, dropped or carried out at a time.
     turn: tokio::sync::Mutex<()>,
+    /// What one server tells is taken one at a time.
+    telling: Turns,
     /// One is received at a time.
     receiving: tokio::sync::Mutex<()>,
     news: Notify,
@@ -82,6 +87,7 @@ impl Erasing {
             own,
             notices: Mutex::new(notices),
             turn: tokio::sync::Mutex::default(),
+            telling: Turns::default(),
             receiving: tokio::sync::Mutex::default(),
             news: Notify::new(),
         })
@@ -184,13 +190,14 @@ impl Erasing {
         self.look(|notices| notices.waiting(id).cloned()).ok_or_else(|| ErasureError::Unknown(id.to_owned()))
     }
 
+    /// The turn of a server that tells something: without it nothing is begun, so that nothing piles up.
+    pub(crate) fn turn(&self, peer: &ServerId) -> Result<Turn, ErasureError> {
+        self.telling.take(peer).ok_or(ErasureError::Busy)
+    }
+
     /// Takes what another server told: which of its exchanges with this one should be erased here, too. It is durable when
     /// this returns. Says how many of them are known here.
-    pub(crate) async fn receive(
-        &self,
-        peer: &ServerId,
-        request: TellErasureRequest,
-    ) -> Result<u64, ErasureError> {
+    pub(crate) async fn receive(&self, turn: Turn, request: TellErasureRequest) -> Result<u64, ErasureError> {
         let named = !request.id.is_empty() && request.id.len() <= 64;
         if !named || !request.id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
             return Err(ErasureError::Malformed("its id is none"));
@@ -204,6 +211,7 @@ impl Erasing {
             return Err(ErasureError::Malformed("an exchange is none, or named twice"));
         }
         let _turn = self.receiving.lock().await;
+        let peer = turn.server();
         let mut known = self.others(exchanges.into_iter().collect()).await?;
         let known = known.remove(peer).unwrap_or_default();
         let (count, peer) = (known.len() as u64, peer.to_string());
@@ -328,7 +336,7 @@ impl ErasureError {
         match self {
             Self::Unknown(_) => tonic::Status::not_found(why),
             Self::Malformed(_) => tonic::Status::invalid_argument(why),
-            Self::TooMany => tonic::Status::resource_exhausted(why),
+            Self::TooMany | Self::Busy => tonic::Status::resource_exhausted(why),
             Self::Log(_) | Self::Interrupted => tonic::Status::unavailable(why),
         }
     }

@@ -26,6 +26,7 @@ pub mod access;
 pub mod metrics;
 mod transport;
 mod pool;
+mod turns;
 mod health;
 mod signer;
 mod recorder;

@@ -1,5 +1,5 @@
-//! S3-compatible object storage as the place of the message log's archive: requests signed with AWS Signature Version 4, each
-//! over an HTTP/1.1 connection of its own.
+//! Where the message log's archive stands: in a directory, or in S3-compatible object storage, which is asked with requests
+//! signed with AWS Signature Version 4, each over an HTTP/1.1 connection of its own.
 //!
 //! What is put there is sealed already; the storage is trusted with keeping it, not with what it says. An object is put by one
 //! request, so that it is there whole or not at all.
@@ -62,6 +62,8 @@ pub(crate) enum StorageError {
     Endpoint(String),
     #[error("TLS to the object storage cannot be set up")]
     Tls(#[source] TlsError),
+    #[error("this system gives no means to connect")]
+    Runtime(#[source] io::Error),
     #[error("the object storage is not reached")]
     Fetch(#[source] FetchError),
     #[error("the object storage said nothing for {} s", PATIENCE.as_secs())]
@@ -151,7 +153,7 @@ impl ObjectStorage {
     ) -> Result<Answer, StorageError> {
         let uri: Uri = address.parse().map_err(|_| StorageError::Endpoint("not a URL".into()))?;
         let runtime = Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| StorageError::Endpoint(error.to_string()))?;
+        let runtime = runtime.map_err(StorageError::Runtime)?;
         let time = PATIENCE + Duration::from_secs(body.left / SLOWEST);
         let asked = runtime.block_on(async {
             tokio::time::timeout(time, self.fetch.open(method, &uri, body))

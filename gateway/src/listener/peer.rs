@@ -277,9 +277,9 @@ impl PeerService for Door {
     ) -> Result<Response<TellErasureResponse>, Status> {
         let session = self.still_trusted(&request)?;
         let (erasing, request) = (Arc::clone(self.upkeep.erasing()), request.into_inner());
-        let peer = session.server().clone();
+        let turn = erasing.turn(session.server()).map_err(|error| error.refusal())?;
         // To its end, also if the other server goes away meanwhile.
-        let received = self.tasks.spawn(async move { erasing.receive(&peer, request).await }).await;
+        let received = self.tasks.spawn(async move { erasing.receive(turn, request).await }).await;
         match received.ok().flatten() {
             Some(Ok(known)) => Ok(Response::new(TellErasureResponse { known })),
             Some(Err(error)) => Err(error.refusal()),

@@ -1,6 +1,6 @@
 //! What this server tells another one about the exchanges between the two, and about no others.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use super::following::{Seen, contradiction, seen};
 use super::records::{Bounds, Hours, RecordsError};
 use super::recovery::give;
 use super::standing::state;
+use crate::turns::Turns;
 
 /// Messages in one page.
 pub(super) const PAGE: usize = 512;
@@ -53,24 +54,15 @@ pub(crate) struct Desk {
     hours: Arc<Hours>,
     clock: Arc<dyn Clock>,
     /// Who is being answered: one question of each at a time.
-    answering: Arc<Mutex<BTreeSet<ServerId>>>,
+    answering: Turns,
     /// What others say that they hold, where that is not what this log holds.
     said: Mutex<BTreeMap<ServerId, BTreeMap<Period, Summary>>>,
-}
-
-/// Taken off the list when the answer is there, also if nobody waits for it any longer.
-struct Turn(Arc<Mutex<BTreeSet<ServerId>>>, ServerId);
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
-    }
 }
 
 impl Desk {
     pub(crate) fn new(log: Log, own: ServerId, clock: Arc<dyn Clock>) -> Self {
         let hours = Arc::new(Hours::new(log, own));
-        Self { hours, clock, answering: Arc::default(), said: Mutex::default() }
+        Self { hours, clock, answering: Turns::default(), said: Mutex::default() }
     }
 
     /// The messages of single hours.
@@ -211,18 +203,10 @@ impl Desk {
         peer: &ServerId,
         read: impl FnOnce(&Hours, &ServerId) -> Result<T, RecordsError> + Send + 'static,
     ) -> Result<T, AnswerError> {
-        let turn = self.turn(peer)?;
+        let turn = self.answering.take(peer).ok_or(AnswerError::Busy)?;
         let hours = Arc::clone(&self.hours);
-        let answer = tokio::task::spawn_blocking(move || read(&hours, &turn.1)).await;
+        let answer = tokio::task::spawn_blocking(move || read(&hours, turn.server())).await;
         answer.map_err(|_| AnswerError::Interrupted)?.map_err(AnswerError::Records)
-    }
-
-    fn turn(&self, peer: &ServerId) -> Result<Turn, AnswerError> {
-        let mut answering = self.answering.lock().unwrap_or_else(PoisonError::into_inner);
-        if !answering.insert(peer.clone()) {
-            return Err(AnswerError::Busy);
-        }
-        Ok(Turn(Arc::clone(&self.answering), peer.clone()))
     }
 }
 

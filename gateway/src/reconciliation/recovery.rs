@@ -100,7 +100,7 @@ impl Fetched {
         if Digest::of(&signature).to_bytes() != entry.signature_digest {
             return Err(RecoveryError::OtherSignature);
         }
-        let signature = Signature::decode(&*signature).map_err(RecoveryError::Leaf)?;
+        let signature = Signature::decode(&*signature).map_err(|_| RecoveryError::OtherSignature)?;
         let batch = BatchSignature::parse(&signature).map_err(RecoveryError::Signature)?;
         let configuration = trust.find(&manifest.configuration_digest).map_err(RecoveryError::Trust)?;
         let configuration = configuration.ok_or(RecoveryError::Configuration)?;

@@ -29,6 +29,6 @@ done
 cd "$root"
 TRAVE_OBJECT_STORAGE="http://$address" cargo test --locked --quiet -p trave-tests --test archive -- \
     --ignored the_log_comes_back_from_an_object_storage
-objects=$(find "$work/data/trave" -path '*mv*s1*' -type f -name '*trave-archive*' | wc -l)
+objects=$(find "$work/data/trave" -path '*mv*s1*' -type f -name '*_object' | wc -l)
 [ "$objects" -ge 2 ] || { echo "the storage holds $objects objects" && exit 1; }
-echo "ok   s3rver $S3RVER holds $objects files of two sealed segments; the lost log came back from them"
+echo "ok   s3rver $S3RVER holds $objects sealed segments; the lost log came back from them"

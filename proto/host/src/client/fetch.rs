@@ -232,8 +232,7 @@ impl Fetch {
 
 /// An address as errors show it: without its query, in which a signature may stand.
 fn shown(uri: &Uri) -> String {
-    let text = uri.to_string();
-    text.split_once('?').map_or(text.clone(), |(before, _)| before.to_owned())
+    uri.to_string().split('?').next().unwrap_or_default().to_owned()
 }
 
 fn request<B>(
