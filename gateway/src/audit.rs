@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use bytes::Bytes;
-use trave_message_log::{Count, Log, LogError, Search, Searcher};
+use trave_message_log::{Count, Log, LogError, PrunedRecord, Search, Searcher, kind};
 use trave_proto::clock::Time;
 use trave_proto::digest::Digest;
 use trave_proto::identifier::{ExchangeId, MemberId};
@@ -181,7 +181,11 @@ pub(crate) struct Records {
 impl Records {
     /// What is told of the exchange or refusal at a place; none if it is not in scope, or is no more. Reads the disk.
     pub(crate) fn entry(&self, place: u64, scope: &Scope) -> Result<Option<Entry>, LogError> {
-        let leaf = self.log.leaf(place)?;
+        let leaf = match self.log.leaf(place) {
+            Err(LogError::Expired { .. }) => return Ok(None),
+            Err(LogError::Pruned { .. }) => return self.pruned(place, scope),
+            leaf => leaf?,
+        };
         if let Some(LeafEntry::Refusal(refusal)) = &leaf.entry {
             let told = journal::of_refusal(refusal, leaf.logged_ms);
             return Ok(shown(told, place, vec![place], scope));
@@ -192,13 +196,33 @@ impl Records {
         Ok(told.and_then(|told| shown(told, place, records, scope)))
     }
 
+    /// The same of what was pruned: an exchange of which other records are here is told by these.
+    fn pruned(&self, place: u64, scope: &Scope) -> Result<Option<Entry>, LogError> {
+        let Some(record) = self.log.pruned(place)? else { return Ok(None) };
+        let (mut told, mut records) = (journal::of_pruned(&record), vec![place]);
+        if let (Some(id), true) = (record.exchange, record.kind != kind::REFUSAL) {
+            records = self.searcher.course(id)?;
+            told = journal::of_exchange(&self.log, id, &records, self.begun)?;
+        }
+        Ok(told.and_then(|told| shown(told, place, records, scope)))
+    }
+
     /// What is told of one exchange: mostly one entry; refusals under its id have their own. Reads the disk.
     pub(crate) fn exchange(&self, id: ExchangeId, scope: &Scope) -> Result<Vec<Entry>, LogError> {
         let (mut entries, mut told) = (Vec::new(), false);
         for place in self.log.places(id)? {
-            let leaf = self.log.leaf(place)?;
-            let refused = matches!(leaf.entry, Some(LeafEntry::Refusal(_)));
-            let message = matches!(leaf.entry, Some(LeafEntry::Message(_)));
+            let (refused, message) = match self.log.leaf(place) {
+                Err(LogError::Expired { .. }) => continue,
+                Err(LogError::Pruned { .. }) => {
+                    let of = self.log.pruned(place)?.map(|record| record.kind);
+                    (of == Some(kind::REFUSAL), of == Some(kind::MESSAGE))
+                }
+                leaf => {
+                    let entry = leaf?.entry;
+                    let refused = matches!(entry, Some(LeafEntry::Refusal(_)));
+                    (refused, matches!(entry, Some(LeafEntry::Message(_))))
+                }
+            };
             if refused || (message && !told) {
                 entries.extend(self.entry(place, scope)?);
                 told |= message;
@@ -239,8 +263,15 @@ impl Records {
         // An erasure may come years after its exchange.
         let mut seen = false;
         for place in self.log.places(id)? {
-            let leaf = self.log.leaf(place)?;
-            if let Some(Event::Begun(topic) | Event::Answered(topic, _)) = Event::of(&leaf) {
+            let topic = match self.log.leaf(place) {
+                Err(LogError::Expired { .. }) => continue,
+                Err(LogError::Pruned { .. }) => self.log.pruned(place)?.as_ref().and_then(topic_of_pruned),
+                leaf => match Event::of(&leaf?) {
+                    Some(Event::Begun(topic) | Event::Answered(topic, _)) => Some(topic),
+                    _ => None,
+                },
+            };
+            if let Some(topic) = topic {
                 seen = scope.sees(&topic);
                 break;
             }
@@ -267,6 +298,13 @@ impl Records {
 
 /// Most exchanges of which is remembered whether they are in scope, while a range is read.
 const MOST_KNOWN: usize = 100_000;
+
+/// What an exchange was about, by a message of it that was pruned.
+fn topic_of_pruned(record: &PrunedRecord) -> Option<Topic> {
+    let told = journal::of_pruned(record).filter(|_| record.kind != kind::REFUSAL)?;
+    let ListLogResponse { client, service, purpose, legal_basis, .. } = told;
+    Some(Topic { client, service, purpose, legal_basis })
+}
 
 fn shown(told: ListLogResponse, index: u64, records: Vec<u64>, scope: &Scope) -> Option<Entry> {
     let topic = Topic {

@@ -332,7 +332,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
             return archive::check(&cli.config, &opened);
         }
         Command::CheckLog(_) => return log::check(&door),
-        Command::Archive(command) => return archive::run(&cli.config, command),
+        Command::Archive(command) => return archive::run(&door, command),
         Command::Call(call) => return call::run(&cli.config, &call),
     }
     .map(|()| ExitCode::SUCCESS)

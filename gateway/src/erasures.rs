@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use tokio::sync::Notify;
 use trave_host::config::with_causes;
-use trave_message_log::{ErasedPerson, Log, LogError, kind};
+use trave_message_log::{ErasedPerson, Log, LogError, PrunedRecord, kind};
 use trave_proto::digest::Digest;
 use trave_proto::identifier::{ExchangeId, ServerId};
 use trave_proto::message::Manifest;
@@ -111,7 +111,13 @@ impl Erasing {
     ) -> Result<Option<(About, ServerId)>, LogError> {
         for place in log.places(exchange)? {
             let leaf = match log.leaf(place) {
-                Err(LogError::Expired { .. } | LogError::Pruned { .. }) => continue,
+                Err(LogError::Expired { .. }) => continue,
+                Err(LogError::Pruned { .. }) => {
+                    match log.pruned(place)?.as_ref().and_then(|it| pruned(it, own)) {
+                        None => continue,
+                        found => return Ok(found),
+                    }
+                }
                 other => other?,
             };
             let logged = trave_proto::clock::Time::from_millis(leaf.logged_ms);
@@ -311,6 +317,14 @@ impl Erasing {
         notices.take(logged.index(), logged.get());
         Ok(logged.index())
     }
+}
+
+/// What an exchange was about, and the other server of it, by what is known of a message that was pruned.
+fn pruned(record: &PrunedRecord, own: &ServerId) -> Option<(About, ServerId)> {
+    let subject = record.subject.as_ref()?;
+    let (sender, receiver): (ServerId, ServerId) =
+        (subject.sender.parse().ok()?, subject.receiver.parse().ok()?);
+    Some((About::pruned(record)?, if sender == *own { receiver } else { sender }))
 }
 
 /// The id of what another server told. It stands for exactly these exchanges: nothing is added to what somebody looks at and

@@ -2,16 +2,18 @@
 
 use std::fmt;
 
-use trave_message_log::{Log, LogError, kind};
+use trave_message_log::{Log, LogError, PrunedRecord, kind};
 use trave_proto::clock::Time;
 use trave_proto::identifier::ExchangeId;
 use trave_proto::message::{Direction, Ending, Manifest};
 use trave_proto::schema::log::leaf::Entry as LeafEntry;
-use trave_proto::schema::log::{ExchangeEnded, Outcome, Refusal};
+use trave_proto::schema::log::{ExchangeEnded, Leaf, Outcome, Refusal};
 use trave_proto::schema::operator::{ListLogRequest, ListLogResponse};
 
 /// How an exchange can stand.
-const OUTCOMES: [&str; 6] = ["answered", "failed", "aborted", "refused", "unknown", "in_flight"];
+const OUTCOMES: [&str; 7] = ["answered", "failed", "aborted", "refused", "unknown", "in_flight", PRUNED];
+/// Of an exchange whose records are in the archive alone: how it ended is not known here.
+const PRUNED: &str = "pruned";
 /// The most that one query shows.
 const MOST: usize = 1_000_000;
 
@@ -135,7 +137,7 @@ fn look(log: &Log, found: Found, begun: u64) -> Result<Option<(u64, ListLogRespo
             Ok(places.first().copied().zip(of_exchange(log, id, &places, begun)?))
         }
         Found::Refusal(index) => {
-            let leaf = log.leaf(index)?;
+            let Some(leaf) = kept(log, index)? else { return Ok(None) };
             let Some(LeafEntry::Refusal(refusal)) = &leaf.entry else { return Ok(None) };
             Ok(Some((index, of_refusal(refusal, leaf.logged_ms))))
         }
@@ -152,7 +154,11 @@ pub(crate) fn of_exchange(
     let mut entry: Option<ListLogResponse> = None;
     let (mut answered, mut ended, mut refused) = (None, None::<ExchangeEnded>, false);
     for index in places {
-        let leaf = log.leaf(*index)?;
+        let Some(leaf) = kept(log, *index)? else {
+            let told = log.pruned(*index)?.as_ref().and_then(of_pruned);
+            entry = entry.or(told);
+            continue;
+        };
         let recovered = matches!(leaf.entry, Some(LeafEntry::Recovered(_)));
         let leaf_entry = match leaf.entry {
             Some(LeafEntry::Recovered(one)) => one.message.map(LeafEntry::Message),
@@ -164,7 +170,8 @@ pub(crate) fn of_exchange(
                 let response = manifest.direction == Direction::Response;
                 let side = if message.sent == response { "provider" } else { "client" };
                 // Whoever asks first in vain under an id, and then again, does not hide behind the refusal what took place.
-                if std::mem::take(&mut refused) {
+                if std::mem::take(&mut refused) || entry.as_ref().is_some_and(|entry| entry.outcome == PRUNED)
+                {
                     entry = None;
                 }
                 let entry = entry.get_or_insert_with(|| about(&manifest, leaf.logged_ms, side));
@@ -222,6 +229,30 @@ fn about(manifest: &Manifest, time_ms: i64, side: &str) -> ListLogResponse {
         side: side.into(),
         ..ListLogResponse::default()
     }
+}
+
+/// The leaf at `index`; none if it has expired or was pruned.
+fn kept(log: &Log, index: u64) -> Result<Option<Leaf>, LogError> {
+    match log.leaf(index) {
+        Err(LogError::Expired { .. } | LogError::Pruned { .. }) => Ok(None),
+        leaf => leaf.map(Some),
+    }
+}
+
+/// What is still known here of a message or a refusal that was pruned; none of other records.
+pub(crate) fn of_pruned(record: &PrunedRecord) -> Option<ListLogResponse> {
+    let subject = record.subject.clone()?;
+    let exchange_id = record.exchange.map(|id| bytes::Bytes::copy_from_slice(id.as_bytes()));
+    Some(ListLogResponse {
+        exchange_id: exchange_id.unwrap_or_default(),
+        time_ms: record.logged.as_millis(),
+        client: subject.client,
+        service: subject.service,
+        purpose: subject.purpose,
+        legal_basis: subject.legal_basis,
+        outcome: PRUNED.into(),
+        ..ListLogResponse::default()
+    })
 }
 
 /// What is told of a refusal.

@@ -8,7 +8,7 @@ mod holds;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use trave_message_log::{Due, Log, LogError, Schedule, kind};
+use trave_message_log::{Due, Log, LogError, PrunedRecord, Schedule, kind};
 use trave_proto::clock::Time;
 use trave_proto::identifier::ExchangeId;
 use trave_proto::message::Manifest;
@@ -60,6 +60,23 @@ impl About {
             purpose: manifest.purpose.to_string(),
             begun: begun(manifest.exchange, logged),
         }
+    }
+
+    /// What is known of a message or a refusal that was pruned; none of other records.
+    pub(crate) fn pruned(record: &PrunedRecord) -> Option<Self> {
+        let subject = record.subject.as_ref()?;
+        let logged = record.logged;
+        Some(Self {
+            exchange: record.exchange,
+            client: subject.client.clone(),
+            service: subject.service.clone(),
+            purpose: subject.purpose.clone(),
+            begun: match (record.kind, record.exchange) {
+                (kind::MESSAGE, Some(exchange)) => begun(exchange, logged),
+                (kind::RECOVERED, Some(exchange)) => begun(exchange, exchange.time().min(logged)),
+                _ => logged,
+            },
+        })
     }
 
     fn refusal(refusal: &Refusal, logged: Time) -> Self {
@@ -169,11 +186,14 @@ impl<'a> Schedules<'a> {
         }
         let mut found = None;
         for place in self.log.places(exchange)? {
-            let leaf = match self.log.leaf(place) {
+            found = match self.log.leaf(place) {
                 Err(LogError::Expired { .. }) => continue,
-                other => other?,
+                Err(LogError::Pruned { .. }) => {
+                    let record = self.log.pruned(place)?.filter(|record| record.kind != kind::REFUSAL);
+                    record.as_ref().and_then(About::pruned)
+                }
+                leaf => About::of(&leaf?),
             };
-            found = About::of(&leaf);
             if found.is_some() {
                 break;
             }
@@ -261,6 +281,19 @@ impl Schedule for Schedules<'_> {
             },
             // What says that something is missing, archived or of an earlier log stays as long as the log does: it names
             // nobody. And what this release does not know the use of stays too.
+            _ => Due::default(),
+        })
+    }
+
+    fn due_pruned(&mut self, pruned: &PrunedRecord) -> Result<Due, LogError> {
+        let about = About::pruned(pruned);
+        Ok(match (pruned.kind, about) {
+            (kind::MESSAGE | kind::RECOVERED, Some(about)) => self.exchange(&about),
+            (kind::REFUSAL, Some(about)) => Due { content: None, ..self.exchange(&about) },
+            (kind::ENDED, _) => {
+                let exchange = pruned.exchange.map(|exchange| exchange.as_bytes().to_vec());
+                self.ended(&exchange.unwrap_or_default(), pruned.logged)?
+            }
             _ => Due::default(),
         })
     }

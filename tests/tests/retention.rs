@@ -15,7 +15,8 @@ use trave_proto::proof::{Conclusion, ContentStory};
 use trave_proto::schema::citizen::WhoAskedRequest;
 use trave_proto::schema::log::leaf::Entry;
 use trave_proto::schema::operator::{
-    CheckLogRequest, DiskReportRequest, LiftHoldRequest, ListHoldsRequest, ListLogRequest, SetHoldRequest,
+    CheckLogRequest, CheckLogResponse, DiskReportRequest, ErasePersonRequest, EraseRequest, LiftHoldRequest,
+    ListHoldsRequest, ListLogRequest, ListLogResponse, PruneRequest, PruneResponse, SetHoldRequest,
     StatusRequest,
 };
 use trave_tests::network::{
@@ -105,18 +106,34 @@ async fn asked_about(server: &Server, person: &str) -> usize {
 
 /// The exchanges that the log tells of.
 async fn told(server: &Server) -> Vec<Bytes> {
+    listed(server).await.into_iter().map(|entry| entry.exchange_id).collect()
+}
+
+/// What the log tells of exchanges.
+async fn listed(server: &Server) -> Vec<ListLogResponse> {
     let request = ListLogRequest { reason: "Prüfung".into(), ..ListLogRequest::default() };
     let mut entries = operator(server).await.list_log(request).await.unwrap().into_inner();
     let mut told = Vec::new();
     while let Some(entry) = entries.message().await.unwrap() {
-        told.push(entry.exchange_id);
+        told.push(entry);
     }
     told
 }
 
-async fn whole(server: &Server) {
+async fn whole(server: &Server) -> CheckLogResponse {
     let report = operator(server).await.check_log(CheckLogRequest {}).await.unwrap().into_inner();
     assert_eq!(report.problems, Vec::<String>::new(), "{}", server.id);
+    report
+}
+
+async fn warns(server: &Server, what: &str) -> bool {
+    let status = operator(server).await.status(StatusRequest {}).await.unwrap().into_inner();
+    status.warnings.iter().any(|warning| warning.contains(what))
+}
+
+async fn prune(server: &Server) -> Result<PruneResponse, tonic::Status> {
+    let request = PruneRequest { before_ms: i64::MAX, reason: "Platz".into(), operator: "Muster".into() };
+    operator(server).await.prune(request).await.map(tonic::Response::into_inner)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -223,6 +240,121 @@ async fn two_years_pass() {
         whole(server).await;
         assert_eq!(judge(&instance, &export(server, newer, false).await).conclusion, Conclusion::Holds);
     }
+    instance.stop().await;
+}
+
+/// A provider that archives to a directory, in segments of 1 MiB.
+async fn archiving(archive: &Path, identity: &ArchiveIdentity) -> Instance {
+    std::fs::create_dir(archive).unwrap();
+    let recipient = identity.recipient().to_string();
+    let to =
+        format!("[archive]\ndirectory = {archive:?}\nrecipients = [{recipient:?}]\nevery_seconds = 60\n");
+    let plan = Plan { keep_at_provider: "all", at_provider: format!("{SUBJECT}{to}"), ..Plan::default() };
+    let mut instance = Instance::planned(plan).await;
+    instance.mv.reconfigure(|text| text.replace("[log]\n", "[log]\npersons_months = 36\n")).await;
+    instance
+}
+
+/// Has the archive catch up with the log.
+async fn archived(instance: &Instance, archive: &Path, objects: usize) {
+    soon("segments are archived", async || {
+        instance.advance(Duration::from_secs(60));
+        std::fs::read_dir(archive).unwrap().count() >= objects
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_pruned_is_held_erased_and_expires_like_the_rest() {
+    let (place, identity) = (tempfile::tempdir().unwrap(), ArchiveIdentity::generate());
+    let archive = place.path().join("archive");
+    let mut instance = archiving(&archive, &identity).await;
+    let big = || Question::new().message(&[7; 400_000]);
+    let caller = instance.caller().await;
+    let about =
+        caller.ask(Question::new().header("trave-subject", PERSON).message(&[1; 400_000])).await.exchange();
+    let (held, beside) =
+        (instance.ask(b"bleibt").await.exchange(), instance.ask(b"daneben").await.exchange());
+    for _ in 0..3 {
+        assert_eq!(caller.ask(big()).await.status(), 0);
+    }
+    drop(caller);
+    archived(&instance, &archive, 2).await;
+    let refused = prune(&instance.mv).await.unwrap_err();
+    assert!(refused.message().contains("older than 31 days"), "{refused}");
+    restart(&mut instance, 40 * DAY).await;
+    let newer = answered(&instance, b"neuer").await;
+    for _ in 0..2 {
+        answered(&instance, &[8; 400_000]).await;
+    }
+    archived(&instance, &archive, 3).await;
+
+    let pruned = prune(&instance.mv).await.unwrap();
+    assert!(!pruned.waiting && pruned.first == 0 && pruned.segments >= 2, "{pruned:?}");
+    assert_eq!(whole(&instance.mv).await.pruned, pruned.count);
+    // What is still known is told; what is in the archive alone cannot be proved from here, and what is newer can.
+    let entries = listed(&instance.mv).await;
+    let entry = entries.iter().find(|entry| entry.exchange_id == about.as_bytes()[..]).unwrap();
+    assert_eq!((&*entry.outcome, &*entry.client), ("pruned", CLIENT));
+    assert_eq!(asked_about(&instance.mv, PERSON).await, 1);
+    let refused = try_export(&instance.mv, about, false).await.unwrap_err();
+    assert!(refused.contains("were pruned from this server's disk"), "{refused}");
+    assert_eq!(judge(&instance, &export(&instance.mv, newer, false).await).conclusion, Conclusion::Holds);
+
+    // A hold concerns what was pruned, and keeps it from being erased; a person is erased there, too.
+    let hold = hold(&instance.mv, held).await;
+    let erase = |exchange: ExchangeId| EraseRequest {
+        exchange_id: Bytes::copy_from_slice(exchange.as_bytes()),
+        operator: "Muster".into(),
+        reason: "Art. 17".into(),
+    };
+    let refused = operator(&instance.mv).await.erase(erase(held)).await.unwrap_err();
+    assert!(refused.message().contains(&hold), "{refused}");
+    let request =
+        ErasePersonRequest { person: PERSON.into(), operator: "Muster".into(), reason: "Art. 17".into() };
+    let erased = operator(&instance.mv).await.erase_person(request).await.unwrap().into_inner();
+    assert_eq!((erased.exchanges, erased.pseudonyms), (1, 1));
+    assert!(erased.contents >= 2 && erased.telling == [instance.sh.id], "{erased:?}");
+    assert_eq!(asked_about(&instance.mv, PERSON).await, 0);
+    whole(&instance.mv).await;
+
+    // Two years: what is beside the held record cannot go alone, and that is said; when the hold ends, all of it goes.
+    restart(&mut instance, 750 * DAY).await;
+    let newer = answered(&instance, b"zwei Jahre").await;
+    soon("it is told", async || warns(&instance.mv, "are in the archive alone").await).await;
+    assert!(listed(&instance.mv).await.iter().any(|entry| entry.exchange_id == held.as_bytes()[..]));
+    let request = LiftHoldRequest { id: hold, reason: "beendet".into(), operator: "Muster".into() };
+    operator(&instance.mv).await.lift_hold(request).await.unwrap();
+    let log = instance.mv.layout().log();
+    soon("all of it is gone here", async || {
+        instance.advance(Duration::from_secs(3_600));
+        !found(&log.join("segments"), beside.as_bytes())
+    })
+    .await;
+    soon("nothing is told any more", async || !warns(&instance.mv, "are in the archive alone").await).await;
+    assert_eq!(whole(&instance.mv).await.pruned, 0);
+    // Hold and erasure name what they were about for as long as administration is kept; the exchanges themselves are no more.
+    for exchange in [about, held, beside] {
+        let refused = try_export(&instance.mv, exchange, false).await.unwrap_err();
+        assert!(refused.contains("have expired"), "{refused}");
+    }
+    let source_of = |to: &str| {
+        let (store, key) =
+            (DirectoryStore::new(&archive), Identities::get().of(instance.mv.id).log.verifier());
+        let to = place.path().join(to);
+        let source = Source { store: &store, identity: &identity, key: &key, checkpoint: None };
+        source.restore(&to, &mut |_, _| {}).unwrap();
+        to
+    };
+    let mut tries = 0;
+    soon("and from the archive", async || {
+        instance.advance(Duration::from_secs(60));
+        tries += 1;
+        let restored = source_of(&format!("restored-{tries}"));
+        !found(&restored, beside.as_bytes())
+    })
+    .await;
+    assert_eq!(judge(&instance, &export(&instance.mv, newer, false).await).conclusion, Conclusion::Holds);
     instance.stop().await;
 }
 

@@ -9,11 +9,14 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use trave_host::clock::SystemClock;
 use trave_host::files;
+use trave_host::moment::Moment;
 use trave_message_log::{ArchiveIdentity, ArchiveStore, DirectoryStore, Source, Whole};
 use trave_proto::checkpoint::{Checkpoint, MAX_NOTE, NoteVerifier};
 use trave_proto::clock::Clock;
 use trave_proto::global_configuration::Anchor;
+use trave_proto::schema::operator::{ApproveRequest, PruneRequest};
 
+use super::operate::{Door, said, user};
 use crate::config::Config;
 use crate::custody::Layout;
 use crate::object_storage;
@@ -27,6 +30,23 @@ pub(super) enum ArchiveCommand {
         /// The new file for the secret key; keep it away from the server
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
+    },
+    /// Remove archived records from the running server's disk: whole segments, read back from the archive first
+    ///
+    /// What proves newer records stays, and holds, schedules and erasures concern what was pruned as before. Where the policy
+    /// demands two persons, this applies for it, and `archive approve` does it. Prints the act's id.
+    Prune {
+        /// Segments whose records are all before this time, 2026-11-21 or 2026-11-21T10:30:00Z; none younger than 31 days go
+        #[arg(long, value_name = "MOMENT")]
+        before: Moment,
+        /// Why; it is logged
+        #[arg(long)]
+        reason: String,
+    },
+    /// Approve the pruning that another person applied for
+    Approve {
+        /// The act's id
+        id: String,
     },
     /// Make a lost message log again from its archive, in an empty directory; exit status 1 if anything is missing
     ///
@@ -59,7 +79,7 @@ pub(super) struct Opened {
     checkpoint: Option<PathBuf>,
 }
 
-pub(super) fn run(config: &Path, command: ArchiveCommand) -> anyhow::Result<ExitCode> {
+pub(super) fn run(door: &Door<'_>, command: ArchiveCommand) -> anyhow::Result<ExitCode> {
     match command {
         ArchiveCommand::Keygen { out } => {
             let identity = ArchiveIdentity::generate();
@@ -71,8 +91,31 @@ pub(super) fn run(config: &Path, command: ArchiveCommand) -> anyhow::Result<Exit
             );
             Ok(ExitCode::SUCCESS)
         }
-        ArchiveCommand::Restore { opened, to } => restore(config, &opened, &to),
+        ArchiveCommand::Prune { before, reason } => prune(door, before, reason),
+        ArchiveCommand::Approve { id } => {
+            let request = ApproveRequest { id: id.clone(), operator: user() };
+            door.with(async |client| client.approve(request).await.map_err(said))?;
+            eprintln!("approved, and removed from this disk: {id}");
+            Ok(ExitCode::SUCCESS)
+        }
+        ArchiveCommand::Restore { opened, to } => restore(door.config, &opened, &to),
     }
+}
+
+fn prune(door: &Door<'_>, before: Moment, reason: String) -> anyhow::Result<ExitCode> {
+    let request = PruneRequest { before_ms: before.0.as_millis(), reason, operator: user() };
+    let done = door.with(async |client| client.prune(request).await.map_err(said))?.into_inner();
+    println!("{}", done.id);
+    done.stays.iter().for_each(|why| eprintln!("{why}"));
+    let (first, last) = (done.first, (done.first + done.count).saturating_sub(1));
+    if done.waiting {
+        eprintln!("the records {first} to {last} are removed when another person approves");
+        eprintln!("hint: trave-gateway archive approve {}", done.id);
+    } else {
+        eprintln!("the records {first} to {last}, {} segments, were removed from this disk", done.segments);
+        eprintln!("they are in the archive; what proves newer ones is kept here");
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// `check-log --archive`: the log on the disk and its archive together.

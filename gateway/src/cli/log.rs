@@ -133,6 +133,15 @@ pub(super) fn check(door: &Door<'_>) -> anyhow::Result<ExitCode> {
         report.erased,
         report.problems.len()
     );
+    if report.expired > 0 {
+        println!("{} records have expired, as the log says; their hashes are here", report.expired);
+    }
+    if report.pruned > 0 {
+        println!(
+            "{} records were pruned, as a statement in the log says: `--archive` reads them too",
+            report.pruned
+        );
+    }
     report.problems.iter().for_each(|problem| println!("problem: {problem}"));
     Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

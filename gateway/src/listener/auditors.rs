@@ -397,10 +397,15 @@ impl AuditService for Desk {
         }
         let reads = self.reading(&asked, move |records| {
             let places = records.reads(from_ms, to_ms, limit as usize)?;
-            places
-                .into_iter()
-                .map(|place| Ok((place, records.log.leaf(place)?)))
-                .collect::<Result<Vec<_>, _>>()
+            let mut reads = Vec::with_capacity(places.len());
+            for place in places {
+                match records.log.leaf(place) {
+                    // Who read what was pruned since is told from the archive.
+                    Err(LogError::Expired { .. } | LogError::Pruned { .. }) => {}
+                    leaf => reads.push((place, leaf?)),
+                }
+            }
+            Ok(reads)
         });
         let reads = reads.await?;
         self.log_read(&asked, "reads".into(), reads.len() as u64).await?;

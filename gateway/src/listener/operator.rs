@@ -9,6 +9,7 @@ mod groups;
 mod holds;
 mod told;
 mod persons;
+mod pruning;
 mod reconciling;
 
 use std::sync::Arc;
@@ -32,8 +33,8 @@ use trave_proto::schema::operator::{
     ListChangesResponse, ListErasuresRequest, ListErasuresResponse, ListGrantsRequest, ListGrantsResponse,
     ListGroupsRequest, ListGroupsResponse, ListHoldsRequest, ListHoldsResponse, ListLogRequest,
     ListLogResponse, ListReconciliationsRequest, ListReconciliationsResponse, ProofFormat, ProveRequest,
-    ProveResponse, ReconcileRequest, ReconcileResponse, RevokeGrantRequest, RevokeGrantResponse,
-    SetHoldRequest, SetHoldResponse, StatusRequest, StatusResponse,
+    ProveResponse, PruneRequest, PruneResponse, ReconcileRequest, ReconcileResponse, RevokeGrantRequest,
+    RevokeGrantResponse, SetHoldRequest, SetHoldResponse, StatusRequest, StatusResponse,
 };
 
 use super::citizen;
@@ -175,6 +176,7 @@ impl OperatorService for Desk {
             match request.id.split_once('-') {
                 Some(("h", _)) => desk.approve_hold(&request.id, person).await,
                 Some(("e" | "n", _)) => desk.approve_erasure(&request.id, person).await,
+                Some(("p", _)) => desk.approve_pruning(&request.id, person).await,
                 _ => desk.approve_change(&request.id, person).await,
             }
         })
@@ -407,7 +409,15 @@ impl OperatorService for Desk {
             contents: report.contents,
             erased: report.erased,
             problems: report.problems,
+            pruned: report.pruned,
+            expired: report.expired,
         }))
+    }
+
+    async fn prune(&self, request: Request<PruneRequest>) -> Result<Response<PruneResponse>, Status> {
+        let person = self.policy.person(&request, &request.get_ref().operator)?;
+        let (desk, request) = (self.clone(), request.into_inner());
+        self.whole(async move { desk.prune_log(request, person).await }).await
     }
 
     type ReconcileStream = ReceiverStream<Result<ReconcileResponse, Status>>;

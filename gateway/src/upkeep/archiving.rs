@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use trave_host::config::with_causes;
 use trave_message_log::{Archive, ArchiveState, LogError};
 use trave_proto::clock::Clock;
@@ -17,10 +17,10 @@ use crate::object_storage::{self, StorageError};
 /// The archive, and what the log says of it.
 #[derive(Debug)]
 pub(crate) struct Archiving {
-    archive: Arc<Archive>,
+    pub(super) archive: Arc<Archive>,
     every: Duration,
     /// Read once; whoever changes the archive changes it too, one at a time.
-    state: Mutex<Option<ArchiveState>>,
+    pub(super) state: Mutex<Option<ArchiveState>>,
 }
 
 impl Archiving {
@@ -50,6 +50,21 @@ impl Upkeep {
 
     async fn archive_due(&self, archiving: &Archiving) -> Result<(), LogError> {
         let log = self.exchanges.recorder.log();
+        let mut state = self.read_state(archiving).await?;
+        let Some(state) = state.as_mut() else { return Ok(()) };
+        for first in log.due_for_archive(state) {
+            let segment = log.archive_segment(&archiving.archive, first, state).await?;
+            tracing::info!(first, records = segment.count, bytes = segment.length, "segment archived");
+        }
+        Ok(())
+    }
+
+    /// What the log says of its archive, read once.
+    pub(super) async fn read_state<'a>(
+        &self,
+        archiving: &'a Archiving,
+    ) -> Result<MutexGuard<'a, Option<ArchiveState>>, LogError> {
+        let log = self.exchanges.recorder.log();
         let mut state = archiving.state.lock().await;
         if state.is_none() {
             let (log, archive) = (log.clone(), Arc::clone(&archiving.archive));
@@ -66,11 +81,6 @@ impl Upkeep {
             });
             *state = Some(read.await.unwrap_or(Err(LogError::Closed))?);
         }
-        let Some(state) = state.as_mut() else { return Ok(()) };
-        for first in log.due_for_archive(state) {
-            let segment = log.archive_segment(&archiving.archive, first, state).await?;
-            tracing::info!(first, records = segment.count, bytes = segment.length, "segment archived");
-        }
-        Ok(())
+        Ok(state)
     }
 }

@@ -103,7 +103,7 @@ pub(super) fn end(log: &Log, exchange: Bytes, side: Side) -> Result<ExchangeEnde
     let (mut requests, mut responses) = (0, 0);
     let id = ExchangeId::from_slice(&exchange);
     for index in id.map_or_else(|_| Ok(Vec::new()), |id| log.places(id))? {
-        let Some(Entry::Message(entry)) = log.leaf(index)?.entry else { continue };
+        let Some(Entry::Message(entry)) = kept(log, index)?.and_then(|leaf| leaf.entry) else { continue };
         match Manifest::parse(entry.manifest).map(|manifest| manifest.direction) {
             Ok(Direction::Response) => responses += 1,
             _ => requests += 1,

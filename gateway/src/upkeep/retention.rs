@@ -46,6 +46,8 @@ pub(crate) struct Done {
     pub(crate) segments: u64,
     pub(crate) contents: u64,
     pub(crate) records: u64,
+    /// Records that are due and cannot be taken out of the archive alone.
+    pub(crate) stuck: u64,
 }
 
 impl Retaining {
@@ -75,7 +77,7 @@ impl Retaining {
         let mut holds = Holds::clone(&self.holds.load());
         holds.take(leaf);
         self.holds.store(Arc::new(holds));
-        self.next.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.look_again();
         drop(self.step.lock().await);
     }
 
@@ -88,6 +90,11 @@ impl Retaining {
     pub(crate) fn expired(&self, id: ExchangeId, now: Time) -> Option<u32> {
         let months = self.policy.shortest();
         (id.time().plus_months(months) <= now).then_some(months)
+    }
+
+    /// Forgets when something is due next: at the next run, all is looked at.
+    pub(super) fn look_again(&self) {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn is_due(&self, segment: &SegmentSpan, now: Time) -> bool {
@@ -118,11 +125,17 @@ impl Upkeep {
         loop {
             let pause = match self.retain().await {
                 Ok(done) => {
-                    if done != Done::default() {
-                        let Done { segments, contents, records } = done;
+                    let Done { segments, contents, records, stuck } = done;
+                    if segments > 0 {
                         tracing::info!(segments, contents, records, "overwritten: their time was over");
                     }
-                    self.conditions.set(Kind::RetentionOverdue, None).await;
+                    let what = (stuck > 0).then(|| {
+                        format!(
+                            "{stuck} records whose time is over are in the archive alone, in one object each with records that \
+                             are held or not due yet; they go with the last of these: docs/archive.md"
+                        )
+                    });
+                    self.conditions.set(Kind::RetentionOverdue, what).await;
                     EVERY
                 }
                 Err(why) => {
@@ -159,14 +172,15 @@ impl Upkeep {
                 }
                 Err(error) => return Err(with_causes(&error)),
             };
-            done.segments += u64::from(step != (0, 0));
-            done.contents += step.0;
-            done.records += step.1;
+            done.segments += step.segments;
+            done.contents += step.contents;
+            done.records += step.records;
+            done.stuck += step.stuck;
         }
         failed.map_or(Ok(done), Err)
     }
 
-    async fn segment(&self, segment: SegmentSpan, now: Time) -> Result<(u64, u64), LogError> {
+    async fn segment(&self, segment: SegmentSpan, now: Time) -> Result<Done, LogError> {
         let log = self.exchanges.recorder.log().clone();
         let (policy, holds) = (self.retaining.policy.clone(), self.retaining.holds());
         let (reading, first) = (log.clone(), segment.first);
@@ -179,7 +193,7 @@ impl Upkeep {
         // Whoever sets a hold waits for this: a hold that came before is looked at, and one that comes after comes too late.
         let _step = self.retaining.step.lock().await;
         if !Arc::ptr_eq(&seen, &self.retaining.holds()) {
-            return Ok((0, 0));
+            return Ok(Done::default());
         }
         if survey.unreadable() > 0 {
             tracing::warn!(
@@ -197,8 +211,12 @@ impl Upkeep {
         // What is logged from now on is due later than that.
         let later = self.retaining.policy.earliest(now);
         let next = survey.next().map_or(later, |next| next.min(later));
-        self.retaining.remember(first, next);
-        Ok((contents, records))
+        let stuck = survey.stuck();
+        // What cannot go is looked at, and told, again.
+        if stuck == 0 {
+            self.retaining.remember(first, next);
+        }
+        Ok(Done { segments: u64::from(contents + records > 0), contents, records, stuck })
     }
 
     /// Whether a timestamping authority agrees with this clock. Where the last token is too old, as on a server that nobody

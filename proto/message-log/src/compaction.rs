@@ -21,9 +21,11 @@ use crate::error::LogError;
 use crate::index::MemoryIndex;
 use crate::index::file::persons::{self, Table};
 use crate::index::file::{self, IndexFile};
+use crate::reading;
 use crate::record::{self, HEADER, Kind, Marker};
+use crate::remnant::{self, Remnant};
 use crate::scan::{self, Scanner};
-use crate::segment::{self, Compact, DATA, Item, LeafEntry, SegmentHeader};
+use crate::segment::{self, Compact, DATA, EXPIRED, Item, LeafEntry, SegmentHeader};
 use crate::shared::{Closed, Shared};
 
 /// A segment that was written anew, and waits to be put in its place.
@@ -35,6 +37,8 @@ pub(crate) struct Rewritten {
     before: PathBuf,
     /// What had been overwritten when it was begun.
     overwritten: u64,
+    /// Whether it was made of what is kept of a pruned segment.
+    of_pruned: bool,
 }
 
 /// What is kept of a segment.
@@ -54,6 +58,7 @@ pub(crate) fn rewrite(shared: &Shared, segment: &Closed, kept: &Kept<'_>) -> Res
     let path = segment::next_generation(&segment.path)
         .ok_or_else(|| LogError::damaged(&segment.path, 0, "it has no segment's name"))?;
     let temporary = path.with_extension("tmp");
+    let write = if segment.is_pruned() { write_pruned } else { write };
     let written = write(shared, segment, kept, (&temporary, as_of)).and_then(|(index, end)| {
         let index_path = file::path_of(&path);
         file::write(&*shared.disk, &index_path, &index, end)?;
@@ -64,7 +69,10 @@ pub(crate) fn rewrite(shared: &Shared, segment: &Closed, kept: &Kept<'_>) -> Res
             .indexed())
     });
     match written {
-        Ok(closed) => Ok(Rewritten { temporary, segment: closed, before: segment.path.clone(), overwritten }),
+        Ok(closed) => {
+            let before = segment.path.clone();
+            Ok(Rewritten { temporary, segment: closed, before, overwritten, of_pruned: segment.is_pruned() })
+        }
         Err(error) => {
             // What was written of it takes space. If it cannot be removed now, the next start removes it.
             let _ = discard(&*shared.disk, &temporary);
@@ -86,8 +94,10 @@ pub(crate) enum Installed {
 /// who overwrites calls this, so that neither comes between the other.
 pub(crate) fn install(shared: &Shared, rewritten: Rewritten) -> Result<Installed, LogError> {
     let _alone = shared.placing();
-    let here = shared.is_here(rewritten.segment.first, &rewritten.before);
-    if !here || shared.overwritten.load(Ordering::Acquire) != rewritten.overwritten {
+    let there = shared.is_place(rewritten.segment.first, &rewritten.before);
+    if there != Some(rewritten.of_pruned)
+        || shared.overwritten.load(Ordering::Acquire) != rewritten.overwritten
+    {
         return Ok(Installed::Stale(rewritten.temporary));
     }
     let Rewritten { temporary, segment, before, .. } = rewritten;
@@ -99,18 +109,20 @@ pub(crate) fn install(shared: &Shared, rewritten: Rewritten) -> Result<Installed
 }
 
 /// Overwrites and removes a segment that was replaced, and everything that was made of it: the segment itself last, so that
-/// whoever finds it knows that the rest may be there.
+/// whoever finds it knows that the rest may be there; and of a pruned one what is kept of it.
 pub(crate) fn destroy(disk: &dyn Disk, segment: &Path) -> Result<(), LogError> {
     let (Some(dir), Some(name)) = (segment.parent(), segment.file_name()) else { return Ok(()) };
     let name = name.to_string_lossy().into_owned();
     let Some(of) = segment::of_name(&name) else { return Ok(()) };
+    let kept = remnant::path_of(segment);
     for other in disk.list(dir).map_err(LogError::disk("list", dir))? {
-        if other != name && segment::belongs_to(&other, of) {
+        if other != name && segment::belongs_to(&other, of) && !kept.ends_with(&other) {
             wipe(disk, &dir.join(other))?;
         }
     }
     disk.sync_dir(dir).map_err(LogError::disk("sync", dir))?;
     wipe(disk, segment)?;
+    wipe(disk, &kept)?;
     disk.sync_dir(dir).map_err(LogError::disk("sync", dir))
 }
 
@@ -186,19 +198,63 @@ fn write(
     }
     let mut made = writer.finish()?;
     made.next_slot = made.next_slot.max(needs.next_slot);
+    read_again(shared, segment, (temporary, new), made)
+}
+
+/// The same of a pruned segment of which nothing stays but hashes and what is kept of it here: so it is here again, and the
+/// next copy in the archive takes the place of the one that holds what has expired.
+fn write_pruned(
+    shared: &Shared,
+    segment: &Closed,
+    kept: &Kept<'_>,
+    (temporary, as_of): (&Path, u64),
+) -> Result<(MemoryIndex, Digest), LogError> {
+    let path = &segment.path;
+    let (remnant, index) = (Remnant::open(&*shared.disk, path)?, segment.index());
+    let head = IndexFile::open(&shared.disk, &file::path_of(path))?.head().clone();
+    let mut id = [0; 16];
+    SystemRandom::new().fill(&mut id).map_err(|_| LogError::Refused("the system gives no random numbers"))?;
+    let compact = Compact { end: head.chain, next_slot: head.next_slot, as_of };
+    let new = SegmentHeader { id, compact: Some(compact), ..remnant.header()? };
+    let file = shared.disk.create(temporary).map_err(LogError::disk("create", temporary))?;
+    let mut writer = Writer::begin(file, temporary, new)?;
+    for at in segment.first..segment.first + segment.count {
+        let leaf = index.leaf(at)?.ok_or_else(|| segment.pruned())?;
+        match remnant.entry(at, leaf) {
+            Some(entry) if !(kept.gone)(at) => {
+                let payload = reading::read_record(&*remnant.file, &remnant.path, entry.offset, Kind::Leaf)?;
+                writer.leaf(&entry, &payload, (None, Vec::new()))?;
+            }
+            _ if leaf.kind == EXPIRED => writer.expired(leaf.time, leaf.hash)?,
+            _ if (kept.gone)(at) => writer.expired((kept.coarse)(leaf.time), leaf.hash)?,
+            _ => return Err(LogError::Refused("a record of a pruned segment that stays")),
+        }
+    }
+    let mut made = writer.finish()?;
+    made.next_slot = made.next_slot.max(head.next_slot);
+    read_again(shared, segment, (temporary, new), made)
+}
+
+/// Reads what was written before anything rests on it.
+fn read_again(
+    shared: &Shared,
+    segment: &Closed,
+    (temporary, new): (&Path, SegmentHeader),
+    made: MemoryIndex,
+) -> Result<(MemoryIndex, Digest), LogError> {
+    let (path, written_end) = (&segment.path, new.compact.map(|compact| compact.end));
     if made.leaves.len() as u64 != segment.count {
         return Err(LogError::damaged(path, 0, "it has not the leaves that its index names"));
     }
-    // It is read again before anything rests on it.
     let (read, end) = scan::read_closed(&*shared.disk, temporary, new, &shared.keys)?;
-    let same = read.leaves == made.leaves && read.exchanges == made.exchanges && end == needs.end;
+    let same = read.leaves == made.leaves && read.exchanges == made.exchanges && Some(end) == written_end;
     let hashes = segment.index();
     let same = same
         && (segment.first..).zip(&read.leaves).try_fold(true, |same, (at, leaf)| {
             Ok::<_, LogError>(same && hashes.leaf(at)?.is_some_and(|known| known.hash == leaf.hash))
         })?;
     match same {
-        true => Ok((made, needs.end)),
+        true => Ok((made, end)),
         false => Err(LogError::damaged(temporary, 0, "the segment written anew is not what was written")),
     }
 }

@@ -56,10 +56,14 @@ pub(crate) fn of_person(
 
 /// The table of a segment as a start finds it, whose index says that it should have so many rows.
 pub(crate) fn at_start(disk: &Arc<dyn Disk>, path: &Path, head: &IndexHead) -> Table {
-    match head.persons {
-        Some(0) => Table::Memory(Vec::new()),
-        _ => PersonsFile::open(disk, &persons::path_of(path), head.first).map_or(Table::Unknown, Table::File),
+    if head.persons == Some(0) {
+        return Table::Memory(Vec::new());
     }
+    let path = persons::path_of(path);
+    let opened = PersonsFile::open(disk, &path, head.first);
+    // A crash may have come between the old table of a pruned segment and the new one.
+    let opened = opened.or_else(|_| PersonsFile::open(disk, &persons::next_of(&path), head.first));
+    opened.map_or(Table::Unknown, Table::File)
 }
 
 fn find(shared: &Shared, segment: &Closed, hashes: &[[u8; HASH]]) -> Result<Vec<PersonRow>, LogError> {
@@ -97,6 +101,10 @@ fn in_memory<'a>(
     table: &'a mut Table,
 ) -> Result<&'a mut Vec<PersonRow>, LogError> {
     if !matches!(table, Table::Memory(_)) {
+        if segment.is_pruned() {
+            let what = "it cannot be read, and the segment from which it could be made again was pruned";
+            return Err(LogError::damaged(&persons::path_of(&segment.path), 0, what));
+        }
         let disk = &*shared.disk;
         let file = disk.open(&segment.path).map_err(LogError::disk("open", &segment.path))?;
         let header = SegmentHeader::read(&*file, &segment.path)?;
@@ -140,6 +148,9 @@ pub(crate) fn settle(shared: &Shared, segment: &Closed) -> Result<(), LogError> 
 pub(crate) fn remove(shared: &Shared, segment: &Closed, gone: &[(u64, u64)]) -> Result<(), LogError> {
     let mut table = segment.persons();
     let path = persons::path_of(&segment.path);
+    if segment.is_pruned() {
+        return remove_for_good(shared, segment, &mut table, gone);
+    }
     if let Table::File(file) = &*table {
         match file.all() {
             Ok(rows) => *table = Table::Memory(rows),
@@ -161,6 +172,44 @@ pub(crate) fn remove(shared: &Shared, segment: &Closed, gone: &[(u64, u64)]) -> 
     if let Table::Memory(rows) = &mut *table {
         wipe_rows(rows, |row| gone.contains(&(row.leaf, row.offset)));
     }
+    Ok(())
+}
+
+/// The same of a pruned segment, from which a lost table is not made again: the new one is there before the old one goes.
+fn remove_for_good(
+    shared: &Shared,
+    segment: &Closed,
+    table: &mut Table,
+    gone: &[(u64, u64)],
+) -> Result<(), LogError> {
+    let path = persons::path_of(&segment.path);
+    let next = persons::next_of(&path);
+    let disk = &*shared.disk;
+    let put = |from: &Path| {
+        disk.rename(from, &path).map_err(LogError::disk("rename", from))?;
+        let dir = path.parent().unwrap_or(&shared.dir);
+        disk.sync_dir(dir).map_err(LogError::disk("sync", dir))
+    };
+    if PersonsFile::open(&shared.disk, &path, segment.first).is_err()
+        && PersonsFile::open(&shared.disk, &next, segment.first).is_ok()
+    {
+        put(&next)?;
+        *table = Table::Unknown;
+    }
+    if let Table::Unknown = table {
+        *table = Table::File(PersonsFile::open(&shared.disk, &path, segment.first)?);
+    }
+    let mut rows = match table {
+        Table::File(file) => file.all()?,
+        Table::Memory(rows) => std::mem::take(rows),
+        Table::Unknown => Vec::new(),
+    };
+    wipe_rows(&mut rows, |row| gone.contains(&(row.leaf, row.offset)));
+    persons::write(&shared.disk, &next, segment.first, &rows)?;
+    wipe_rows(&mut rows, |_| true);
+    persons::wipe(disk, &path)?;
+    put(&next)?;
+    *table = Table::File(PersonsFile::open(&shared.disk, &path, segment.first)?);
     Ok(())
 }
 

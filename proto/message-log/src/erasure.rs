@@ -52,10 +52,15 @@ impl Contents {
     fn add_pruned(&mut self, shared: &Shared, index: u64) -> Result<(), LogError> {
         let Some(segment) = finding::closed(shared, index) else { return Ok(()) };
         if let Some(slot) = Remnant::open(&*shared.disk, &segment.path)?.slot(index) {
-            self.count += 1;
-            self.slots.insert(slot);
+            self.add_slot(slot);
         }
         Ok(())
+    }
+
+    /// Adds a content of which the key alone is here.
+    pub(crate) fn add_slot(&mut self, slot: u64) {
+        self.count += 1;
+        self.slots.insert(slot);
     }
 
     /// Overwrites the keys, then the bytes.

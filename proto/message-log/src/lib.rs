@@ -64,7 +64,7 @@ pub use person::{PLAIN_SCHEME, Person, PersonError, is_scheme};
 pub use pseudonyms::Period;
 pub use reading::{ContentState, StoredRecord};
 pub use recovery::{Left, what_is_left};
-pub use schedule::{Due, Schedule, SegmentSpan, Survey};
+pub use schedule::{Due, PrunedRecord, Schedule, SegmentSpan, Survey};
 pub use search::{Count, Found, Search, Searcher};
 pub use shared::{Counters, Recovered, SignedCheckpoint};
 

@@ -6,11 +6,13 @@
 //! | what is kept was written (`.pruned`) | the segment too | – | the segment is here; the file beside it means nothing |
 //! | the statement is durable | the same | says that the range is pruned | removes the segments |
 //! | some segments were removed | the others | the same | removes the others |
+//! | one was about to be overwritten | it has another name (`.away.tmp`) | the same | overwrites and removes it, too |
 //!
 //! Nothing is removed that was not read back from the archive just before, and nothing that holds the last checkpoint or
 //! the last timestamp.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use trave_proto::digest::Digest;
@@ -18,15 +20,16 @@ use trave_proto::digest::Digest;
 use crate::archive::store::digest_of;
 use crate::archive::writing::is_current;
 use crate::archive::{Archive, ArchiveState};
+use crate::compaction;
+use crate::concerned;
 use crate::entry::kind;
 use crate::error::LogError;
 use crate::finding;
-use crate::index::file::persons::{self, Table};
 use crate::reading;
 use crate::record::Kind;
 use crate::remnant::{self, Gathering};
 use crate::scan::read_whole;
-use crate::segment::SegmentHeader;
+use crate::segment::{self, Item, SegmentHeader};
 use crate::shared::{Closed, Shared};
 
 /// The first segments that are here and may be pruned: archived, with no record at or after `before` (milliseconds since
@@ -51,6 +54,7 @@ pub(crate) fn prunable(
     let here = closed.into_iter().filter(|segment| !segment.is_pruned());
     let may = |segment: &Arc<Closed>| {
         segment.first < border
+            && segment.is_indexed()
             && state
                 .archived(segment.first)
                 .is_some_and(|it| it.count == segment.count && is_current(it, segment))
@@ -101,17 +105,22 @@ fn keep(shared: &Shared, segment: &Closed) -> Result<(), LogError> {
     let path = &segment.path;
     let file = shared.disk.open(path).map_err(LogError::disk("open", path))?;
     let header = SegmentHeader::read(&*file, path)?;
-    let mut kept = Gathering::new(segment.first, segment.count);
-    let (index, mut next) = (segment.index(), segment.first);
+    let (mut kept, mut next) = (Gathering::new(header, segment.count), segment.first);
     read_whole((&*file, path), header, &shared.keys, &mut |kind, _, payload| {
-        if kind != Kind::Leaf {
+        if !matches!(kind, Kind::Leaf | Kind::Expired) {
             return Ok(());
         }
-        let entry = index.leaf(next)?;
-        let added = entry.and_then(|entry| kept.add(next, entry.kind, payload));
-        next += 1;
-        added.ok_or_else(|| LogError::damaged(path, 0, "it holds a leaf that its index does not know"))
+        let item = segment::item(kind, payload, 0);
+        let added = match &item {
+            Some(Item::Leaf(leaf, _)) => kept.add(next, leaf.kind, payload),
+            Some(Item::Expired(_)) => Some(()),
+            _ => None,
+        };
+        next += item.map_or(0, |item| item.leaves());
+        added.ok_or_else(|| LogError::damaged(path, 0, "it holds a leaf that cannot be read"))
     })?;
+    // Whom its records concern must be found here as long as their contents can be erased.
+    concerned::settle(shared, segment)?;
     kept.write(&*shared.disk, path)
 }
 
@@ -125,19 +134,23 @@ pub(crate) fn remove(shared: &Shared, segments: &[Arc<Closed>]) -> Result<(), Lo
         }
         // First: whoever finds the file gone knows why.
         segment.set_pruned();
-        let mut table = segment.persons();
-        *table = Table::Memory(Vec::new());
-        for path in [segment.path.clone(), persons::path_of(&segment.path)] {
-            match shared.disk.remove(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(LogError::disk("remove", &path)(error));
-                }
-                _ => {}
-            }
-        }
+        wipe(shared, &segment.path)?;
     }
     let dir = shared.dir.join("segments");
     shared.disk.sync_dir(&dir).map_err(LogError::disk("sync", &dir))
+}
+
+/// Overwrites a segment and removes it: what expires later must not be left on the disk without a name. Under another name,
+/// which a start clears away, since half of it is no segment.
+fn wipe(shared: &Shared, segment: &Path) -> Result<(), LogError> {
+    let away = segment.with_extension("away.tmp");
+    match shared.disk.rename(segment, &away) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        renamed => renamed.map_err(LogError::disk("rename", segment))?,
+    }
+    let dir = segment.parent().unwrap_or(&shared.dir);
+    shared.disk.sync_dir(dir).map_err(LogError::disk("sync", dir))?;
+    compaction::wipe(&*shared.disk, &away)
 }
 
 /// Removes what an interrupted run did not come to remove.

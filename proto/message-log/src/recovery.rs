@@ -240,8 +240,8 @@ impl Found {
     ) -> Result<Self, LogError> {
         let origin = Digest::of(key.name().as_bytes());
         let dir = &dir.join(SEGMENTS_DIR);
-        let Listed { mut segments, replaced } = list(&**disk, dir)?;
-        let pruned = list_pruned(&**disk, dir, &segments)?;
+        let Listed { mut segments, mut replaced } = list(&**disk, dir)?;
+        let pruned = list_pruned(&**disk, dir, &segments, &mut replaced)?;
         segments.extend(pruned.clone());
         segments.sort_unstable();
         let (mut closed, mut unwritten) = (Vec::new(), Vec::new());
@@ -356,18 +356,27 @@ fn list(disk: &dyn Disk, dir: &Path) -> Result<Listed, LogError> {
     Ok(Listed { segments, replaced })
 }
 
-/// First leaf and name of the segments that were pruned: something is kept of them, and no generation of them is here.
+/// First leaf and name of the segments that were pruned: something is kept of them, and no generation of them is here. Where a
+/// later one is, what is kept belongs to what it replaced.
 fn list_pruned(
     disk: &dyn Disk,
     dir: &Path,
     here: &[(u64, String)],
+    replaced: &mut Vec<(u64, String)>,
 ) -> Result<BTreeMap<u64, String>, LogError> {
     let names = match disk.list(dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
         names => names.map_err(LogError::disk("list", dir))?,
     };
     let mut kept: Vec<_> = names.iter().filter_map(|name| remnant::of_name(name)).collect();
-    kept.retain(|((first, _), _)| here.binary_search_by_key(first, |(here, _)| *here).is_err());
+    kept.retain(|((first, generation), name)| {
+        let Ok(at) = here.binary_search_by_key(first, |(here, _)| *here) else { return true };
+        let later = segment::of_name(&here[at].1).is_some_and(|(_, later)| later > *generation);
+        if later && !replaced.iter().any(|(_, known)| known == name) {
+            replaced.push((*first, name.clone()));
+        }
+        false
+    });
     kept.sort_unstable();
     // Of several, the highest generation.
     Ok(kept.into_iter().map(|((first, _), name)| (first, name)).collect())
@@ -431,8 +440,7 @@ fn open_pruned(
     }
     let end = End { chain: head.chain, next_slot: head.next_slot, unwritten: None };
     let segment = Closed::new(path.to_owned(), head.first, head.count, head.times, Arc::new(index));
-    // Who is concerned by what was pruned is not found here: the pseudonyms went with it.
-    let segment = segment.with_persons(Table::Memory(Vec::new()));
+    let segment = segment.with_persons(concerned::at_start(disk, path, &head)).indexed();
     segment.set_pruned();
     Ok((segment, end))
 }

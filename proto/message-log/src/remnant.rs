@@ -1,22 +1,27 @@
 //! What is kept on this server of a segment that was pruned, beside its index: the leaves on which the server's state rests
-//! (grants, groups, statements about archives, …), and the slots of the keys of its contents, so that they can be erased
-//! though the segment is not here.
+//! (grants, groups, statements about archives, …), the slots of the keys of its contents, so that they can be erased though the
+//! segment is not here, and what each message and refusal was about, so that holds and schedules concern it as before.
 //!
 //! File `segment-<first>.pruned` (`segment-<first>.c<generation>.pruned`, as the segment's file was named): 16 bytes `trave pruned 1\n\0`, length of the table (4, little-endian), the table
 //! (`trave.log.v1.PrunedSegment`), CRC-32 (4) of all before it, then the kept leaves as records of a segment. A file of
 //! this name beside a segment that is still here means nothing: it is prepared before anything is removed.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use prost::Message as _;
-use trave_proto::schema::log::{Attachment, ContentSlot, KeptLeaf, PrunedSegment};
+use trave_proto::message::Manifest;
+use trave_proto::schema::log::leaf::Entry;
+use trave_proto::schema::log::{
+    Attachment, ContentSlot, KeptLeaf, Leaf, PrunedSegment, PrunedSubject, SubjectOfLeaf,
+};
 
 use crate::disk::{Disk, DiskFile, replace};
 use crate::entry::kind;
 use crate::error::LogError;
 use crate::record::{self, Kind};
-use crate::segment::LeafEntry;
+use crate::segment::{LeafEntry, SegmentHeader};
 
 const MAGIC: &[u8; 16] = b"trave pruned 1\n\0";
 const VERSION: u32 = 1;
@@ -36,13 +41,10 @@ pub(crate) fn of_name(name: &str) -> Option<((u64, u64), String)> {
     Some((crate::segment::of_name(&segment)?, segment))
 }
 
-/// Whether a leaf is kept when its segment is pruned: all but those that only say what exchanges there were. What a later
-/// release logs may be state; better too much is kept than too little.
+/// Whether a leaf is kept when its segment is pruned: all but those that only say what exchanges there were, which are what
+/// takes the space. What a later release logs may be state; better too much is kept than too little.
 pub(crate) const fn is_kept(kind: u8) -> bool {
-    !matches!(
-        kind,
-        kind::MESSAGE | kind::ENDED | kind::REFUSAL | kind::READ | kind::DEGRADATION | kind::RECOVERED
-    )
+    !matches!(kind, kind::MESSAGE | kind::ENDED | kind::REFUSAL | kind::RECOVERED)
 }
 
 /// Gathers what is kept of a segment.
@@ -50,17 +52,24 @@ pub(crate) const fn is_kept(kind: u8) -> bool {
 pub(crate) struct Gathering {
     table: PrunedSegment,
     records: Vec<u8>,
+    subjects: HashMap<Vec<u8>, u32>,
 }
 
 impl Gathering {
-    pub(crate) fn new(first: u64, count: u64) -> Self {
-        let table = PrunedSegment { version: VERSION, first, count, ..PrunedSegment::default() };
-        Self { table, records: Vec::new() }
+    pub(crate) fn new(header: SegmentHeader, count: u64) -> Self {
+        let (first, header) = (header.first, header.to_bytes().into());
+        let table = PrunedSegment { version: VERSION, first, count, header, ..PrunedSegment::default() };
+        Self { table, ..Self::default() }
     }
 
     /// Takes the next leaf's record.
     pub(crate) fn add(&mut self, index: u64, kind: u8, payload: &[u8]) -> Option<()> {
-        let attachment = Attachment::decode(record::split_leaf(payload)?.1).ok()?;
+        let (leaf, attachment) = record::split_leaf(payload)?;
+        let attachment = Attachment::decode(attachment).ok()?;
+        if let Some(subject) = subject(&Leaf::decode(leaf).ok()?) {
+            let subject = self.subject(subject);
+            self.table.about.push(SubjectOfLeaf { index, subject });
+        }
         if let Some(content) = attachment.content {
             self.table.slots.push(ContentSlot { index, slot: content.key_slot });
         }
@@ -69,6 +78,16 @@ impl Gathering {
             record::write(&mut self.records, Kind::Leaf, &[payload]);
         }
         Some(())
+    }
+
+    /// The place of a subject among all.
+    fn subject(&mut self, subject: PrunedSubject) -> u32 {
+        let next = u32::try_from(self.table.subjects.len()).unwrap_or(u32::MAX);
+        let subjects = &mut self.table.subjects;
+        *self.subjects.entry(subject.encode_to_vec()).or_insert_with(|| {
+            subjects.push(subject);
+            next
+        })
     }
 
     /// Makes it durable.
@@ -85,6 +104,33 @@ impl Gathering {
         bytes.extend_from_slice(&self.records);
         replace(disk, dir, &name.to_string_lossy(), &bytes).map_err(LogError::disk("write", &path))
     }
+}
+
+/// What a message or a refusal is about; none of other leaves.
+fn subject(leaf: &Leaf) -> Option<PrunedSubject> {
+    let message = match leaf.entry.as_ref()? {
+        Entry::Message(message) => message,
+        Entry::Recovered(recovered) => recovered.message.as_ref()?,
+        Entry::Refusal(refusal) => {
+            return Some(PrunedSubject {
+                client: refusal.client.clone(),
+                service: refusal.service.clone(),
+                purpose: refusal.purpose.clone(),
+                legal_basis: refusal.legal_basis.clone(),
+                ..PrunedSubject::default()
+            });
+        }
+        _ => return None,
+    };
+    let manifest = Manifest::parse(message.manifest.clone()).ok()?;
+    Some(PrunedSubject {
+        client: manifest.client.to_string(),
+        service: manifest.service.to_string(),
+        purpose: manifest.purpose.to_string(),
+        legal_basis: manifest.legal_basis.to_string(),
+        sender: manifest.sender.to_string(),
+        receiver: manifest.receiver.to_string(),
+    })
 }
 
 /// What is kept of a pruned segment, open for reading.
@@ -138,5 +184,17 @@ impl Remnant {
     pub(crate) fn slot(&self, index: u64) -> Option<u64> {
         let at = self.table.slots.binary_search_by_key(&index, |slot| slot.index).ok()?;
         Some(self.table.slots[at].slot)
+    }
+
+    /// What leaf `index` was about; none if it was neither a message nor a refusal.
+    pub(crate) fn subject(&self, index: u64) -> Option<&PrunedSubject> {
+        let at = self.table.about.binary_search_by_key(&index, |about| about.index).ok()?;
+        self.table.subjects.get(usize::try_from(self.table.about[at].subject).ok()?)
+    }
+
+    /// The header of the segment's file.
+    pub(crate) fn header(&self) -> Result<SegmentHeader, LogError> {
+        let header = SegmentHeader::of_bytes(&self.table.header);
+        header.ok_or_else(|| LogError::damaged(&self.path, 0, "it holds no header of the segment"))
     }
 }

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use trave_proto::clock::Time;
-use trave_proto::schema::log::{Expiry, Leaf, leaf};
+use trave_proto::identifier::ExchangeId;
+use trave_proto::schema::log::{Expiry, Leaf, PrunedSubject, leaf};
 
 use crate::compaction::{self, Installed, Kept, Rewritten};
 use crate::disk::DiskFile;
@@ -21,6 +22,7 @@ use crate::expiry;
 use crate::finding;
 use crate::index::Index;
 use crate::reading::{self, Located};
+use crate::remnant::{self, Remnant};
 use crate::search;
 use crate::segment::{EXPIRED, LeafEntry};
 use crate::shared::{Closed, Recovered, Shared};
@@ -38,6 +40,49 @@ pub struct Due {
 pub trait Schedule {
     /// When the record at `index` is due.
     fn due(&mut self, index: u64, leaf: &Leaf) -> Result<Due, LogError>;
+
+    /// When a record is due that was pruned, by what is known of it here. What is not decided stays.
+    fn due_pruned(&mut self, _: &PrunedRecord) -> Result<Due, LogError> {
+        Ok(Due::default())
+    }
+}
+
+/// What is known on this server of a record that was pruned: itself it is in the archive alone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PrunedRecord {
+    /// Its place in the log.
+    pub index: u64,
+    /// Its [`kind`].
+    pub kind: u8,
+    /// The exchange that it is about.
+    pub exchange: Option<ExchangeId>,
+    /// When it was logged.
+    pub logged: Time,
+    /// Of a message or a refusal: what it is about.
+    pub subject: Option<PrunedSubject>,
+}
+
+impl PrunedRecord {
+    fn of(index: u64, entry: &LeafEntry, remnant: &Remnant) -> Self {
+        Self {
+            index,
+            kind: entry.kind,
+            exchange: ExchangeId::from_slice(&entry.exchange).ok(),
+            logged: Time::from_millis(entry.time),
+            subject: remnant.subject(index).cloned(),
+        }
+    }
+}
+
+/// What is known of a record that was pruned; none if the record is here, or was expired.
+pub(crate) fn pruned_record(shared: &Shared, index: u64) -> Result<Option<PrunedRecord>, LogError> {
+    let Some(segment) = finding::closed(shared, index).filter(|segment| segment.is_pruned()) else {
+        return Ok(None);
+    };
+    let entry = segment.index().leaf(index)?.filter(|entry| !remnant::is_kept(entry.kind));
+    let Some(entry) = entry else { return Ok(None) };
+    let remnant = Remnant::open(&*shared.disk, &segment.path)?;
+    Ok(Some(PrunedRecord::of(index, &entry, &remnant)))
 }
 
 /// A segment, as far as schedules need to know it.
@@ -65,6 +110,12 @@ pub struct Survey {
     pub(crate) records: Vec<u64>,
     next: Option<Time>,
     unreadable: u64,
+    /// Of the records that go when a segment is pruned: the earliest and the latest time at which one is due, and how many are
+    /// not due at any time that is known.
+    span: Option<(Time, Time)>,
+    undated: u64,
+    /// Records of a pruned segment that are due, and cannot be taken out of its object, as others of it stay.
+    stuck: u64,
 }
 
 impl Survey {
@@ -81,6 +132,50 @@ impl Survey {
     /// When something else in the segment will be due; none: nothing that the schedule knows of.
     pub fn next(&self) -> Option<Time> {
         self.next
+    }
+
+    /// The earliest and the latest time at which a record is due that only says what exchanges there were; none if there is no
+    /// such record.
+    pub fn span(&self) -> Option<(Time, Time)> {
+        self.span
+    }
+
+    /// Such records that are not due at any time, as long as a hold keeps them.
+    pub fn undated(&self) -> u64 {
+        self.undated
+    }
+
+    /// Records of a pruned segment that are due and cannot go, because others of the same segment stay: they stand in one
+    /// object of the archive, and this server cannot open it.
+    pub fn stuck(&self) -> u64 {
+        self.stuck
+    }
+
+    fn new(segment: u64) -> Self {
+        Self {
+            segment,
+            contents: Vec::new(),
+            records: Vec::new(),
+            next: None,
+            unreadable: 0,
+            span: None,
+            undated: 0,
+            stuck: 0,
+        }
+    }
+
+    /// Takes into account when one more record is due.
+    fn dated(&mut self, kind: u8, due: Option<Time>) {
+        if remnant::is_kept(kind) {
+            return;
+        }
+        match (due, self.span) {
+            (None, _) => self.undated += 1,
+            (Some(due), None) => self.span = Some((due, due)),
+            (Some(due), Some((earliest, latest))) => {
+                self.span = Some((earliest.min(due), latest.max(due)));
+            }
+        }
     }
 
     /// Records that cannot be read: a check of the log says more.
@@ -182,12 +277,12 @@ pub(crate) fn survey(
     now: Time,
     schedule: &mut dyn Schedule,
 ) -> Result<Survey, LogError> {
-    let mut survey = Survey { segment, contents: Vec::new(), records: Vec::new(), next: None, unreadable: 0 };
+    if let Some(closed) = finding::closed(shared, segment).filter(|closed| closed.is_pruned()) {
+        return survey_pruned(shared, &closed, now, schedule);
+    }
+    let mut survey = Survey::new(segment);
     // Slots of contents that stay: what is encrypted under the same key stays with them.
     let (mut stays, mut slots) = (HashSet::new(), Vec::new());
-    if finding::closed(shared, segment).is_some_and(|closed| closed.is_pruned()) {
-        return Ok(survey);
-    }
     let opened = shared.steady(|| Opened::of(shared, segment))?;
     opened.each(|located| {
         let Ok(raw) = located.read() else {
@@ -196,6 +291,7 @@ pub(crate) fn survey(
         };
         let due = schedule.due(located.index, &raw.leaf)?;
         let is_due = |time: Option<Time>| time.is_some_and(|time| time <= now);
+        survey.dated(located.entry.kind, due.record);
         let slot = raw.attachment.content.map(|content| content.key_slot);
         let slot = match slot {
             Some(slot) if shared.keys.is_live(slot)? => Some(slot),
@@ -223,6 +319,61 @@ pub(crate) fn survey(
     Ok(survey)
 }
 
+/// The same of a segment that was pruned. Its contents go one by one, by their keys; of its records all that are in the
+/// archive alone, or none: they stand in one object.
+fn survey_pruned(
+    shared: &Shared,
+    segment: &Closed,
+    now: Time,
+    schedule: &mut dyn Schedule,
+) -> Result<Survey, LogError> {
+    let mut survey = Survey::new(segment.first);
+    let (remnant, index) = (Remnant::open(&*shared.disk, &segment.path)?, segment.index());
+    let is_due = |time: Option<Time>| time.is_some_and(|time| time <= now);
+    let (mut stays, mut slots, mut alone, mut all) = (HashSet::new(), Vec::new(), 0, true);
+    for at in segment.first..segment.first + segment.count {
+        let entry = index.leaf(at)?.ok_or_else(|| segment.pruned())?;
+        if entry.kind == EXPIRED {
+            continue;
+        }
+        let kept = remnant::is_kept(entry.kind);
+        let due = match kept {
+            true => schedule.due(at, &reading::locate(shared, at)?.read()?.leaf)?,
+            false => schedule.due_pruned(&PrunedRecord::of(at, &entry, &remnant))?,
+        };
+        survey.dated(entry.kind, due.record);
+        if is_due(due.record) {
+            survey.records.push(at);
+            alone += u64::from(!kept);
+        } else {
+            all &= kept;
+        }
+        let mut next = due.record.filter(|_| !is_due(due.record));
+        if let Some(slot) = remnant.slot(at)
+            && shared.keys.is_live(slot)?
+        {
+            match is_due(due.content) {
+                true => slots.push((at, slot)),
+                false => {
+                    stays.insert(slot);
+                    next = [next, due.content].into_iter().flatten().min();
+                }
+            }
+        }
+        survey.next = [survey.next, next].into_iter().flatten().min();
+    }
+    slots.retain(|(_, slot)| !stays.contains(slot));
+    if !all {
+        survey.stuck = alone;
+    }
+    if !all || alone == 0 {
+        survey.records.clear();
+    }
+    let gone: HashSet<_> = survey.records.iter().copied().collect();
+    survey.contents = slots.into_iter().map(|(at, _)| at).filter(|at| !gone.contains(at)).collect();
+    Ok(survey)
+}
+
 /// What the log must say before this survey is carried out; none if it says so already, as after a crash.
 pub(crate) fn act(shared: &Shared, survey: &Survey, records: bool) -> Result<Option<Expiry>, LogError> {
     let due = if records { &survey.records } else { &survey.contents };
@@ -235,6 +386,9 @@ pub(crate) fn act(shared: &Shared, survey: &Survey, records: bool) -> Result<Opt
 
 /// Overwrites the contents of these leaves of a segment, under the keys that no other leaf of it needs.
 pub(crate) fn overwrite_contents(shared: &Shared, segment: u64, due: &[u64]) -> Result<u64, LogError> {
+    if let Some(closed) = finding::closed(shared, segment).filter(|closed| closed.is_pruned()) {
+        return overwrite_pruned(shared, &closed, due).map_err(|error| failed(shared, error));
+    }
     let due: HashSet<u64> = due.iter().copied().collect();
     let opened = Opened::of(shared, segment)?;
     let (mut contents, mut spared) = (Contents::default(), HashSet::new());
@@ -254,6 +408,27 @@ pub(crate) fn overwrite_contents(shared: &Shared, segment: u64, due: &[u64]) -> 
     contents.destroy(shared).map_err(|error| failed(shared, error))
 }
 
+/// Of a pruned segment, the keys are here, and are all that is needed.
+fn overwrite_pruned(shared: &Shared, segment: &Closed, due: &[u64]) -> Result<u64, LogError> {
+    let (remnant, index) = (Remnant::open(&*shared.disk, &segment.path)?, segment.index());
+    let due: HashSet<u64> = due.iter().copied().collect();
+    let (mut contents, mut spared) = (Contents::default(), HashSet::new());
+    for at in segment.first..segment.first + segment.count {
+        match (remnant.slot(at), due.contains(&at)) {
+            (Some(slot), true) => {
+                if let Some(entry) = index.leaf(at)? {
+                    shared.key_ring.forget(&entry.exchange);
+                }
+                contents.add_slot(slot);
+            }
+            (Some(slot), false) => drop(spared.insert(slot)),
+            (None, _) => {}
+        }
+    }
+    contents.spare(&spared);
+    contents.destroy(shared)
+}
+
 /// Writes a closed segment anew without these records, up to the point where it can be put in its place.
 pub(crate) fn rewrite(
     shared: &Shared,
@@ -263,7 +438,8 @@ pub(crate) fn rewrite(
     let closed = closed(shared, survey.segment)?;
     let due: HashSet<u64> = survey.records.iter().copied().collect();
     let gone = |index| due.contains(&index);
-    let notes = keeps_notes(shared, &closed, &gone)?;
+    // Nothing of a pruned segment is here but hashes and what is kept of it: neither checkpoints nor timestamps.
+    let notes = !closed.is_pruned() && keeps_notes(shared, &closed, &gone)?;
     compaction::rewrite(shared, &closed, &Kept { gone: &gone, coarse, notes })
 }
 
@@ -351,7 +527,7 @@ pub(crate) fn redo(shared: &Arc<Shared>, recovered: &mut Recovered) -> Result<()
 
 fn redo_act(shared: &Shared, act: &Expiry) -> Result<(), LogError> {
     if finding::closed(shared, act.segment).is_some_and(|closed| closed.is_pruned()) {
-        // Its keys are overwritten before it can be pruned, and its bytes went with it.
+        // Its bytes went with it; keys that are still there are left to the next run.
         return Ok(());
     }
     let covered = reading::covered(shared, act.segment)?;

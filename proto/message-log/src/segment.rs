@@ -131,6 +131,13 @@ impl SegmentHeader {
         Self::parse(&bytes).ok_or_else(damaged)
     }
 
+    /// Reads a header as it was written, of either form.
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut padded = [0; COMPACT_LEN + 4];
+        padded.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        Self::parse(&padded)
+    }
+
     fn parse(bytes: &[u8; COMPACT_LEN + 4]) -> Option<Self> {
         let compact = bytes.starts_with(COMPACT_MAGIC);
         let (body, crc) = bytes.split_at(if compact { COMPACT_LEN } else { HEAD_LEN });

@@ -291,6 +291,14 @@ impl Shared {
         at.is_ok_and(|at| catalogue.closed[at].path == path && !catalogue.closed[at].is_pruned())
     }
 
+    /// Whether this is, or was, the file of the closed segment that begins with leaf `first`, and if so, whether it was
+    /// pruned.
+    pub(crate) fn is_place(&self, first: u64, path: &Path) -> Option<bool> {
+        let catalogue = self.catalogue();
+        let at = catalogue.closed.binary_search_by_key(&first, |closed| closed.first).ok()?;
+        (catalogue.closed[at].path == path).then(|| catalogue.closed[at].is_pruned())
+    }
+
     /// Puts a segment that was written anew in the place of the one with the same leaves.
     pub(crate) fn replace(&self, segment: Closed) {
         let mut catalogue = self.catalogue_mut();

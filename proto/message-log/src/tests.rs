@@ -11,5 +11,6 @@ mod erasure;
 mod search;
 mod archive;
 mod pruning;
+mod pruned;
 mod expiry;
 mod expiry_archive;

@@ -30,7 +30,7 @@ pub(crate) struct SimulatedDisk {
     process: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct World {
     nodes: Vec<Node>,
     /// Directory entries as processes see them.
@@ -119,6 +119,15 @@ impl SimulatedDisk {
         world.process += 1;
         (world.locked, world.fault) = (false, None);
         Self { world: self.world.clone(), process: world.process }
+    }
+
+    /// Another disk with the same on it, of which nobody has opened anything.
+    pub(crate) fn copied(&self) -> Self {
+        let mut world = self.world().clone();
+        (world.locked, world.fault, world.open_files) = (false, None, 0);
+        world.process += 1;
+        let process = world.process;
+        Self { world: Arc::new(Mutex::new(world)), process }
     }
 
     /// The power is cut, and comes back: of what was not synced, any sectors and directory entries may be gone.

@@ -109,10 +109,23 @@ pub struct Prunable {
 }
 
 impl Log {
-    /// What may be pruned of the records before this time: the first segments that are here, archived, and before those
-    /// that hold the last checkpoint and the last timestamp. None if there is nothing.
-    pub fn prunable(&self, state: &ArchiveState, before: Time) -> Result<Option<Prunable>, LogError> {
-        let segments = pruning::prunable(&self.0.shared, state, before.as_millis())?;
+    /// What may be pruned of the records before this time: of the segments that are here, archived, and before those that hold
+    /// the last checkpoint and the last timestamp, the first that `may` go, and those behind it up to the next that may not.
+    /// `may` is asked about the first leaf of a segment. None if there is nothing.
+    pub fn prunable(
+        &self,
+        state: &ArchiveState,
+        before: Time,
+        may: &mut dyn FnMut(u64) -> Result<bool, LogError>,
+    ) -> Result<Option<Prunable>, LogError> {
+        let mut segments = Vec::new();
+        for segment in pruning::prunable(&self.0.shared, state, before.as_millis())? {
+            match may(segment.first)? {
+                true => segments.push(segment),
+                false if segments.is_empty() => {}
+                false => break,
+            }
+        }
         let (Some(first), Some(last)) = (segments.first(), segments.last()) else { return Ok(None) };
         let (first, count) = (first.first, last.first + last.count - first.first);
         let root = pruning::root_after(&self.0.shared, first, count)?;

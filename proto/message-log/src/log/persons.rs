@@ -63,8 +63,8 @@ impl Log {
         rows.into_iter().map(concerned).collect()
     }
 
-    /// The same leaves by their [places](Concerned::place), as they were found before; without those that have expired or
-    /// been pruned since. Reads the indexes alone.
+    /// The same leaves by their [places](Concerned::place), as they were found before; without those that have expired
+    /// since. Of what was pruned, keys and pseudonyms are here: it is erased like the others. Reads the indexes alone.
     pub fn concerned_at(&self, places: &[PseudonymPlace]) -> Result<Vec<Concerned>, LogError> {
         let shared = &self.0.shared;
         let mut found = Vec::with_capacity(places.len());

@@ -16,6 +16,7 @@ use crate::continuity;
 use crate::error::LogError;
 use crate::finding;
 use crate::reading::{self, StoredRecord};
+use crate::schedule::{self, PrunedRecord};
 use crate::shared::{SignedCheckpoint, TREE_DIR};
 
 impl Log {
@@ -46,6 +47,12 @@ impl Log {
     /// The hash of the leaf at `index` in the tree, also where the leaf itself is no more. Reads the index alone.
     pub fn leaf_hash(&self, index: u64) -> Result<Digest, LogError> {
         self.0.shared.steady(|| finding::entry(&self.0.shared, index)).map(|(entry, _)| entry.hash)
+    }
+
+    /// What is known here of a record that was pruned; none if it is here, or has expired. Reads the disk.
+    pub fn pruned(&self, index: u64) -> Result<Option<PrunedRecord>, LogError> {
+        let shared = &self.0.shared;
+        shared.steady(|| schedule::pruned_record(shared, index))
     }
 
     /// The record at `index`. Reads the disk.

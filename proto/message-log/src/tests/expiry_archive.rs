@@ -69,11 +69,15 @@ fn what_was_not_archived_as_it_is_now_is_not_pruned() {
     let (disk, log, plan) = expired(20);
     let state = log.archive_state().unwrap();
     let end = Time::from_millis(i64::MAX / 2);
-    assert_eq!(log.prunable(&state, end).unwrap(), None, "the copies hold what has expired");
+    assert_eq!(
+        log.prunable(&state, end, &mut |_| Ok(true)).unwrap(),
+        None,
+        "the copies hold what has expired"
+    );
     archive_all(&log, &archive(&disk)).unwrap();
     block_on(log.checkpoint()).unwrap();
     let mut state = log.archive_state().unwrap();
-    let range = log.prunable(&state, end).unwrap().unwrap();
+    let range = log.prunable(&state, end, &mut |_| Ok(true)).unwrap().unwrap();
     let statement = RangePruned {
         first: range.first,
         count: range.count,

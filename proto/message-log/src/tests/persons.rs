@@ -11,11 +11,11 @@ use crate::pseudonyms::PSEUDONYM_LEN;
 use crate::record::{HEADER, Kind};
 use crate::{ContentState, Entry, Log, LogError, Period, Person};
 
-fn person(number: u32) -> Person {
+pub(super) fn person(number: u32) -> Person {
     Person::parse(&format!("steuer-id:{}", 10_000_000_000_u64 + u64::from(number))).unwrap()
 }
 
-fn about(number: u32, persons: &[u32]) -> Entry {
+pub(super) fn about(number: u32, persons: &[u32]) -> Entry {
     Entry { persons: persons.iter().map(|number| person(*number)).collect(), ..message(number) }
 }
 

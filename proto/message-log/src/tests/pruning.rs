@@ -16,7 +16,7 @@ use crate::{ArchiveStore as _, ContentState, Entry, Log, LogError, Source, kind}
 
 const END: Time = Time::from_millis(i64::MAX / 2);
 
-fn grant() -> Entry {
+pub(super) fn grant() -> Entry {
     let grant = GrantChange { id: "g1".into(), in_force: true, ..GrantChange::default() };
     Entry::new(Leaf::of(NOW.as_millis(), leaf::Entry::Grant(grant)))
 }
@@ -37,9 +37,9 @@ fn prepared() -> SimulatedDisk {
 }
 
 /// Prunes all that may be; the range, if there was one.
-fn prune(log: &Log, disk: &SimulatedDisk) -> Result<Option<(u64, u64)>, LogError> {
+pub(super) fn prune(log: &Log, disk: &SimulatedDisk) -> Result<Option<(u64, u64)>, LogError> {
     let mut state = log.archive_state()?;
-    let Some(range) = log.prunable(&state, END)? else { return Ok(None) };
+    let Some(range) = log.prunable(&state, END, &mut |_| Ok(true))? else { return Ok(None) };
     let statement = RangePruned {
         id: "p1".into(),
         first: range.first,
@@ -139,7 +139,7 @@ fn nothing_is_pruned_that_is_not_in_the_archive() {
     assert!(refused.to_string().contains("nothing is pruned"), "{refused}");
     assert!(log.archive_state().unwrap().pruned().is_empty() && segments(&disk) == before);
     // Nor what is younger, nor a range of somebody's own making.
-    assert_eq!(log.prunable(&state, NOW).unwrap(), None);
+    assert_eq!(log.prunable(&state, NOW, &mut |_| Ok(true)).unwrap(), None);
     let statement = RangePruned { first: 1, count: 3, ..RangePruned::default() };
     assert!(block_on(log.prune(&archive(&disk), statement, &mut state.clone())).is_err());
     let statement = RangePruned { first: 0, count: log.size(), ..RangePruned::default() };

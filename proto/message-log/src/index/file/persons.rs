@@ -23,6 +23,11 @@ pub(crate) fn path_of(segment: &Path) -> PathBuf {
     segment.with_extension("persons")
 }
 
+/// Where the next table of a pruned segment is made ready, beside this one.
+pub(crate) fn next_of(table: &Path) -> PathBuf {
+    table.with_extension("persons-next")
+}
+
 /// The pseudonyms in a closed segment, wherever they are.
 #[derive(Debug)]
 pub(crate) enum Table {
