@@ -1,0 +1,224 @@
+//! Peers that ask for more than is theirs, that do not answer, and that say what they like.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use prost::Message;
+use trave_proto::clock::Time;
+use trave_proto::reconciliation::Name;
+use trave_proto::schema::transport::{
+    CompareRecordsRequest, CompareRecordsResponse, ExchangeState, ListRecordsRequest, ListRecordsResponse,
+    ListedRecord, RecordRange, RecordSummary,
+};
+use trave_tests::network::hostile::{Alteration, Credentials, HostileClient, HostileProvider};
+use trave_tests::network::{KIEL, REGISTER_TOO};
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_is_told_of_its_own_exchanges_alone() {
+    let mut instance = Instance::start().await;
+    let exchange = instance.ask(b"geht Kiel nichts an").await.exchange();
+    let id = Bytes::copy_from_slice(exchange.as_bytes());
+    let compare = |ranges: usize| CompareRecordsRequest {
+        period: Some(hour().to_schema()),
+        ranges: vec![RecordRange::default(); ranges],
+        own: None,
+    };
+    let list = ListRecordsRequest { period: Some(hour().to_schema()), range: None };
+    for (server, records, state) in
+        [(LUEBECK, 2..10, ExchangeState::Answered), (KIEL, 0..1, ExchangeState::Nothing)]
+    {
+        let credentials = Credentials::of(server, &instance.authorities, &instance.configuration);
+        let mut client = HostileClient::connect(&instance, credentials).await.unwrap();
+        assert!(records.contains(&client.compare(compare(1)).await.unwrap().summaries[0].count));
+        assert!(records.contains(&(client.list(list.clone()).await.unwrap().records.len() as u64)));
+        assert_eq!(client.tell(vec![id.clone()]).await.unwrap(), [i32::from(state)]);
+        // What is no question is no answer's worth.
+        for ranges in [0, 65] {
+            assert_eq!(client.compare(compare(ranges)).await.unwrap_err().code(), Code::InvalidArgument);
+        }
+        for wrong in [Vec::new(), vec![1; 24], vec![1; 26]].into_iter().skip(1) {
+            let range = RecordRange { from: wrong.into(), to: Bytes::new() };
+            let request = ListRecordsRequest { range: Some(range), ..list.clone() };
+            assert_eq!(client.list(request).await.unwrap_err().code(), Code::InvalidArgument);
+        }
+        for from_ms in [START.as_millis() + 1, i64::MIN, i64::MAX] {
+            let mut request = compare(1);
+            request.period.as_mut().unwrap().from_ms = from_ms;
+            assert_eq!(client.compare(request).await.unwrap_err().code(), Code::InvalidArgument);
+        }
+        let mut ancient = compare(1);
+        ancient.period.as_mut().unwrap().from_ms = 0;
+        assert_eq!(client.compare(ancient).await.unwrap_err().code(), Code::FailedPrecondition);
+        let old = Bytes::copy_from_slice(ExchangeId::new(Time::from_millis(0), &[1; 10]).as_bytes());
+        assert_eq!(client.tell(vec![old]).await.unwrap_err().code(), Code::FailedPrecondition);
+        for ids in [vec![id.clone(), id.clone()], vec![id.clone(); 257], vec![Bytes::from_static(b"no id")]] {
+            assert_eq!(client.tell(ids).await.unwrap_err().code(), Code::InvalidArgument);
+        }
+    }
+    instance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_answer_holds_up_no_other_and_is_asked_again() {
+    let mut instance = Instance::planned(Plan { second: true, ..Plan::default() }).await;
+    // Exchanges with both of the register's servers.
+    assert_eq!(instance.ask(b"den einen").await.status(), 0);
+    let mut with: BTreeSet<_> = shared_with(&instance.sh);
+    for _ in 0..50 {
+        if with.len() == 2 {
+            break;
+        }
+        assert_eq!(instance.ask(b"den anderen").await.status(), 0);
+        with = shared_with(&instance.sh);
+    }
+    assert_eq!(with.len(), 2, "{with:?}");
+    instance.mv.stop().await;
+    let credentials = Credentials::of(REGISTER, &instance.authorities, &instance.configuration);
+    let mute = HostileProvider::start(&instance, credentials, Alteration::Mute).await;
+    instance.advance(LATER);
+    minutes_later(&instance, "the other is compared with", async || {
+        logged(&instance.sh).iter().any(|found| found.peer == REGISTER_TOO)
+    })
+    .await;
+    assert!(logged(&instance.sh).iter().all(|found| found.peer != REGISTER));
+    mute.stop().await;
+    until_warned(&instance, "is not compared with", true).await;
+    // It is there again: the hour was not forgotten.
+    instance.mv.start().await.unwrap();
+    minutes_later(&instance, "the first is compared with", async || {
+        logged(&instance.sh).iter().any(|found| found.peer == REGISTER)
+    })
+    .await;
+    until_warned(&instance, "is not compared with", false).await;
+    instance.stop().await;
+}
+
+/// The servers with which a log holds messages that it sent.
+fn shared_with(server: &Server) -> BTreeSet<String> {
+    let records = server.records(0);
+    let sent =
+        records.iter().filter_map(manifest_of).filter(|manifest| manifest.sender.as_str() == server.id);
+    sent.map(|manifest| manifest.receiver.to_string()).collect()
+}
+
+fn other_digests(request: &CompareRecordsRequest) -> CompareRecordsResponse {
+    let summary = RecordSummary { count: 1, digest: Digest::of(b"else").to_bytes() };
+    CompareRecordsResponse { summaries: vec![summary; request.ranges.len()] }
+}
+
+/// A page full of what was never said, and more behind it.
+fn endless(request: &ListRecordsRequest) -> ListRecordsResponse {
+    let from = request.range.as_ref().unwrap().from.clone();
+    let mut first = [0; Name::LEN];
+    first[..16].copy_from_slice(ExchangeId::new(START, &[0; 10]).as_bytes());
+    let first = Name::from_slice(&from).or(Name::from_slice(&first));
+    let names = std::iter::successors(first, Name::successor).take(512);
+    let manifest_digest = Digest::of(b"made up").to_bytes();
+    let records = names.map(|name| ListedRecord {
+        name: name.to_bytes(),
+        manifest_digest: manifest_digest.clone(),
+        sent: true,
+    });
+    ListRecordsResponse { records: records.collect(), more: true }
+}
+
+fn nothing(_: &ListRecordsRequest) -> ListRecordsResponse {
+    ListRecordsResponse { records: Vec::new(), more: true }
+}
+
+fn out_of_order(request: &ListRecordsRequest) -> ListRecordsResponse {
+    let mut answer = endless(request);
+    answer.records.reverse();
+    answer
+}
+
+fn the_same(request: &CompareRecordsRequest) -> CompareRecordsResponse {
+    // What the caller itself says that it holds, if it does.
+    match &request.own {
+        Some(own) => CompareRecordsResponse { summaries: vec![own.clone(); request.ranges.len()] },
+        None => other_digests(request),
+    }
+}
+
+/// A difference every time, and another one each time.
+fn ever_another(request: &ListRecordsRequest) -> ListRecordsResponse {
+    static ASKED: AtomicU64 = AtomicU64::new(0);
+    let asked = ASKED.fetch_add(1, Ordering::Relaxed);
+    let mut answer = endless(request);
+    answer.records.truncate(1);
+    answer.records[0].manifest_digest = Digest::of(&asked.to_be_bytes()).to_bytes();
+    answer.more = false;
+    answer
+}
+
+fn of_another_hour(request: &ListRecordsRequest) -> ListRecordsResponse {
+    let mut answer = endless(request);
+    for record in &mut answer.records {
+        let mut name = record.name.to_vec();
+        name[..16].copy_from_slice(ExchangeId::new(START.plus(2 * LATER), &[0; 10]).as_bytes());
+        record.name = name.into();
+    }
+    answer.records.truncate(1);
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_says_what_it_likes_comes_to_an_end_and_is_not_believed() {
+    let mut instance = Instance::start().await;
+    instance.ask(b"eine Frage").await;
+    instance.mv.stop().await;
+    instance.advance(LATER);
+    let compares = async |alteration, instance: &Instance| {
+        let credentials = Credentials::of(REGISTER, &instance.authorities, &instance.configuration);
+        let hostile = HostileProvider::start(instance, credentials, alteration).await;
+        let request = ReconcileRequest {
+            peer: REGISTER.into(),
+            from_ms: START.as_millis(),
+            to_ms: START.as_millis() + 1,
+        };
+        // The first connections may still be those to the server that stood there.
+        let mut found = Err(tonic::Status::unavailable("not asked"));
+        for _ in 0..20 {
+            let mut answers =
+                operator(&instance.sh).await.reconcile(request.clone()).await.unwrap().into_inner();
+            found = answers.message().await.map(|answer| answer.unwrap().found.unwrap());
+            match &found {
+                Err(status) if !status.message().contains("malformed") => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                _ => break,
+            }
+        }
+        hostile.stop().await;
+        found
+    };
+    let found = compares(Alteration::Comparing(other_digests, endless), &instance).await.unwrap();
+    assert!(found.unexplained, "more than is looked at");
+    assert!(found.differences.len() <= 256);
+    let record = Leaf::of(0, Entry::Reconciliation(found)).encoded_len();
+    assert!(record < 64 << 10, "{record} bytes are logged");
+    for list in [nothing, out_of_order, of_another_hour] {
+        let refused = compares(Alteration::Comparing(other_digests, list), &instance).await.unwrap_err();
+        assert!(refused.message().contains("malformed"), "{}", refused.message());
+    }
+    let honest_list = |_: &ListRecordsRequest| ListRecordsResponse::default();
+    let found = compares(Alteration::Comparing(the_same, honest_list), &instance).await.unwrap();
+    let missing = counts(&found);
+    assert!(
+        matches!(missing[..], [(Kind::MissingThere, 2..)]),
+        "it repeats what it is told, lists nothing, and is held to that: {missing:?}"
+    );
+    let before = logged(&instance.sh).len();
+    for _ in 0..40 {
+        compares(Alteration::Comparing(other_digests, ever_another), &instance).await.unwrap();
+    }
+    let more = logged(&instance.sh).len() - before;
+    assert!((2..=24).contains(&more), "{more} of 40 are logged");
+    instance.mv.start().await.unwrap();
+    let found = compare(&instance.sh, REGISTER).await.unwrap();
+    assert!(counts(&found).is_empty() && found.here == found.there);
+    instance.stop().await;
+}
