@@ -249,6 +249,9 @@ impl Records {
                     | LeafEntry::PersonSearchReleased(_)
                     | LeafEntry::Configuration(_)
                     | LeafEntry::Started(_)
+                    | LeafEntry::PeerCondition(_)
+                    | LeafEntry::HourNotCompared(_)
+                    | LeafEntry::SummaryCommitted(_)
             )
         ) {
             return Ok(true);

@@ -13,6 +13,7 @@ mod archive;
 mod persons;
 mod call;
 mod reconcile;
+mod alarms;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ use trave_host::moment::Moment;
 use trave_proto::identifier::{ExchangeId, Method, ServerId, ServiceId, SubsystemId};
 use trave_proto::message::Code;
 
+use alarms::AlarmCommand;
 use archive::{ArchiveCommand, Opened};
 use erasures::ErasureCommand;
 use grants::{GrantCommand, GroupCommand};
@@ -120,6 +122,9 @@ enum Command {
     /// Compare this log with another security server's, hour by hour, and show what was found; exit status 1 if anything is
     /// missing or differs
     Reconcile(Reconcile),
+    /// Alarms about other security servers' logs: where they do not agree with this one, or contradict what they gave away
+    #[command(subcommand)]
+    Alarms(AlarmCommand),
     /// Read the whole message log, and tell what is not as it was written; exit status 1 if anything
     CheckLog(CheckLog),
     /// The archive of the message log: keys, and what is done when the log is lost
@@ -328,6 +333,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Hold(command) => keeping::hold(&door, command),
         Command::Disk(command) => keeping::disk(&door, command),
         Command::Reconcile(command) => return reconcile::run(&door, command),
+        Command::Alarms(command) => alarms::run(&door, command),
         Command::CheckLog(CheckLog { archive: true, opened: Some(opened) }) => {
             return archive::check(&cli.config, &opened);
         }

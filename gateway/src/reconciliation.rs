@@ -6,6 +6,7 @@
 //! says what each difference means; `recovery` gets back what this log has lost. What goes on when, and what people are told, is `upkeep`'s.
 
 mod desk;
+mod commitments;
 mod wire;
 mod judge;
 mod recovery;

@@ -13,7 +13,7 @@ use trave_proto::clock::Time;
 use trave_proto::identifier::ExchangeId;
 use trave_proto::message::Manifest;
 use trave_proto::schema::log::leaf::Entry;
-use trave_proto::schema::log::{ErasureStage, Leaf, Refusal};
+use trave_proto::schema::log::{ErasureStage, Leaf, PeerConditionStage, Refusal};
 
 use crate::config::Retention;
 pub(crate) use holds::{Hold, HoldError, Holds};
@@ -255,6 +255,8 @@ impl Schedule for Schedules<'_> {
             Entry::Read(_)
             | Entry::PersonSearchAsked(_)
             | Entry::PersonSearchReleased(_)
+            | Entry::HourNotCompared(_)
+            | Entry::SummaryCommitted(_)
             | Entry::Reconciliation(_) => record(logged.plus_months(self.retention.records_months)),
             Entry::Erasure(erasure) => match ExchangeId::from_slice(&erasure.exchange_id) {
                 // It says why contents are missing as long as there are records of them.
@@ -262,6 +264,14 @@ impl Schedule for Schedules<'_> {
                 _ => self.administration(logged),
             },
             Entry::Degradation(_) | Entry::Started(_) => self.administration(logged),
+            // A contradiction stays as long as the log does, and so does that somebody looked into it.
+            Entry::PeerCondition(condition)
+                if condition.stage() == PeerConditionStage::Acknowledged
+                    && condition.kind != "logs_disagree" =>
+            {
+                Due::default()
+            }
+            Entry::PeerCondition(_) => self.administration(logged),
             Entry::Grant(_)
             | Entry::Group(_)
             | Entry::Hold(_)

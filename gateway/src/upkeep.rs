@@ -9,10 +9,12 @@ mod pruning;
 mod archiving;
 mod lapses;
 mod witnesses;
+mod answering;
 mod reconciling;
 mod recovering;
 mod following;
 mod findings;
+mod alarms;
 mod left_open;
 mod retention;
 mod erasing;
@@ -37,6 +39,7 @@ use crate::exchange::Exchanges;
 use crate::reconciliation::Desk;
 use conditions::Conditions;
 
+pub(crate) use alarms::{AcknowledgeError, Alarm};
 pub(crate) use archiving::Archiving;
 pub(crate) use checkpoints::SealError;
 pub(crate) use findings::PeerStanding;
@@ -66,6 +69,7 @@ pub(crate) struct Upkeep {
     lapses: lapses::Lapses,
     desk: Arc<Desk>,
     findings: findings::Findings,
+    alarms: alarms::Alarms,
     following: following::Following,
     archiving: Option<Archiving>,
     pub(crate) retaining: retention::Retaining,
@@ -100,6 +104,7 @@ impl Upkeep {
             lapses: lapses::Lapses::default(),
             desk,
             findings: findings::Findings::default(),
+            alarms: alarms::Alarms::default(),
             following: following::Following::default(),
             archiving,
             retaining: retention::Retaining::new(config.retention.clone()),

@@ -91,6 +91,8 @@ pub mod tag {
     pub const BATCH_SIGNATURE: &[u8] = b"trave batch signature v1\n";
     /// What two message logs are compared by.
     pub const RECONCILIATION: &[u8] = b"trave reconciliation v1\n";
+    /// What one log holds, as the answer to a challenge of another server.
+    pub const RECONCILIATION_ANSWER: &[u8] = b"trave reconciliation answer v2\n";
     /// The commitment to a content.
     pub const CONTENT: &[u8] = b"trave content v1\n";
     /// The commitment to a caller context.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::clock::Time;
 use crate::digest::{Digest, tag};
-use crate::identifier::{ExchangeId, IdentifierError};
+use crate::identifier::{ExchangeId, IdentifierError, ServerId};
 use crate::message::{Direction, Manifest};
 use crate::schema::transport as schema;
 
@@ -17,8 +17,9 @@ use crate::schema::transport as schema;
 pub struct Period(i64);
 
 const HOUR: i64 = 60 * 60 * 1000;
-/// What is compared, and how it is digested.
-const VERSION: u32 = 1;
+/// What is compared, how it is digested, and who says what first. In version 1 nobody had to commit to anything before being
+/// told: who speaks it is not compared with.
+const VERSION: u32 = 2;
 
 impl Period {
     /// How long it is.
@@ -133,6 +134,23 @@ impl Name {
     }
 }
 
+/// What a server is asked by another one, so that it commits to what it holds before it is told anything: it can neither
+/// repeat an earlier answer, nor give back what it was answered itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Challenge<'a> {
+    /// Fresh and random, of the asker's.
+    pub nonce: &'a [u8; NONCE],
+    /// Who asks.
+    pub asker: &'a ServerId,
+    /// Who answers.
+    pub answerer: &'a ServerId,
+    /// Of which hour.
+    pub period: Period,
+}
+
+/// Bytes of a nonce.
+pub const NONCE: usize = 32;
+
 /// How many messages a log holds, and the digest over them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Summary {
@@ -145,11 +163,38 @@ pub struct Summary {
 impl Summary {
     /// Of these messages, in the order of their names and digests.
     pub fn of<'r>(records: impl Iterator<Item = &'r (Name, Digest)>) -> Self {
+        Self::digested(&[tag::RECONCILIATION], records)
+    }
+
+    /// Of all messages of an hour, in the same order, as the answer to a challenge. SHA-256 over a tag, the nonce, the asker
+    /// and the answerer, each behind its length (4 bytes, big-endian), the hour's begin (milliseconds, 8 bytes, big-endian),
+    /// and name and manifest's SHA-256 of each message. Who does not hold the list cannot give it: not from the plain
+    /// summary, and not from what somebody else, or the asker itself, answers.
+    pub fn answering<'r>(
+        challenge: &Challenge<'_>,
+        records: impl Iterator<Item = &'r (Name, Digest)>,
+    ) -> Self {
+        let Challenge { nonce, asker, answerer, period } = *challenge;
+        let (asker, answerer) = (asker.as_str().as_bytes(), answerer.as_str().as_bytes());
+        let length = |text: &[u8]| u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes();
+        let parts: [&[u8]; 7] = [
+            tag::RECONCILIATION_ANSWER,
+            nonce,
+            &length(asker),
+            asker,
+            &length(answerer),
+            answerer,
+            &period.begin().as_millis().to_be_bytes(),
+        ];
+        Self::digested(&parts, records)
+    }
+
+    fn digested<'r>(before: &[&[u8]], records: impl Iterator<Item = &'r (Name, Digest)>) -> Self {
         let mut count = 0;
         let parts = records
             .inspect(|_| count += 1)
             .flat_map(|(name, digest)| [name.as_bytes().as_slice(), digest.as_ref()]);
-        let digest = Digest::of_each(std::iter::once(tag::RECONCILIATION).chain(parts));
+        let digest = Digest::of_each(before.iter().copied().chain(parts));
         Self { count, digest }
     }
 
@@ -178,8 +223,9 @@ mod tests {
         assert_eq!(Period::read(&period.to_schema()), Some(period));
         let off = schema::Period { from_ms: 1_795_255_200_001, ..period.to_schema() };
         assert_eq!(Period::read(&off), None);
-        let newer = schema::Period { version: 2, ..period.to_schema() };
-        assert_eq!(Period::read(&newer), None);
+        for version in [0, 1, 3] {
+            assert_eq!(Period::read(&schema::Period { version, ..period.to_schema() }), None, "{version}");
+        }
         assert_eq!(Period::read(&schema::Period { from_ms: i64::MIN, ..period.to_schema() }), None);
     }
 
@@ -209,5 +255,37 @@ mod tests {
         let bytes = [b"trave reconciliation v1\n", &one.0.0[..], one.1.as_ref()].concat();
         assert_eq!(summary(&[one]).digest, Digest::of(&bytes));
         assert_eq!(Summary::read(&summary(&[one]).to_schema()), Some(summary(&[one])));
+    }
+
+    #[test]
+    fn an_answer_is_of_one_question_to_one_server_and_of_the_whole_list() {
+        let (sh, mv) = ("NORD/SH/luebeck/s1".parse().unwrap(), "NORD/MV/register/s1".parse().unwrap());
+        let period = Period::of(Time::from_millis(1_795_255_200_000));
+        let challenge = Challenge { nonce: &[7; 32], asker: &sh, answerer: &mv, period };
+        let one = (Name([1; Name::LEN]), Digest::of(b"one"));
+        let answer = |challenge: &Challenge<'_>| Summary::answering(challenge, [one].iter());
+        let good = answer(&challenge);
+        assert_eq!(good, answer(&challenge.clone()));
+        for other in [
+            Challenge { nonce: &[8; 32], ..challenge },
+            Challenge { asker: &mv, answerer: &sh, ..challenge },
+            Challenge { period: period.next(), ..challenge },
+        ] {
+            assert_ne!(good.digest, answer(&other).digest);
+        }
+        assert_ne!(good.digest, Summary::of([one].iter()).digest);
+        assert_ne!(good.digest, Summary::answering(&challenge, [].iter()).digest);
+        let bytes = [
+            b"trave reconciliation answer v2\n",
+            &[7; 32][..],
+            &18_u32.to_be_bytes(),
+            b"NORD/SH/luebeck/s1",
+            &19_u32.to_be_bytes(),
+            b"NORD/MV/register/s1",
+            &1_795_255_200_000_i64.to_be_bytes(),
+            &one.0.0,
+            one.1.as_ref(),
+        ];
+        assert_eq!(good.digest, Digest::of(&bytes.concat()), "byte for byte");
     }
 }

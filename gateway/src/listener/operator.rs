@@ -26,14 +26,15 @@ use trave_proto::identifier::ExchangeId;
 use trave_proto::schema::log::LogRead;
 use trave_proto::schema::log::leaf::Entry as LeafEntry;
 use trave_proto::schema::operator::{
-    ApproveRequest, ApproveResponse, ChangeGroupRequest, ChangeGroupResponse, CheckLogRequest,
-    CheckLogResponse, DiskReportRequest, DiskReportResponse, DropErasureRequest, DropErasureResponse,
-    ErasePersonRequest, ErasePersonResponse, EraseRequest, EraseResponse, ExplainGrantRequest,
-    ExplainGrantResponse, GrantRequest, GrantResponse, LiftHoldRequest, LiftHoldResponse, ListChangesRequest,
-    ListChangesResponse, ListErasuresRequest, ListErasuresResponse, ListGrantsRequest, ListGrantsResponse,
-    ListGroupsRequest, ListGroupsResponse, ListHoldsRequest, ListHoldsResponse, ListLogRequest,
-    ListLogResponse, ListReconciliationsRequest, ListReconciliationsResponse, ProofFormat, ProveRequest,
-    ProveResponse, PruneRequest, PruneResponse, ReconcileRequest, ReconcileResponse, RevokeGrantRequest,
+    AcknowledgeAlarmRequest, AcknowledgeAlarmResponse, ApproveRequest, ApproveResponse, ChangeGroupRequest,
+    ChangeGroupResponse, CheckLogRequest, CheckLogResponse, DiskReportRequest, DiskReportResponse,
+    DropErasureRequest, DropErasureResponse, ErasePersonRequest, ErasePersonResponse, EraseRequest,
+    EraseResponse, ExplainGrantRequest, ExplainGrantResponse, GrantRequest, GrantResponse, LiftHoldRequest,
+    LiftHoldResponse, ListAlarmsRequest, ListAlarmsResponse, ListChangesRequest, ListChangesResponse,
+    ListErasuresRequest, ListErasuresResponse, ListGrantsRequest, ListGrantsResponse, ListGroupsRequest,
+    ListGroupsResponse, ListHoldsRequest, ListHoldsResponse, ListLogRequest, ListLogResponse,
+    ListReconciliationsRequest, ListReconciliationsResponse, ProofFormat, ProveRequest, ProveResponse,
+    PruneRequest, PruneResponse, ReconcileRequest, ReconcileResponse, RevokeGrantRequest,
     RevokeGrantResponse, SetHoldRequest, SetHoldResponse, StatusRequest, StatusResponse,
 };
 
@@ -428,6 +429,22 @@ impl OperatorService for Desk {
     ) -> Result<Response<Self::ReconcileStream>, Status> {
         let found = self.compare(request.get_ref())?;
         Ok(Response::new(ReceiverStream::new(found)))
+    }
+
+    async fn list_alarms(
+        &self,
+        _: Request<ListAlarmsRequest>,
+    ) -> Result<Response<ListAlarmsResponse>, Status> {
+        Ok(Response::new(self.alarms()))
+    }
+
+    async fn acknowledge_alarm(
+        &self,
+        request: Request<AcknowledgeAlarmRequest>,
+    ) -> Result<Response<AcknowledgeAlarmResponse>, Status> {
+        let person = self.policy.person(&request, &request.get_ref().operator)?;
+        let (desk, request) = (self.clone(), request.into_inner());
+        self.whole(async move { desk.acknowledge_alarm(request, person).await }).await
     }
 
     type ListReconciliationsStream = ReceiverStream<Result<ListReconciliationsResponse, Status>>;

@@ -130,12 +130,12 @@ fn answered<T>(answer: Result<T, AnswerError>) -> Result<Response<T>, Status> {
         let why = trave_host::config::with_causes(&error);
         match error {
             AnswerError::Malformed(_) => Status::invalid_argument(why),
-            AnswerError::TooOld => Status::failed_precondition(why),
+            AnswerError::TooOld | AnswerError::NotCommitted => Status::failed_precondition(why),
             AnswerError::NotHeld => Status::not_found(why),
-            AnswerError::Busy => Status::resource_exhausted(why),
-            AnswerError::Records(_) | AnswerError::Interrupted => {
+            AnswerError::Busy | AnswerError::TooMany => Status::resource_exhausted(why),
+            AnswerError::Records(_) | AnswerError::Log(_) | AnswerError::Interrupted => {
                 tracing::warn!(error = why, "a peer's question about records is not answered");
-                Status::unavailable("the message log cannot be read")
+                Status::unavailable("the message log of this security server fails; its operator must look")
             }
         }
     })
@@ -236,7 +236,7 @@ impl PeerService for Door {
         request: Request<CompareRecordsRequest>,
     ) -> Result<Response<CompareRecordsResponse>, Status> {
         let session = self.still_trusted(&request)?;
-        answered(self.upkeep.desk().compare(session.server(), request.into_inner()).await)
+        answered(self.upkeep.compared_by(session.server(), request.into_inner()).await)
     }
 
     async fn list_records(

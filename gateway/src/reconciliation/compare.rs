@@ -26,6 +26,8 @@ pub(crate) enum CompareError {
     Call(#[source] Box<tonic::Status>),
     #[error("its release does not compare logs")]
     Unknown,
+    #[error("this server's system gives no random bytes")]
+    NoRandom,
     #[error("its answer took too long")]
     TooLate,
     #[error("its answer is malformed: {0}")]
@@ -34,6 +36,9 @@ pub(crate) enum CompareError {
 
 /// The other server, as far as it is asked.
 pub(crate) trait Other {
+    /// Has it say what it holds of the whole hour, before it is told anything: whether that is what `own` holds.
+    fn agrees(&mut self, own: &Records) -> impl Future<Output = Result<bool, CompareError>> + Send;
+
     /// What it holds of each of these ranges; as many answers as ranges. `own` is what this log holds of the whole hour, where
     /// it is told.
     fn summaries(
@@ -58,6 +63,10 @@ pub(crate) struct Page {
 pub(crate) struct Compared {
     pub(crate) here: Summary,
     pub(crate) there: Summary,
+    /// Whether both hold the same, as the other server has said before it was told anything.
+    pub(crate) agree: bool,
+    /// Whether the other server, once it was told, said that it holds just that, and had not known it.
+    pub(crate) repeats: bool,
     pub(crate) differences: Vec<Difference>,
     /// Whether all was looked at.
     pub(crate) whole: bool,
@@ -79,16 +88,21 @@ pub(crate) struct Difference {
 pub(crate) async fn compare(other: &mut impl Other, own: &Records) -> Result<Compared, CompareError> {
     let all = Bounds::default();
     let here = own.summary(&all);
-    // It answers without being told what this log holds: who is told could repeat it.
-    let there = one(other.summaries(&[all], None).await?)?;
-    if here == there {
-        return Ok(Compared { here, there, differences: Vec::new(), whole: true });
+    let agreed =
+        Compared { here, there: here, agree: true, repeats: false, differences: Vec::new(), whole: true };
+    if other.agrees(own).await? {
+        return Ok(agreed);
     }
-    // So that it looks, too.
-    other.summaries(&[all], Some(here)).await?;
-    let mut search = Search { other, own, asked: 2, listed: 0, differences: Vec::new() };
+    // It has committed itself. This log does the same: only then is it answered further, and the other looks, too.
+    let there = one(other.summaries(&[all], Some(here)).await?)?;
+    let repeats = here == there;
+    // Its log may have got the last message meanwhile: then it knows all of them now.
+    if repeats && other.agrees(own).await? {
+        return Ok(agreed);
+    }
+    let mut search = Search { other, own, asked: 3, listed: 0, differences: Vec::new() };
     let whole = search.narrow(all).await?;
-    Ok(Compared { here, there, differences: search.differences, whole })
+    Ok(Compared { here, there, agree: false, repeats, differences: search.differences, whole })
 }
 
 struct Search<'a, O> {

@@ -28,6 +28,12 @@ impl Honest {
 }
 
 impl Other for Honest {
+    async fn agrees(&mut self, own: &Records) -> Result<bool, CompareError> {
+        self.asked += 1;
+        let all = Bounds::default();
+        Ok(self.records.summary(&all) == own.summary(&all))
+    }
+
     async fn summaries(
         &mut self,
         ranges: &[Bounds],
@@ -56,6 +62,11 @@ struct Endless {
 }
 
 impl Other for Endless {
+    async fn agrees(&mut self, _: &Records) -> Result<bool, CompareError> {
+        self.asked += 1;
+        Ok(false)
+    }
+
     async fn summaries(
         &mut self,
         ranges: &[Bounds],
@@ -80,7 +91,7 @@ async fn equal_logs_cost_one_question() {
     let mut other = Honest::of((0..5_000).map(record));
     let own = Records::of((0..5_000).map(record));
     let found = compare(&mut other, &own).await.unwrap();
-    assert!(found.whole && found.differences.is_empty());
+    assert!(found.whole && found.agree && found.differences.is_empty());
     assert_eq!((found.here, other.asked, other.listed), (found.there, 1, 0));
 }
 
@@ -112,11 +123,11 @@ async fn one_difference_in_many_is_found_in_few_questions() {
     ] {
         let mut other = Honest::of(theirs);
         let found = compare(&mut other, &Records::of(own.clone())).await.unwrap();
-        assert!(found.whole && found.here != found.there);
+        assert!(found.whole && !found.agree && found.here != found.there);
         let [one] = found.differences[..] else { panic!("{:?}", found.differences) };
         assert_eq!((one.here.is_some(), one.there.is_some()), (here, there));
         assert_eq!(one.name.as_bytes()[..4], 7_777_u32.to_be_bytes());
-        assert!(other.asked <= 9, "{} questions", other.asked);
+        assert!(other.asked <= 10, "{} questions", other.asked);
         assert!(other.listed <= 300, "{} listed", other.listed);
     }
 }
@@ -161,19 +172,61 @@ async fn a_second_message_under_one_name_is_another_story_also_beside_the_first(
     }
 }
 
-/// One whose whole differs and whose parts do not.
-struct TwoMinded(Honest);
+/// One that does not hold what it should, and repeats what it is told.
+struct Repeating {
+    told: Option<Summary>,
+    lists: Honest,
+}
 
-impl Other for TwoMinded {
+impl Other for Repeating {
+    async fn agrees(&mut self, _: &Records) -> Result<bool, CompareError> {
+        Ok(false)
+    }
+
     async fn summaries(
         &mut self,
         ranges: &[Bounds],
         own: Option<Summary>,
     ) -> Result<Vec<Summary>, CompareError> {
-        if self.0.asked == 0 {
-            self.0.asked += 1;
-            return Ok(vec![Summary { count: 1, digest: Digest::of(b"wrong") }]);
+        self.told = own.or(self.told);
+        match own {
+            Some(own) => Ok(vec![own; ranges.len()]),
+            None => self.lists.summaries(ranges, None).await,
         }
+    }
+
+    async fn list(&mut self, range: &Bounds) -> Result<Page, CompareError> {
+        self.lists.list(range).await
+    }
+}
+
+#[tokio::test]
+async fn who_repeats_what_it_was_told_does_not_agree_whatever_it_says_then() {
+    let records: Vec<_> = (0..300).map(record).collect();
+    for lists in [Honest::of(records.clone()), Honest::default()] {
+        let (mut other, differ) = (Repeating { told: None, lists }, 300);
+        let missing = if other.lists.records.count(&Bounds::default()) == 0 { differ } else { 0 };
+        let found = compare(&mut other, &Records::of(records.clone())).await.unwrap();
+        assert!(!found.agree && found.repeats);
+        assert_eq!(found.differences.len(), missing, "what nothing explains, and what is missing");
+        assert_eq!(other.told, Some(found.here));
+    }
+}
+
+/// One whose log gets its last message while it is asked.
+struct JustInTime(Honest, Honest);
+
+impl Other for JustInTime {
+    async fn agrees(&mut self, own: &Records) -> Result<bool, CompareError> {
+        self.0.agrees(own).await
+    }
+
+    async fn summaries(
+        &mut self,
+        ranges: &[Bounds],
+        own: Option<Summary>,
+    ) -> Result<Vec<Summary>, CompareError> {
+        std::mem::swap(&mut self.0, &mut self.1);
         self.0.summaries(ranges, own).await
     }
 
@@ -183,8 +236,9 @@ impl Other for TwoMinded {
 }
 
 #[tokio::test]
-async fn a_wrong_digest_over_the_same_records_is_seen() {
+async fn a_message_that_comes_between_two_questions_is_no_difference() {
     let records: Vec<_> = (0..300).map(record).collect();
-    let found = compare(&mut TwoMinded(Honest::of(records.clone())), &Records::of(records)).await.unwrap();
-    assert!(found.here != found.there && found.differences.is_empty(), "which nothing explains");
+    let mut other = JustInTime(Honest::of(records[1..].to_vec()), Honest::of(records.clone()));
+    let found = compare(&mut other, &Records::of(records)).await.unwrap();
+    assert!(found.agree && !found.repeats && found.here == found.there);
 }

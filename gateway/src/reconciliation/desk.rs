@@ -10,10 +10,11 @@ use trave_proto::checkpoint::MAX_NOTE;
 use trave_proto::clock::{Clock, Time};
 use trave_proto::digest::Digest;
 use trave_proto::identifier::{ExchangeId, ServerId};
-use trave_proto::reconciliation::{Name, Period, Summary};
+use trave_proto::reconciliation::{Challenge, NONCE, Name, Period, Summary};
 use trave_proto::schema::transport as wire;
 use trave_proto::tree::Head;
 
+use super::commitments::{Commitments, ToLog};
 use super::compare::RANGES;
 use super::following::{Seen, contradiction, seen};
 use super::records::{Bounds, Hours, RecordsError};
@@ -40,6 +41,12 @@ pub(crate) enum AnswerError {
     TooOld,
     #[error("the last question of this security server is not answered yet")]
     Busy,
+    #[error("it must say first what its log holds of the hour")]
+    NotCommitted,
+    #[error("too much of what this security server said that it holds was logged in this hour")]
+    TooMany,
+    #[error("what it said that it holds cannot be logged")]
+    Log(#[source] LogError),
     #[error("this log holds no such message between the two under a checkpoint")]
     NotHeld,
     #[error("the records are not known")]
@@ -57,12 +64,33 @@ pub(crate) struct Desk {
     answering: Turns,
     /// What others say that they hold, where that is not what this log holds.
     said: Mutex<BTreeMap<ServerId, BTreeMap<Period, Summary>>>,
+    commitments: Commitments,
+}
+
+/// What another server says that it holds of an hour.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Committed {
+    pub(crate) period: Period,
+    pub(crate) there: Summary,
+    /// What this log holds.
+    pub(crate) here: Summary,
+    /// Whether this log is to say it, before anything is answered.
+    pub(crate) to_log: bool,
+}
+
+/// What is asked of an hour.
+enum Asked {
+    /// What this log holds of the whole, before this server is told anything.
+    Challenge([u8; NONCE]),
+    /// More, and the asker says what it holds, or has said it.
+    More(Option<Summary>),
 }
 
 impl Desk {
     pub(crate) fn new(log: Log, own: ServerId, clock: Arc<dyn Clock>) -> Self {
         let hours = Arc::new(Hours::new(log, own));
-        Self { hours, clock, answering: Turns::default(), said: Mutex::default() }
+        let (said, commitments) = (Mutex::default(), Commitments::default());
+        Self { hours, clock, answering: Turns::default(), said, commitments }
     }
 
     /// The messages of single hours.
@@ -70,49 +98,78 @@ impl Desk {
         &self.hours
     }
 
-    /// What another server said that it holds of an hour, where this log holds something else; none after it was asked for.
-    pub(crate) fn take_said(&self, period: Period) -> BTreeMap<ServerId, Summary> {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        said.iter_mut().filter_map(|(peer, said)| Some((peer.clone(), said.remove(&period)?))).collect()
+    /// What other servers said that they hold of an hour, where this log holds something else.
+    pub(crate) fn said(&self, period: Period) -> BTreeMap<ServerId, Summary> {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.iter().filter_map(|(peer, said)| Some((peer.clone(), *said.get(&period)?))).collect()
     }
 
-    /// What this log holds of some ranges.
+    /// This server has looked itself.
+    pub(crate) fn looked(&self, peer: &ServerId, period: Period) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.get_mut(peer).map(|said| said.remove(&period));
+    }
+
+    /// What this log holds of some ranges; and what the asker says that it holds, if it does. That is to be
+    /// [committed](Self::commit) before the answer is given.
     pub(crate) async fn compare(
         &self,
         peer: &ServerId,
         request: wire::CompareRecordsRequest,
-    ) -> Result<wire::CompareRecordsResponse, AnswerError> {
+    ) -> Result<(wire::CompareRecordsResponse, Option<Committed>), AnswerError> {
         let period = self.period(request.period.as_ref())?;
-        if request.ranges.is_empty() || request.ranges.len() > RANGES {
-            return Err(AnswerError::Malformed("it has no ranges, or too many"));
-        }
-        let ranges = request.ranges.iter().map(bounds).collect::<Result<Vec<_>, _>>()?;
-        if ranges.windows(2).any(|pair| pair[0].to.is_none_or(|to| pair[1].from.is_none_or(|from| from < to)))
-        {
-            return Err(AnswerError::Malformed("its ranges are not in order"));
+        let ranges = ranges(&request)?;
+        let asked = asked(&request, &ranges)?;
+        if matches!(asked, Asked::More(None)) && !self.commitments.has(peer, period) {
+            return Err(AnswerError::NotCommitted);
         }
         // Hashing a whole hour takes long, and is done where nobody waits for it.
-        let (ranges, summaries) = self
-            .read(peer, move |hours, peer| {
-                let records = hours.with(peer, period)?;
-                let summaries: Vec<_> = ranges.iter().map(|range| records.summary(range)).collect();
-                Ok((ranges, summaries))
+        let read = self.read(peer, move |hours, peer| {
+            let records = hours.with(peer, period)?;
+            let here = |range: &Bounds| records.summary(range);
+            Ok(match asked {
+                Asked::Challenge(nonce) => {
+                    let challenge = Challenge { nonce: &nonce, asker: peer, answerer: hours.own(), period };
+                    (vec![records.answering(&challenge)], None)
+                }
+                Asked::More(own) => {
+                    let own = own.map(|there| (there, here(&Bounds::default())));
+                    (ranges.iter().map(here).collect(), own)
+                }
             })
-            .await?;
-        if let (Some(theirs), [Bounds { from: None, to: None }]) =
-            (request.own.as_ref().and_then(Summary::read), &ranges[..])
-            && summaries.first().is_some_and(|ours| *ours != theirs)
-        {
+        });
+        let (summaries, own) = read.await?;
+        let committed = own.map(|(there, here)| self.committed(peer, (period, there), here)).transpose()?;
+        let summaries = summaries.into_iter().map(Summary::to_schema).collect();
+        Ok((wire::CompareRecordsResponse { summaries }, committed))
+    }
+
+    fn committed(
+        &self,
+        peer: &ServerId,
+        (period, there): (Period, Summary),
+        here: Summary,
+    ) -> Result<Committed, AnswerError> {
+        let mut to_log = false;
+        if there != here {
+            to_log = match self.commitments.is_to_log(peer, (period, there), Period::of(self.clock.now())) {
+                ToLog::Yes => true,
+                ToLog::Known => false,
+                ToLog::TooMany => return Err(AnswerError::TooMany),
+            };
             let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
             let said = said.entry(peer.clone()).or_default();
-            said.insert(period, theirs);
+            said.insert(period, there);
             if said.len() > SAID {
                 said.pop_first();
             }
         }
-        Ok(wire::CompareRecordsResponse {
-            summaries: summaries.into_iter().map(Summary::to_schema).collect(),
-        })
+        Ok(Committed { period, there, here, to_log })
+    }
+
+    /// What another server said counts from now on: it may be told more of the hour.
+    pub(crate) fn commit(&self, peer: &ServerId, committed: &Committed) {
+        self.commitments.take(peer, committed.period, committed.there);
     }
 
     /// The first messages of a range.
@@ -123,6 +180,9 @@ impl Desk {
     ) -> Result<wire::ListRecordsResponse, AnswerError> {
         let period = self.period(request.period.as_ref())?;
         let range = bounds(&request.range.unwrap_or_default())?;
+        if !self.commitments.has(peer, period) {
+            return Err(AnswerError::NotCommitted);
+        }
         let records = self.read(peer, move |hours, peer| hours.with(peer, period)).await?;
         let (mut listed, mut more) = (Vec::with_capacity(PAGE), false);
         let mut last = None;
@@ -241,6 +301,32 @@ fn show(log: &Log, theirs: &[u8]) -> Result<Told, LogError> {
 /// Whether records of that hour may have expired, here or there.
 pub(crate) fn too_old(period: Period, now: Time) -> bool {
     period.begin() < now.minus(OLDEST)
+}
+
+fn ranges(request: &wire::CompareRecordsRequest) -> Result<Vec<Bounds>, AnswerError> {
+    if request.ranges.is_empty() || request.ranges.len() > RANGES {
+        return Err(AnswerError::Malformed("it has no ranges, or too many"));
+    }
+    let ranges = request.ranges.iter().map(bounds).collect::<Result<Vec<_>, _>>()?;
+    let beyond = |pair: &[Bounds]| pair[0].to.is_none_or(|to| pair[1].from.is_none_or(|from| from < to));
+    match ranges.windows(2).any(beyond) {
+        true => Err(AnswerError::Malformed("its ranges are not in order")),
+        false => Ok(ranges),
+    }
+}
+
+fn asked(request: &wire::CompareRecordsRequest, ranges: &[Bounds]) -> Result<Asked, AnswerError> {
+    let own = match &request.own {
+        Some(own) => Some(Summary::read(own).ok_or(AnswerError::Malformed("a digest has not 32 bytes"))?),
+        None => None,
+    };
+    match <[u8; NONCE]>::try_from(&request.nonce[..]) {
+        Ok(nonce) if own.is_none() && *ranges == [Bounds::default()] => Ok(Asked::Challenge(nonce)),
+        Err(_) if request.nonce.is_empty() => Ok(Asked::More(own)),
+        _ => Err(AnswerError::Malformed(
+            "a nonce of 32 bytes stands beside one range, the whole, and nothing else",
+        )),
+    }
 }
 
 fn bounds(range: &wire::RecordRange) -> Result<Bounds, AnswerError> {

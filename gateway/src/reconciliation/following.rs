@@ -24,7 +24,8 @@ pub(crate) struct Seen {
 /// What another server showed of its log, and what it means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Shown {
-    pub(crate) seen: Seen,
+    /// None where it shows none any more.
+    pub(crate) seen: Option<Seen>,
     /// The lines of listed witnesses under it.
     pub(crate) cosignatures: Bytes,
     /// How it contradicts what was seen before; none if it continues it.
@@ -41,7 +42,7 @@ pub(crate) fn seen(note: &[u8], key: &NoteVerifier) -> Option<Seen> {
 }
 
 /// Reads an answer to the question for the last checkpoint, and holds it against the one seen before; none where the log has
-/// no checkpoint yet.
+/// no checkpoint yet. That a log which had one shows none is signed by nobody, and no less a contradiction.
 ///
 /// # Errors
 /// If the log's key has not signed it: it says nothing about the log then.
@@ -52,7 +53,11 @@ pub(crate) fn shown(
     now: Time,
 ) -> Result<Option<Shown>, &'static str> {
     if answer.note.is_empty() {
-        return Ok(None);
+        return Ok(before.map(|before| Shown {
+            seen: None,
+            cosignatures: Bytes::new(),
+            contradiction: Some(format!("it had {} records, and now shows no checkpoint", before.head.size)),
+        }));
     }
     if answer.note.len().max(answer.cosignatures.len()) > MAX_NOTE || answer.proof.len() > LONGEST_PROOF {
         return Err("it is too long");
@@ -62,7 +67,7 @@ pub(crate) fn shown(
     let proof = proof.ok_or("a hash has not 32 bytes")?;
     let contradiction = before.and_then(|before| contradiction(&before.head, &seen.head, &proof));
     let cosignatures = lines(&seen.note, &answer.cosignatures, witnesses, now);
-    Ok(Some(Shown { seen, cosignatures, contradiction }))
+    Ok(Some(Shown { seen: Some(seen), cosignatures, contradiction }))
 }
 
 /// How a checkpoint contradicts the one seen before; none if it continues it, as `proof` shows.

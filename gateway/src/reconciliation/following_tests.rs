@@ -46,7 +46,7 @@ fn a_log_only_grows_and_keeps_what_it_was() {
     let proof = consistency(&nine, 5).unwrap();
     for (before, new, proof) in [(&five, &nine, &proof[..]), (&nine, &nine, &[])] {
         let shown = after(before, &answer(new, proof)).unwrap().unwrap();
-        assert_eq!((shown.seen.head.size, shown.contradiction), (9, None));
+        assert_eq!((shown.seen.unwrap().head.size, shown.contradiction), (9, None));
     }
     let other = leaves(9, Some(2));
     let forged = consistency(&other, 5).unwrap();
@@ -68,7 +68,14 @@ fn what_the_key_of_the_log_has_not_signed_says_nothing_of_the_log() {
     let nine = leaves(9, None);
     let good = answer(&nine, &[]);
     assert!(after(&nine, &good).is_ok());
-    assert_eq!(after(&nine, &FollowLogResponse::default()), Ok(None), "there is none yet");
+    let none = |before| {
+        shown(&FollowLogResponse::default(), (&signer(1).verifier(), &[]), before, Time::from_millis(0))
+    };
+    assert_eq!(none(None), Ok(None), "there is none yet");
+    let had = seen(&note(&nine, 1), &signer(1).verifier()).unwrap();
+    let gone = none(Some(&had)).unwrap().unwrap();
+    assert_eq!(gone.seen, None);
+    assert_eq!(gone.contradiction.unwrap(), "it had 9 records, and now shows no checkpoint");
     let foreign = FollowLogResponse { note: note(&nine, 2).into(), ..good.clone() };
     let not_signed = FollowLogResponse { note: Bytes::from_static(b"nord/mv/s1/log\n9\n"), ..good.clone() };
     let hash = FollowLogResponse { proof: vec![Bytes::from_static(b"short")], ..good.clone() };
@@ -96,6 +103,6 @@ fn under_a_note_stands_only_who_is_known() {
         ..FollowLogResponse::default()
     };
     let shown = shown(&answer, (&key, &[witness.verifier()]), None, at).unwrap().unwrap();
-    assert_eq!(shown.seen.note, plain.to_bytes(), "the log's own signature, and no other");
+    assert_eq!(shown.seen.unwrap().note, plain.to_bytes(), "the log's own signature, and no other");
     assert_eq!(shown.cosignatures, witness.cosign(plain.text(), at));
 }

@@ -188,7 +188,7 @@ pub(crate) fn record(
         there: Some(Summary::to_schema(compared.there)),
         counts: counts.into_iter().map(|(kind, count)| DifferenceCount { kind, count }).collect(),
         differences: gravest.into_iter().take(NAMED).map(logged).collect(),
-        unexplained: compared.here != compared.there && (!compared.whole || judged.is_empty()),
+        unexplained: !compared.agree && (!compared.whole || judged.is_empty() || compared.repeats),
         recovered,
     }
 }

@@ -11,7 +11,7 @@ use trave_proto::conversation::TOLERANCE;
 use trave_proto::digest::Digest;
 use trave_proto::identifier::ServerId;
 use trave_proto::message::Manifest;
-use trave_proto::reconciliation::{Name, Period, Summary};
+use trave_proto::reconciliation::{Challenge, Name, Period, Summary};
 use trave_proto::schema::log::leaf::Entry;
 
 /// Messages of one hour that are held in memory at most, about 120 bytes each.
@@ -76,6 +76,11 @@ impl Records {
 
     pub(crate) fn summary(&self, bounds: &Bounds) -> Summary {
         Summary::of(self.within(bounds).map(|(record, _)| record))
+    }
+
+    /// Of all of them, as the answer to a challenge.
+    pub(crate) fn answering(&self, challenge: &Challenge<'_>) -> Summary {
+        Summary::answering(challenge, self.0.keys())
     }
 
     pub(crate) fn count(&self, bounds: &Bounds) -> usize {

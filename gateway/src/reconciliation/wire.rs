@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ring::rand::{SecureRandom, SystemRandom};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 use trave_host::client::Channel;
 use trave_host::stubs::transport::peer_service_client::PeerServiceClient;
 use trave_proto::digest::Digest;
-use trave_proto::identifier::ExchangeId;
-use trave_proto::reconciliation::{Name, Period, Summary};
+use trave_proto::identifier::{ExchangeId, ServerId};
+use trave_proto::reconciliation::{Challenge, NONCE, Name, Period, Summary};
 use trave_proto::schema::transport::{
     CompareRecordsRequest, ExchangeState, FetchMessageRequest, FetchMessageResponse, ListRecordsRequest,
     ListedRecord, RecordRange, TellExchangesRequest,
@@ -18,7 +19,7 @@ use trave_proto::schema::transport::{
 
 use super::compare::{CompareError, Other, Page};
 use super::desk::{EXCHANGES, PAGE};
-use super::records::Bounds;
+use super::records::{Bounds, Records};
 
 /// For one answer: the other server may have to read much of its log.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -30,13 +31,20 @@ const OVERALL: Duration = Duration::from_secs(300);
 pub(crate) struct Line {
     client: PeerServiceClient<Channel>,
     period: Period,
+    /// This server and the other one.
+    between: (ServerId, ServerId),
     /// What is not answered by then, is not waited for.
     until: Instant,
 }
 
 impl Line {
-    pub(crate) fn new(client: PeerServiceClient<Channel>, period: Period) -> Self {
-        Self { client, period, until: Instant::now() + OVERALL }
+    /// To the second of these servers from the first.
+    pub(crate) fn new(
+        client: PeerServiceClient<Channel>,
+        period: Period,
+        between: (ServerId, ServerId),
+    ) -> Self {
+        Self { client, period, between, until: Instant::now() + OVERALL }
     }
 
     /// A message that this log has lost.
@@ -68,6 +76,25 @@ impl Line {
 }
 
 impl Other for Line {
+    async fn agrees(&mut self, own: &Records) -> Result<bool, CompareError> {
+        let mut nonce = [0; NONCE];
+        SystemRandom::new().fill(&mut nonce).map_err(|_| CompareError::NoRandom)?;
+        let request = CompareRecordsRequest {
+            period: Some(self.period.to_schema()),
+            ranges: vec![RecordRange::default()],
+            own: None,
+            nonce: Bytes::copy_from_slice(&nonce),
+        };
+        let answer = in_time(self.until, self.client.compare_records(request)).await?;
+        let [there] = &answer.summaries[..] else {
+            return Err(CompareError::Malformed("it answers other ranges than it was asked for"));
+        };
+        let there = Summary::read(there).ok_or(CompareError::Malformed("a digest has not 32 bytes"))?;
+        let (asker, answerer) = (&self.between.0, &self.between.1);
+        let challenge = Challenge { nonce: &nonce, asker, answerer, period: self.period };
+        Ok(there == own.answering(&challenge))
+    }
+
     async fn summaries(
         &mut self,
         ranges: &[Bounds],
@@ -77,6 +104,7 @@ impl Other for Line {
             period: Some(self.period.to_schema()),
             ranges: ranges.iter().map(range).collect(),
             own: own.map(Summary::to_schema),
+            nonce: Bytes::new(),
         };
         let answer = in_time(self.until, self.client.compare_records(request)).await?;
         let summaries: Option<Vec<_>> = answer.summaries.iter().map(Summary::read).collect();

@@ -2,32 +2,113 @@
 //! did not let compare.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use prost::Message as _;
 use trave_proto::clock::Time;
+use trave_proto::digest::Digest;
 use trave_proto::identifier::ServerId;
-use trave_proto::reconciliation::Period;
-use trave_proto::schema::log::{DifferenceKind, Reconciliation};
+use trave_proto::reconciliation::{Period, Summary};
+use trave_proto::schema::log::{DifferenceKind, PeerCondition, Reconciliation};
+use trave_proto::schema::transport::RecordSummary;
 
-/// Findings about one hour with one server that are logged: who answers otherwise every time does not fill the log.
+use super::alarms::{Matter, Matters};
+use super::conditions::Kind;
+use crate::reconciliation::too_old;
+
+/// Findings about one hour with one server that are logged: who answers otherwise every time does not fill the log. One that
+/// is graver than all before is logged beyond that.
 const LOGGED: u32 = 24;
+/// Hours that ended longer ago are forgotten, unless something is open in them that nobody has looked into.
+pub(super) const RECALLED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// What is known of comparisons.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     /// One hour is compared with each server at a time.
     turns: Mutex<BTreeMap<ServerId, Arc<tokio::sync::Mutex<()>>>>,
-    /// What was found last of each hour: those of the last days, and those that somebody asked for.
+    /// What was found last of each hour: those of the last days, those that are open, and those that somebody asked for.
     found: Mutex<BTreeMap<(ServerId, Period), Finding>>,
     /// Why hours could not be compared; an hour stays until it was.
     failed: Mutex<BTreeMap<(ServerId, Period), String>>,
 }
 
-#[derive(Debug)]
+/// Of a finding so much as is needed later: an hour's differences may be many.
+#[derive(Debug, Clone)]
 struct Finding {
-    last: Reconciliation,
-    /// How many about this hour the log holds.
+    /// Of the record that says it.
+    digest: Digest,
+    there: Option<RecordSummary>,
+    grave: Grave,
+    in_flight: bool,
+    /// How many about this hour the log holds, the most that they say, and where the last of them stands.
     logged: u32,
+    gravest: Grave,
+    at: u64,
+    /// The finding that somebody has looked into.
+    acknowledged: Option<Digest>,
+}
+
+impl Finding {
+    fn is_alarm(&self) -> bool {
+        self.grave != Grave::default() && self.acknowledged != Some(self.digest)
+    }
+}
+
+/// What nobody can explain, of one hour.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Grave {
+    missing_here: u64,
+    missing_there: u64,
+    differing: u64,
+    /// Hours.
+    unexplained: u64,
+}
+
+impl Grave {
+    fn of(found: &Reconciliation) -> Self {
+        Self {
+            missing_here: count(found, DifferenceKind::MissingHere),
+            missing_there: count(found, DifferenceKind::MissingThere),
+            differing: count(found, DifferenceKind::Differing),
+            unexplained: found.unexplained.into(),
+        }
+    }
+
+    const fn each(&self) -> [u64; 4] {
+        [self.missing_here, self.missing_there, self.differing, self.unexplained]
+    }
+
+    fn joined(self, other: Self, join: impl Fn(u64, u64) -> u64) -> Self {
+        Self {
+            missing_here: join(self.missing_here, other.missing_here),
+            missing_there: join(self.missing_there, other.missing_there),
+            differing: join(self.differing, other.differing),
+            unexplained: join(self.unexplained, other.unexplained),
+        }
+    }
+
+    /// Whether something is in it that was not, or at least twice as much: so that even who finds a little more every time
+    /// fills no log.
+    fn is_graver_than(&self, most: &Self) -> bool {
+        self.each().into_iter().zip(most.each()).any(|(is, was)| is > was && is / 2 >= was)
+    }
+}
+
+impl fmt::Display for Grave {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = [
+            (self.differing, "messages differ"),
+            (self.missing_here, "messages are missing here"),
+            (self.missing_there, "messages are missing there"),
+            (self.unexplained, "hours differ, and nothing explains it"),
+        ];
+        let told =
+            words.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+        f.write_str(&told.collect::<Vec<_>>().join(", "))
+    }
 }
 
 /// How far another server's log was compared, and what is open.
@@ -51,34 +132,66 @@ impl Findings {
         Arc::clone(locked(&self.turns).entry(peer.clone()).or_default())
     }
 
-    pub(super) fn last(&self, peer: &ServerId, period: Period) -> Option<Reconciliation> {
-        locked(&self.found).get(&(peer.clone(), period)).map(|finding| finding.last.clone())
+    /// Whether nothing is open of this hour, also not what the other server said that it holds.
+    pub(super) fn is_settled(&self, peer: &ServerId, period: Period, said: Option<&Summary>) -> bool {
+        locked(&self.found).get(&(peer.clone(), period)).is_some_and(|finding| {
+            let known = said.is_none_or(|said| finding.there == Some(said.to_schema()));
+            known && finding.grave == Grave::default() && !finding.in_flight
+        })
     }
 
-    /// Whether the log is to say it: it says something else of this hour, and has not said too much of it.
+    /// Whether the log is to say it: it says something else of this hour, and has not said too much of it, or nothing so
+    /// grave.
     pub(super) fn is_to_log(&self, peer: &ServerId, period: Period, found: &Reconciliation) -> bool {
         let all = locked(&self.found);
-        all.get(&(peer.clone(), period))
-            .is_none_or(|finding| finding.last != *found && finding.logged < LOGGED)
+        all.get(&(peer.clone(), period)).is_none_or(|finding| {
+            let graver = Grave::of(found).is_graver_than(&finding.gravest);
+            finding.digest != digest(found) && (finding.logged < LOGGED || graver)
+        })
     }
 
-    /// Takes what was found; with it the hour was compared.
-    pub(super) fn remember(&self, peer: &ServerId, period: Period, found: Reconciliation, logged: bool) {
+    /// Takes what was found, and where it was logged, if it was; with it the hour was compared.
+    pub(super) fn remember(&self, peer: &ServerId, period: Period, found: &Reconciliation, at: Option<u64>) {
         locked(&self.failed).remove(&(peer.clone(), period));
         let mut all = locked(&self.found);
-        let before = all.get(&(peer.clone(), period)).map_or(0, |finding| finding.logged);
-        let finding = Finding { last: found, logged: before.saturating_add(u32::from(logged)) };
+        let before = all.get(&(peer.clone(), period));
+        let (grave, gravest) = (Grave::of(found), before.map(|before| before.gravest).unwrap_or_default());
+        let finding = Finding {
+            digest: digest(found),
+            there: found.there.clone(),
+            grave,
+            in_flight: count(found, DifferenceKind::InFlight) > 0,
+            logged: before.map_or(0, |before| before.logged).saturating_add(at.is_some().into()),
+            gravest: if at.is_some() { gravest.joined(grave, u64::max) } else { gravest },
+            at: at.or(before.map(|before| before.at)).unwrap_or_default(),
+            acknowledged: before.and_then(|before| before.acknowledged),
+        };
         all.insert((peer.clone(), period), finding);
     }
 
-    /// Takes why an hour was not compared.
-    pub(super) fn failed(&self, peer: &ServerId, period: Period, why: String) {
-        locked(&self.failed).insert((peer.clone(), period), why);
+    /// Takes why an hour was not compared; whether that is new.
+    pub(super) fn failed(&self, peer: &ServerId, period: Period, why: String) -> bool {
+        locked(&self.failed).insert((peer.clone(), period), why).is_none()
     }
 
-    /// Who is no security server any longer, has nothing to be compared with.
-    pub(super) fn forget_failed(&self, listed: impl Fn(&ServerId) -> bool) {
-        locked(&self.failed).retain(|(peer, _), _| listed(peer));
+    /// Takes that somebody has looked into what the log says so far.
+    pub(super) fn acknowledge(&self, said: &PeerCondition) {
+        if said.kind != Kind::LogsDisagree.as_str() {
+            return;
+        }
+        for ((peer, _), finding) in locked(&self.found).iter_mut() {
+            if peer.as_str() == said.peer && finding.at <= said.up_to {
+                finding.acknowledged = Some(finding.digest);
+            }
+        }
+    }
+
+    /// Forgets what is long over: hours that nobody has to look into, those that can be compared no more, and servers that
+    /// are listed no more.
+    pub(super) fn forget(&self, now: Time, listed: impl Fn(&ServerId) -> bool) {
+        locked(&self.failed).retain(|(peer, period), _| listed(peer) && !too_old(*period, now));
+        let recent = |period: &Period| period.end() > now.minus(RECALLED);
+        locked(&self.found).retain(|(_, period), finding| recent(period) || finding.is_alarm());
     }
 
     /// Servers with which this log was compared, or should have been.
@@ -88,25 +201,51 @@ impl Findings {
     }
 
     /// Whom this log could not be compared with, in words.
-    pub(super) fn not_compared(&self) -> Option<String> {
+    pub(super) fn not_compared(&self) -> BTreeMap<String, String> {
         let failed = locked(&self.failed);
         let mut told = BTreeMap::<&ServerId, (Period, &str, usize)>::new();
         for ((peer, period), why) in failed.iter() {
             let (_, last, count) = told.entry(peer).or_insert((*period, why, 0));
             (*last, *count) = (why, *count + 1);
         }
-        let told = told.into_iter().map(|(peer, (first, why, count))| match count {
-            1 => format!("{peer}, the hour from {}: {why}", first.begin()),
-            _ => format!("{peer}, {count} hours, the first from {}: {why}", first.begin()),
+        let told = told.into_iter().map(|(peer, (first, why, count))| {
+            let hours = match count {
+                1 => format!("the hour from {}", first.begin()),
+                _ => format!("{count} hours, the first from {}", first.begin()),
+            };
+            (peer.to_string(), format!("the log is not compared with that of {peer}, {hours}: {why}"))
         });
-        let told: Vec<_> = told.collect();
-        (!told.is_empty()).then(|| format!("the log is not compared with that of {}", told.join("; ")))
+        told.collect()
+    }
+
+    /// What the logs do not agree on, and nobody has explained.
+    pub(super) fn matters(&self) -> Matters {
+        let mut matters = Matters::default();
+        let mut sums = BTreeMap::<(String, bool), (Grave, Matter)>::new();
+        for ((peer, period), finding) in locked(&self.found).iter() {
+            if finding.grave == Grave::default() {
+                continue;
+            }
+            let (sum, matter) = sums.entry((peer.to_string(), finding.is_alarm())).or_default();
+            *sum = sum.joined(finding.grave, u64::saturating_add);
+            matter.up_to = matter.up_to.max(finding.at);
+            matter.found.extend(period.begin().as_millis().to_be_bytes());
+            matter.found.extend(finding.digest.as_bytes());
+        }
+        for ((peer, open), (sum, matter)) in sums {
+            let what = format!(
+                "logs do not agree: {peer}: {sum}; `reconcile list` shows which messages, docs/reconciliation.md what to do"
+            );
+            let of = if open { &mut matters.open } else { &mut matters.acknowledged };
+            of.insert(peer, Matter { what, ..matter });
+        }
+        matters
     }
 
     pub(super) fn standings(&self) -> Vec<PeerStanding> {
         let found = locked(&self.found);
         let mut standings = BTreeMap::<&ServerId, PeerStanding>::new();
-        for ((peer, period), Finding { last: found, .. }) in found.iter() {
+        for ((peer, period), Finding { grave, .. }) in found.iter() {
             let standing = standings.entry(peer).or_insert_with(|| PeerStanding {
                 peer: peer.clone(),
                 until: period.end(),
@@ -117,10 +256,10 @@ impl Findings {
                 seen: 0,
             });
             standing.until = standing.until.max(period.end());
-            standing.missing_here += count(found, DifferenceKind::MissingHere);
-            standing.missing_there += count(found, DifferenceKind::MissingThere);
-            standing.differing += count(found, DifferenceKind::Differing);
-            standing.unexplained += u64::from(found.unexplained);
+            standing.missing_here += grave.missing_here;
+            standing.missing_there += grave.missing_there;
+            standing.differing += grave.differing;
+            standing.unexplained += grave.unexplained;
         }
         standings.into_values().collect()
     }
@@ -130,63 +269,131 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn digest(found: &Reconciliation) -> Digest {
+    Digest::of(&found.encode_to_vec())
+}
+
 /// Differences of one kind.
 fn count(found: &Reconciliation, kind: DifferenceKind) -> u64 {
     found.counts.iter().filter(|one| one.kind() == kind).map(|one| one.count).sum()
 }
 
-/// Whether a later comparison may find something else.
-pub(super) fn is_open(found: &Reconciliation) -> bool {
-    let open = [
-        DifferenceKind::InFlight,
-        DifferenceKind::MissingHere,
-        DifferenceKind::MissingThere,
-        DifferenceKind::Differing,
-    ];
-    found.unexplained || open.into_iter().any(|kind| count(found, kind) > 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use trave_proto::schema::log::DifferenceCount;
 
     fn peer() -> ServerId {
         "NORD/MV/register/s1".parse().unwrap()
     }
 
+    fn hour() -> Period {
+        Period::of(Time::from_millis(1_795_255_200_000))
+    }
+
+    fn missing(count: u64) -> Reconciliation {
+        let counts = vec![DifferenceCount { kind: DifferenceKind::MissingHere.into(), count }];
+        Reconciliation { counts, ..Reconciliation::default() }
+    }
+
+    fn acknowledgement(up_to: u64) -> PeerCondition {
+        let (peer, kind) = (peer().to_string(), "logs_disagree".into());
+        PeerCondition { peer, kind, up_to, ..PeerCondition::default() }
+    }
+
     #[test]
     fn an_hour_that_was_refused_is_told_of_until_that_hour_is_compared() {
-        let findings = Findings::default();
-        let first = Period::of(Time::from_millis(1_795_255_200_000));
-        let found = Reconciliation::default;
-        findings.failed(&peer(), first, "it is busy".into());
-        findings.failed(&peer(), first.next(), "it does not answer".into());
-        findings.remember(&peer(), first.next(), found(), true);
-        findings.remember(&peer(), first.next().next(), found(), true);
-        let told = findings.not_compared().unwrap();
+        let (findings, first) = (Findings::default(), hour());
+        let found = Reconciliation::default();
+        assert!(findings.failed(&peer(), first, "it is busy".into()));
+        assert!(findings.failed(&peer(), first.next(), "it does not answer".into()));
+        findings.remember(&peer(), first.next(), &found, Some(1));
+        findings.remember(&peer(), first.next().next(), &found, Some(2));
+        let told = findings.not_compared()[peer().as_str()].clone();
         assert!(told.ends_with(&format!("s1, the hour from {}: it is busy", first.begin())), "{told}");
-        findings.failed(&peer(), first.next(), "it does not answer".into());
-        let told = findings.not_compared().unwrap();
+        assert!(!findings.failed(&peer(), first, "it is busy".into()), "that is known");
+        assert!(findings.failed(&peer(), first.next(), "it does not answer".into()));
+        let told = findings.not_compared()[peer().as_str()].clone();
         assert!(told.contains(&format!("2 hours, the first from {}", first.begin())), "{told}");
-        findings.forget_failed(|listed| *listed == peer());
-        assert!(findings.not_compared().is_some());
-        findings.remember(&peer(), first, found(), true);
-        findings.forget_failed(|_| false);
-        assert_eq!(findings.not_compared(), None);
+        findings.forget(first.end(), |listed| *listed == peer());
+        assert_eq!(findings.not_compared().len(), 1);
+        findings.remember(&peer(), first, &found, Some(3));
+        findings.forget(first.end(), |_| false);
+        assert!(findings.not_compared().is_empty());
     }
 
     #[test]
     fn what_is_found_again_is_not_logged_again_and_never_without_end() {
         let findings = Findings::default();
-        let hour = Period::of(Time::from_millis(0));
         let mut logged = 0;
         for n in 0..100 {
             let found = Reconciliation { recovered: n / 2, ..Reconciliation::default() };
-            let is = findings.is_to_log(&peer(), hour, &found);
-            findings.remember(&peer(), hour, found, is);
-            logged += u32::from(is);
+            let at = findings.is_to_log(&peer(), hour(), &found).then_some(n);
+            findings.remember(&peer(), hour(), &found, at);
+            logged += u32::from(at.is_some());
         }
         assert_eq!(logged, LOGGED);
-        assert!(findings.is_to_log(&peer(), hour.next(), &Reconciliation::default()), "each hour for itself");
+        assert!(
+            findings.is_to_log(&peer(), hour().next(), &Reconciliation::default()),
+            "each hour for itself"
+        );
+    }
+
+    #[test]
+    fn however_much_was_logged_what_is_graver_is_logged() {
+        let findings = Findings::default();
+        for n in 0..100 {
+            let found = Reconciliation { recovered: n, ..Reconciliation::default() };
+            let at = findings.is_to_log(&peer(), hour(), &found).then_some(n);
+            findings.remember(&peer(), hour(), &found, at);
+        }
+        let unexplained = Reconciliation { unexplained: true, ..Reconciliation::default() };
+        assert!(findings.is_to_log(&peer(), hour(), &unexplained));
+        // One message more each time: as many records as there are powers of two.
+        let mut logged = 0;
+        for count in 1..=16_384 {
+            let at = findings.is_to_log(&peer(), hour(), &missing(count)).then_some(count);
+            findings.remember(&peer(), hour(), &missing(count), at);
+            logged += u32::from(at.is_some());
+        }
+        assert_eq!(logged, 15);
+        assert!(!findings.is_to_log(&peer(), hour(), &missing(3)), "that is no graver");
+    }
+
+    #[test]
+    fn who_has_looked_into_it_is_told_again_of_what_is_found_later() {
+        let findings = Findings::default();
+        findings.remember(&peer(), hour(), &missing(1), Some(7));
+        let open = findings.matters().open.remove(peer().as_str()).unwrap();
+        assert!(open.what.contains("1 messages are missing here") && open.up_to == 7, "{}", open.what);
+        findings.acknowledge(&acknowledgement(6));
+        assert_eq!(findings.matters().open.len(), 1, "of what came before it");
+        findings.acknowledge(&acknowledgement(7));
+        let Matters { open, acknowledged } = findings.matters();
+        assert_eq!((open.len(), acknowledged.len()), (0, 1));
+        assert_eq!(findings.standings()[0].missing_here, 1, "it is so all the same");
+        // The same again is nothing new; another hour, and another finding of this one, are.
+        findings.remember(&peer(), hour(), &missing(1), None);
+        assert!(findings.matters().open.is_empty());
+        findings.remember(&peer(), hour().next(), &missing(1), Some(9));
+        assert_eq!(findings.matters().open.len(), 1);
+        findings.acknowledge(&acknowledgement(9));
+        findings.remember(&peer(), hour(), &missing(2), None);
+        assert_eq!(findings.matters().open.len(), 1, "also where the log has had enough of that hour");
+    }
+
+    #[test]
+    fn what_is_long_over_is_forgotten_and_what_is_open_is_not() {
+        let findings = Findings::default();
+        findings.remember(&peer(), hour(), &Reconciliation::default(), Some(1));
+        findings.remember(&peer(), hour().next(), &missing(1), Some(2));
+        findings.failed(&peer(), hour(), "it is busy".into());
+        let month = hour().end().plus(RECALLED * 2);
+        findings.forget(month, |_| true);
+        assert_eq!(locked(&findings.found).len(), 1);
+        assert_eq!(findings.not_compared().len(), 1, "it can still be compared");
+        findings.acknowledge(&acknowledgement(2));
+        findings.forget(hour().end().plus(RECALLED * 12), |_| true);
+        assert!(locked(&findings.found).is_empty() && findings.not_compared().is_empty());
     }
 }

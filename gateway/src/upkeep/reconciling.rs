@@ -7,24 +7,28 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use trave_host::config::with_causes;
 use trave_message_log::{Log, LogError, kind};
 use trave_proto::checkpoint::NoteVerifier;
 use trave_proto::clock::Time;
 use trave_proto::conversation::TOLERANCE;
+use trave_proto::fault::plain;
 use trave_proto::identifier::ServerId;
 use trave_proto::reconciliation::{Period, Summary};
-use trave_proto::schema::log::Reconciliation;
 use trave_proto::schema::log::leaf::Entry;
+use trave_proto::schema::log::{HourNotCompared, PeerCondition, Reconciliation};
 
 use super::Upkeep;
+use super::alarms::{acknowledgements, unreadable};
 use super::conditions::Kind;
-use super::findings::{PeerStanding, is_open};
+use super::findings::PeerStanding;
 use crate::reconciliation::{
     CompareError, Desk, Judged, Known, Line, Lost, RecordsError, RecoveryError, compare, exchanges, judge,
     record, too_old,
 };
 use crate::transport::TransportError;
+use crate::turns::Turns;
 
 /// After the end of an hour: what was slow to end is in both logs by then, and clocks may differ.
 const AFTER: Duration = Duration::from_secs(10 * 60);
@@ -32,10 +36,10 @@ const AFTER: Duration = Duration::from_secs(10 * 60);
 const EVERY: Duration = Duration::from_secs(10 * 60);
 /// Hours that ended longer ago are compared when somebody asks for it.
 const BACK: Duration = Duration::from_secs(48 * 60 * 60);
-/// Findings of so long ago are told of after a start.
-const RECALLED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Servers that are asked at a time.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 32;
+/// For all hours that are compared with one server in one round; one that was begun is ended.
+const A_ROUND: Duration = Duration::from_secs(5 * 60);
 /// Beyond the longest exchange of this server's: the other may take longer.
 const MARGIN: Duration = Duration::from_secs(60 * 60);
 
@@ -83,45 +87,57 @@ impl Upkeep {
     }
 
     /// Compares by the civil clock, as long as the server runs: with each server by itself, so that one that is slow to
-    /// answer holds up no other.
+    /// answer holds up no other, nor the next round.
     pub(super) async fn reconcile_regularly(self: Arc<Self>) {
         let clock = Arc::clone(&self.exchanges.clock);
         self.recall_reconciliations().await;
-        let mut settled = BTreeSet::new();
+        let (mut settled, mut under_way) = (BTreeSet::new(), JoinSet::new());
+        let (turns, at_once) = (Turns::default(), Arc::new(Semaphore::new(AT_ONCE)));
         loop {
             let now = clock.now();
             let hour = Period::of(now);
-            let mut open: BTreeMap<_, _> =
-                self.findings.peers().into_iter().map(|peer| (peer, Vec::new())).collect();
-            for period in due(now) {
-                let said = self.desk().take_said(period);
-                if !settled.contains(&period) || !said.is_empty() {
-                    let with = self.open_with(period, said).await;
-                    if with.as_ref().is_some_and(BTreeSet::is_empty) {
-                        settled.insert(period);
-                    }
-                    for peer in with.unwrap_or_default() {
-                        open.entry(peer).or_insert_with(Vec::new).push(period);
-                    }
-                }
-            }
-            settled.retain(|period| period.end() > now.minus(BACK));
-            let mut under_way = JoinSet::new();
-            let at_once = Arc::new(Semaphore::new(AT_ONCE));
-            for (peer, periods) in open {
+            for (peer, periods) in self.open_now(now, &mut settled).await {
+                // Who still answers what it was asked before is asked again in a later round.
+                let Some(turn) = turns.take(&peer) else { continue };
                 let (upkeep, at_once) = (Arc::clone(&self), Arc::clone(&at_once));
                 under_way.spawn(async move {
                     let _one = at_once.acquire().await;
-                    upkeep.reconcile_hours(&peer, &periods).await;
-                    upkeep.follow_hourly(&peer, hour).await;
+                    upkeep.reconcile_hours(turn.server(), &periods).await;
+                    upkeep.follow_hourly(turn.server(), hour).await;
                 });
             }
-            while under_way.join_next().await.is_some() {
-                self.tell_of_reconciliations().await;
-            }
             self.tell_of_reconciliations().await;
-            clock.sleep_until(now.plus(EVERY)).await;
+            let mut later = std::pin::pin!(clock.sleep_until(now.plus(EVERY)));
+            loop {
+                tokio::select! {
+                    () = &mut later => break,
+                    Some(_) = under_way.join_next() => self.tell_of_reconciliations().await,
+                }
+            }
         }
+    }
+
+    /// What is to be compared now: with whom, and which hours. Whoever was compared with before is in it, also without one.
+    async fn open_now(&self, now: Time, settled: &mut BTreeSet<Period>) -> BTreeMap<ServerId, Vec<Period>> {
+        let configuration = Arc::clone(&self.exchanges.trust.snapshot().configuration);
+        self.findings.forget(now, |peer| configuration.security_server(peer).is_some());
+        let mut open: BTreeMap<_, _> =
+            self.findings.peers().into_iter().map(|peer| (peer, Vec::new())).collect();
+        for period in due(now) {
+            let said = self.desk().said(period);
+            if settled.contains(&period) && said.is_empty() {
+                continue;
+            }
+            let with = self.open_with(period, said).await;
+            if with.as_ref().is_some_and(BTreeSet::is_empty) {
+                settled.insert(period);
+            }
+            for peer in with.unwrap_or_default() {
+                open.entry(peer).or_default().push(period);
+            }
+        }
+        settled.retain(|period| period.end() > now.minus(BACK));
+        open
     }
 
     /// With whom an hour is to be compared: with all who share exchanges in it, and with those who said that it differs, as
@@ -138,36 +154,42 @@ impl Upkeep {
         });
         let configuration = Arc::clone(&self.exchanges.trust.snapshot().configuration);
         let listed = |peer: &ServerId| configuration.security_server(peer).is_some();
-        self.findings.forget_failed(listed);
         let mut peers: BTreeSet<_> = records.ok()?.keys().chain(said.keys()).cloned().collect();
-        peers.retain(|peer| {
-            let last = self.findings.last(peer, period);
-            let known = said.get(peer).is_none_or(|said| {
-                last.as_ref().is_some_and(|last| last.there == Some(Summary::to_schema(*said)))
-            });
-            listed(peer) && !last.is_some_and(|last| known && !is_open(&last))
-        });
+        peers.retain(|peer| listed(peer) && !self.findings.is_settled(peer, period, said.get(peer)));
         Some(peers)
     }
 
-    /// Compares hours with one server, one after the other. One that is not reached is not waited for as many times.
+    /// Compares hours with one server, one after the other. One that is not reached is not waited for as many times, and one
+    /// that is slow not for longer than a round may take.
     async fn reconcile_hours(&self, peer: &ServerId, periods: &[Period]) {
-        let mut silent = None;
+        let (mut given_up, begun) = (None, Instant::now());
         for period in periods {
-            let why = match &silent {
+            if given_up.is_none() && begun.elapsed() > A_ROUND {
+                given_up = Some("it answers slowly, and other hours took all the time".to_owned());
+            }
+            let why = match &given_up {
                 Some(why) => String::clone(why),
                 None => match self.reconcile(peer, *period).await {
                     Ok(_) => continue,
                     Err(error) => {
-                        let why = with_causes(&error);
+                        let why = plain(&with_causes(&error));
                         if error.is_silence() {
-                            silent = Some(why.clone());
+                            given_up = Some(why.clone());
                         }
                         why
                     }
                 },
             };
-            self.findings.failed(peer, *period, why);
+            self.not_compared(peer, *period, why).await;
+        }
+    }
+
+    /// That an hour could not be compared is logged once, so that a restart does not forget it.
+    async fn not_compared(&self, peer: &ServerId, period: Period, why: String) {
+        if self.findings.failed(peer, period, why.clone()) {
+            let (peer, from_ms) = (peer.to_string(), period.begin().as_millis());
+            let entry = Entry::HourNotCompared(HourNotCompared { peer, from_ms, why });
+            self.exchanges.recorder.own(entry).await;
         }
     }
 
@@ -205,12 +227,14 @@ impl Upkeep {
         period: Period,
         found: &Reconciliation,
     ) -> Result<(), ReconcileError> {
-        let logged = self.findings.is_to_log(peer, period, found);
-        if logged {
+        let mut at = None;
+        if self.findings.is_to_log(peer, period, found) {
             let entry = Entry::Reconciliation(found.clone());
-            self.exchanges.recorder.event(entry, Vec::new()).await.map_err(ReconcileError::Log)?;
+            let logged = self.exchanges.recorder.event(entry, Vec::new()).await;
+            at = Some(logged.map_err(ReconcileError::Log)?.index());
         }
-        self.findings.remember(peer, period, found.clone(), logged);
+        self.findings.remember(peer, period, found, at);
+        self.desk().looked(peer, period);
         Ok(())
     }
 
@@ -247,37 +271,40 @@ impl Upkeep {
         let connection = self.exchanges.peers.connection(listed).await.map_err(ReconcileError::Transport)?;
         let log = listed.log(&connection.greeted.party.log_origin);
         let key = log.and_then(|log| NoteVerifier::new(&log.origin, log.public_key).ok());
-        Ok((Line::new(connection.client(), period), key.ok_or_else(not_listed)?))
+        let between = (self.exchanges.own.server.clone(), peer.clone());
+        Ok((Line::new(connection.client(), period, between), key.ok_or_else(not_listed)?))
     }
 
     /// Reads what was found before this start.
     async fn recall_reconciliations(&self) {
-        let (log, since) =
-            (self.exchanges.recorder.log().clone(), self.exchanges.clock.now().minus(RECALLED));
-        let found = tokio::task::spawn_blocking(move || recalled(&log, since)).await;
+        let log = self.exchanges.recorder.log().clone();
+        let found = tokio::task::spawn_blocking(move || recalled(&log)).await;
         match found.unwrap_or(Err(LogError::Closed)) {
             Ok(found) => {
-                for (peer, period, found) in found {
-                    self.findings.remember(&peer, period, found, true);
+                for (at, said) in found {
+                    match said {
+                        Said::Found(peer, period, found) => {
+                            self.findings.remember(&peer, period, &found, Some(at))
+                        }
+                        Said::NotCompared(peer, period, why) => {
+                            let _known = self.findings.failed(&peer, period, why);
+                        }
+                        Said::Acknowledged(said, at) => {
+                            self.findings.acknowledge(&said);
+                            self.alarms.take(&said, at);
+                        }
+                    }
                 }
             }
             // It is compared again then.
-            Err(error) => {
-                tracing::warn!(error = with_causes(&error), "earlier comparisons of logs cannot be read");
-            }
+            Err(error) => unreadable(&error),
         }
     }
 
     /// Tells people what nobody has explained, and whom this log could not be compared with.
     pub(crate) async fn tell_of_reconciliations(&self) {
-        let alarms: Vec<_> = self.reconciled().iter().filter_map(alarm).collect();
-        let alarm = (!alarms.is_empty()).then(|| {
-            let all = alarms.join("; ");
-            format!("ALARM: logs do not agree: {all}; `reconcile list` shows which messages, docs/reconciliation.md what to do")
-        });
-        self.conditions.set(Kind::LogsDisagree, alarm).await;
-        let failed = self.findings.not_compared();
-        self.conditions.set(Kind::NotCompared, failed).await;
+        self.conditions.set_each(Kind::LogsDisagree, || self.findings.matters().told()).await;
+        self.conditions.set_each(Kind::NotCompared, || self.findings.not_compared()).await;
     }
 }
 
@@ -288,33 +315,34 @@ fn due(now: Time) -> impl Iterator<Item = Period> {
         .take_while(move |period| period.end().plus(AFTER) <= now)
 }
 
-fn alarm(standing: &PeerStanding) -> Option<String> {
-    let PeerStanding { peer, missing_here, missing_there, differing, unexplained, .. } = standing;
-    let told: Vec<_> = [
-        (*differing, "messages differ"),
-        (*missing_here, "messages are missing here"),
-        (*missing_there, "messages are missing there"),
-        (*unexplained, "hours differ, and nothing explains it"),
-    ]
-    .into_iter()
-    .filter(|(count, _)| *count > 0)
-    .map(|(count, what)| format!("{count} {what}"))
-    .collect();
-    (!told.is_empty()).then(|| format!("{peer}: {}", told.join(", ")))
+/// What the log says of an hour.
+enum Said {
+    Found(ServerId, Period, Reconciliation),
+    NotCompared(ServerId, Period, String),
+    Acknowledged(PeerCondition, Time),
 }
 
-/// The last finding of each hour that the log holds since `since`.
-fn recalled(log: &Log, since: Time) -> Result<Vec<(ServerId, Period, Reconciliation)>, LogError> {
+/// All that the log says of comparisons, in order.
+fn recalled(log: &Log) -> Result<Vec<(u64, Said)>, LogError> {
     let mut found = Vec::new();
-    for record in log.scan_kind(kind::RECONCILIATION, 0) {
-        let record = record?;
-        let Some(Entry::Reconciliation(one)) = record.leaf.entry else { continue };
-        if record.leaf.logged_ms >= since.as_millis()
-            && let Ok(peer) = one.peer.parse()
-        {
-            found.push((peer, Period::of(Time::from_millis(one.from_ms)), one));
+    let hour = |from_ms| Period::of(Time::from_millis(from_ms));
+    for kind in [kind::RECONCILIATION, kind::HOUR_NOT_COMPARED] {
+        for record in log.scan_kind(kind, 0) {
+            let record = record?;
+            let said = match record.leaf.entry {
+                Some(Entry::Reconciliation(one)) => {
+                    one.peer.parse().ok().map(|peer| Said::Found(peer, hour(one.from_ms), one))
+                }
+                Some(Entry::HourNotCompared(one)) => {
+                    one.peer.parse().ok().map(|peer| Said::NotCompared(peer, hour(one.from_ms), one.why))
+                }
+                _ => None,
+            };
+            found.extend(said.map(|said| (record.index, said)));
         }
     }
+    found.extend(acknowledgements(log)?.into_iter().map(|(at, by, said)| (at, Said::Acknowledged(said, by))));
+    found.sort_by_key(|(at, _)| *at);
     Ok(found)
 }
 

@@ -114,4 +114,10 @@ pub mod kind {
     pub const EXPIRY: u8 = 22;
     /// An erasure that was applied for, approved or told.
     pub const ERASURE_NOTICE: u8 = 23;
+    /// An alarm about another server's log begins, is acknowledged, or ends.
+    pub const PEER_CONDITION: u8 = 35;
+    /// An hour could not be compared with another server's log.
+    pub const HOUR_NOT_COMPARED: u8 = 36;
+    /// Another server said what its log holds of an hour, before it was told anything.
+    pub const SUMMARY_COMMITTED: u8 = 37;
 }

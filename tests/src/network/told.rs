@@ -56,6 +56,9 @@ pub fn told(record: &Record) -> String {
         Entry::Persons(change) => format!("persons {} {}", change.erased.len(), change.destroyed_before),
         Entry::PeerCheckpoint(shown) => format!("checkpoint of {}", shown.peer),
         Entry::Reconciliation(found) => format!("reconciled with {}", found.peer),
+        Entry::PeerCondition(condition) => format!("{} of {}", condition.kind, condition.peer),
+        Entry::HourNotCompared(hour) => format!("not compared with {}", hour.peer),
+        Entry::SummaryCommitted(said) => format!("reconciled, as {} said first", said.peer),
         Entry::Hold(hold) => format!("hold {}", hold.id),
         Entry::Expiry(expiry) => format!("expiry of {}", expiry.count),
         Entry::ErasureNotice(notice) => format!("erasure notice {}", notice.id),
@@ -71,7 +74,8 @@ pub fn summary(records: &[Record], exchange: ExchangeId) -> Vec<String> {
 /// What records tell of exchanges and configurations, as in [`summary`]; what a server notes of itself is left out.
 pub fn happened(records: &[Record]) -> Vec<String> {
     let of_itself = |record: &&Record| {
-        let own = ["started", "degradation", "read", "grant", "group", "reconciled", "checkpoint"];
+        let own =
+            ["started", "degradation", "read", "grant", "group", "reconciled", "checkpoint", "not compared"];
         own.iter().all(|word| !told(record).starts_with(word))
     };
     shortened(records.iter().filter(of_itself))

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
+mod alarms;
 mod following;
 mod peers;
 mod recovering;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use tonic::Code;
 use trave_message_log::Entry as Appended;
+use trave_proto::clock::Time;
 use trave_proto::digest::Digest;
 use trave_proto::identifier::ExchangeId;
 use trave_proto::message::{Direction, Manifest, ManifestFields};
@@ -21,7 +23,8 @@ use trave_proto::schema::operator::{
     ListReconciliationsRequest, ReconcileRequest, ReconciledPeer, StatusRequest, StatusResponse,
 };
 use trave_tests::network::{
-    Instance, LUEBECK, Plan, Question, REGISTER, START, Script, Server, Way, manifest_of, operator,
+    Instance, LUEBECK, Plan, Question, REGISTER, REGISTER_TOO, START, Script, Server, Way, manifest_of,
+    operator,
 };
 
 /// Past the end of the first hour, and the time that is waited after it.
@@ -261,6 +264,35 @@ async fn what_has_no_end_yet_when_the_hour_is_over_is_in_flight_and_settles() {
     assert!(counts(&found).is_empty() && found.here == found.there, "{found:?}");
     assert_eq!(logged(&instance.mv).len(), 2, "both are logged");
     instance.stop().await;
+}
+
+/// Exchanges with both of the register's servers.
+async fn ask_both(instance: &Instance) {
+    let both = || [REGISTER, REGISTER_TOO].iter().all(|server| messages_to(&instance.sh, server) > 0);
+    for _ in 0..50 {
+        assert_eq!(instance.ask(b"dem einen oder dem anderen").await.status(), 0);
+        if both() {
+            return;
+        }
+    }
+    panic!("one of the two is asked everything");
+}
+
+/// How many messages a log holds that its server sent to another one.
+fn messages_to(server: &Server, peer: &str) -> usize {
+    let records = server.records(0);
+    let sent = records.iter().filter_map(manifest_of);
+    sent.filter(|it| it.sender.as_str() == server.id && it.receiver.as_str() == peer).count()
+}
+
+/// Puts into the log of a server that does not run that it has sent an answer, of which nothing that the agency's server
+/// signed knows.
+async fn plant(server: &Server, number: u8, now: Time) {
+    let exchange = ExchangeId::new(START, &[number; 10]);
+    let fields = ManifestFields { exchange, ..ManifestFields::clone(&response(server)) };
+    let manifest = Manifest::new(fields).encoded().clone();
+    let entry = MessageEntry { manifest, sent: true, ..MessageEntry::default() };
+    append(server, vec![Leaf::of(now.as_millis(), Entry::Message(entry))]).await;
 }
 
 /// Adds to the log of a server that does not run.

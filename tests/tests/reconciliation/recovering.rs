@@ -40,8 +40,9 @@ async fn told_of(server: &Server, exchange: ExchangeId) -> ListLogResponse {
 async fn what_the_agencys_server_signed_and_lost_comes_back_and_the_answer_does_not() {
     let (mut instance, lost) = lost_at_the_agency().await;
     instance.advance(LATER);
-    let before = compare(&instance.mv, LUEBECK).await.unwrap();
-    let [(Kind::MissingThere, messages)] = counts(&before)[..] else { panic!("{before:?}") };
+    // The agency's server may be at it by itself already.
+    let held = instance.mv.records(0);
+    let messages = held.iter().filter_map(manifest_of).filter(|it| it.exchange == lost).count() as u64;
     assert!(messages >= 2, "request and response");
     let found = compare(&instance.sh, REGISTER).await.unwrap();
     let recovered = found.recovered;

@@ -10,12 +10,14 @@ use trave_proto::reconciliation::Period;
 use trave_proto::schema::log::LogRead;
 use trave_proto::schema::log::leaf::Entry as LeafEntry;
 use trave_proto::schema::operator::{
+    AcknowledgeAlarmRequest, AcknowledgeAlarmResponse, AlarmEntry, ListAlarmsResponse,
     ListReconciliationsRequest, ListReconciliationsResponse, ReconcileRequest, ReconcileResponse,
     ReconciledPeer,
 };
 
+use super::persons::Person;
 use super::{Desk, WAITING, log_failed, reading, words};
-use crate::upkeep::{PeerStanding, ReconcileError};
+use crate::upkeep::{AcknowledgeError, Alarm, PeerStanding, ReconcileError};
 
 /// Hours that are compared at one request: those of a month.
 const HOURS: usize = 31 * 24;
@@ -56,6 +58,31 @@ impl Desk {
             upkeep.tell_of_reconciliations().await;
         });
         Ok(found)
+    }
+
+    /// Alarms about other servers' logs.
+    pub(super) fn alarms(&self) -> ListAlarmsResponse {
+        let entry = |Alarm { id, kind, peer, what, acknowledged, .. }| {
+            let by = acknowledged.unwrap_or_default();
+            let (kind, acknowledged_ms) = (String::from(kind), by.at.as_millis());
+            AlarmEntry { id, kind, peer, what, acknowledged_by: by.by, acknowledged_ms, reason: by.reason }
+        };
+        ListAlarmsResponse { alarms: self.upkeep.alarms().into_iter().map(entry).collect() }
+    }
+
+    /// Takes an alarm off the status.
+    pub(super) async fn acknowledge_alarm(
+        &self,
+        request: AcknowledgeAlarmRequest,
+        person: Person,
+    ) -> Result<AcknowledgeAlarmResponse, Status> {
+        let reason = words("the reason for acknowledging", &request.reason)?;
+        let by = (person.name, person.user);
+        let done = self.upkeep.acknowledge(&request.id, reason, by).await;
+        done.map(|()| AcknowledgeAlarmResponse {}).map_err(|error| match error {
+            AcknowledgeError::Unknown(_) => Status::not_found(error.to_string()),
+            AcknowledgeError::Log(error) => log_failed(&error),
+        })
     }
 
     /// What comparisons found, in the order in which it was logged. That somebody reads it is logged before anything is shown.

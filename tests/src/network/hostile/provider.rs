@@ -57,6 +57,8 @@ pub enum Alteration {
         fn(&CompareRecordsRequest) -> CompareRecordsResponse,
         fn(&ListRecordsRequest) -> ListRecordsResponse,
     ),
+    /// It shows what it likes of its log's checkpoints.
+    Following(fn(&FollowLogRequest) -> FollowLogResponse),
 }
 
 impl std::fmt::Debug for Alteration {
@@ -71,6 +73,7 @@ impl std::fmt::Debug for Alteration {
             Self::LateEnd => "LateEnd",
             Self::Mute => "Mute",
             Self::Comparing(..) => "Comparing",
+            Self::Following(_) => "Following",
         })
     }
 }
@@ -150,8 +153,14 @@ impl PeerService for Door {
         Err(Status::unimplemented("nobody recovers from this one"))
     }
 
-    async fn follow_log(&self, _: Request<FollowLogRequest>) -> Result<Response<FollowLogResponse>, Status> {
-        Err(Status::unimplemented("nobody follows this one"))
+    async fn follow_log(
+        &self,
+        request: Request<FollowLogRequest>,
+    ) -> Result<Response<FollowLogResponse>, Status> {
+        match self.alteration {
+            Alteration::Following(show) => Ok(Response::new(show(request.get_ref()))),
+            _ => Err(Status::unimplemented("nobody follows this one")),
+        }
     }
 
     async fn tell_exchanges(
