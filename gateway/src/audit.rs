@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::fmt;
 
 use bytes::Bytes;
-use trave_message_log::{Count, Log, LogError, PrunedRecord, Search, Searcher, kind};
+use trave_message_log::{
+    Count, Log, LogError, MAX_REFERENCE, PrunedRecord, Reference, Search, Searcher, kind,
+};
 use trave_proto::clock::Time;
 use trave_proto::digest::Digest;
 use trave_proto::identifier::{ExchangeId, MemberId};
@@ -67,17 +69,20 @@ impl Question {
             let all = Outcome::ALL.map(Outcome::as_str).join(", ");
             return Err(format!("{:?} is no outcome\nhint: there are {all}", filter.outcome));
         }
+        let references = references(&filter)?;
         let mut all = conditions(&filter);
         all.push(scope.terms());
-        let search = Search { all, from: filter.from_ms, to: filter.to_ms, ..Search::default() };
+        let search =
+            Search { all, references, from: filter.from_ms, to: filter.to_ms, ..Search::default() };
         Ok(Self { filter, search })
     }
 
     /// What a cursor belongs to: another question, order or scope has another.
     fn mark(&self, newest_first: bool) -> [u8; 8] {
         let asked = format!("{:?} {newest_first}", self.search.all);
-        let times = format!("{:?} {:?}", self.search.from, self.search.to);
-        let digest = Digest::of_parts(&[b"trave audit cursor v1\n", asked.as_bytes(), times.as_bytes()]);
+        let Filter { message_id, case, .. } = &self.filter;
+        let others = format!("{:?} {:?} {message_id:?} {case:?}", self.search.from, self.search.to);
+        let digest = Digest::of_parts(&[b"trave audit cursor v2\n", asked.as_bytes(), others.as_bytes()]);
         let mut mark = [0; 8];
         mark.copy_from_slice(&digest.as_bytes()[..8]);
         mark
@@ -118,6 +123,9 @@ impl Question {
     /// How many exchanges there are, by the values of a key. Reads the disk.
     pub(crate) fn count(&self, searcher: &Searcher, by: Key) -> Result<Count, LogError> {
         let mut search = self.search.clone();
+        if by == Key::Outcome && !search.references.is_empty() {
+            return Err(LogError::Refused(NOT_WITH_OUTCOME));
+        }
         // Each exchange is counted where it began, or, by outcome, where it ended.
         if by == Key::Outcome && self.filter.outcome.is_empty() {
             search.all[0] = Outcome::ALL.map(Term::outcome).into();
@@ -137,7 +145,7 @@ pub(crate) struct Page {
 /// As the record of the reading keeps it.
 impl fmt::Display for Question {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Filter { client, service, member, purpose, legal_basis, outcome, from_ms, to_ms } = &self.filter;
+        let Filter { client, service, member, purpose, legal_basis, outcome, from_ms, to_ms, .. } = &self.filter;
         for (name, time) in [("from", from_ms), ("to", to_ms)] {
             if let Some(time) = time {
                 write!(f, " {name}={}", Time::from_millis(*time))?;
@@ -148,9 +156,34 @@ impl fmt::Display for Question {
         for (name, text) in names.into_iter().zip(texts).filter(|(_, text)| !text.is_empty()) {
             write!(f, " {name}={text:?}")?;
         }
+        // Either may name a person, and this record is not erased with that person's contents.
+        let Filter { message_id, case, .. } = &self.filter;
+        for (name, _) in [("message_id", message_id), ("case", case)].iter().filter(|(_, it)| !it.is_empty()) {
+            write!(f, " {name}=(not kept)")?;
+        }
         Ok(())
     }
 }
+
+/// What the caller called the exchange by, as a filter asks for it.
+fn references(filter: &Filter) -> Result<Vec<Reference>, String> {
+    let mut references = Vec::new();
+    for (name, text, read) in [
+        ("message id", &filter.message_id, Reference::message_id as fn(&str) -> Option<Reference>),
+        ("case", &filter.case, Reference::case),
+    ] {
+        if !text.is_empty() {
+            let none = format!("the {name} is not one line of at most {MAX_REFERENCE} bytes");
+            references.push(read(text).ok_or(none)?);
+        }
+    }
+    if !references.is_empty() && !filter.outcome.is_empty() {
+        return Err(NOT_WITH_OUTCOME.into());
+    }
+    Ok(references)
+}
+
+const NOT_WITH_OUTCOME: &str = "a message id or a case is not searched for together with an outcome\nhint: leave the outcome out: it is shown of each exchange";
 
 /// The key of that name by which exchanges can be counted.
 pub(crate) fn counted_by(name: &str) -> Result<Key, String> {
@@ -294,7 +327,7 @@ impl Records {
         limit: usize,
     ) -> Result<Vec<u64>, LogError> {
         let all = vec![vec![Term::row(trave_proto::search::Row::Read)]];
-        let search = Search { all, from, to, newest_first: true, after: None, limit };
+        let search = Search { all, from, to, newest_first: true, limit, ..Search::default() };
         Ok(self.searcher.find(&search)?.places)
     }
 }

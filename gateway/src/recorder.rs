@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use trave_message_log::{Artefact, ContentParts, Entry, Log, LogError, Logged, Person};
+use trave_message_log::{Artefact, ContentParts, Entry, Log, LogError, Logged, Person, Reference};
 use trave_proto::clock::Clock;
 use trave_proto::conversation::{Topic, Verified};
 use trave_proto::digest::Digest;
 use trave_proto::fault::{Fault, Reason, Side};
 use trave_proto::identifier::{ExchangeId, ServerId, XRoadServiceId};
-use trave_proto::message::{Direction, Ending};
+use trave_proto::message::{CallerContext, Direction, Ending};
 use trave_proto::schema::configuration::SignedConfiguration;
 use trave_proto::schema::log::leaf::Entry as LeafEntry;
 use trave_proto::schema::log::{
@@ -349,8 +349,19 @@ fn message_entry<W: Way>(
         artefacts: evidence.artefacts(),
         content: kept,
         persons: Vec::new(),
+        references: references(signed.manifest().exchange, signed.parts()),
         last: W::DIRECTION == Direction::Response && signed.manifest().ending != Ending::Continue,
     }
+}
+
+/// What the caller calls the exchange by, as far as it says: its own message id, which is not kept where it is only the
+/// exchange's, and the case.
+fn references(exchange: ExchangeId, parts: &Parts) -> Vec<Reference> {
+    let context = parts.caller_context.as_ref().map(|(context, _)| CallerContext::decode(context));
+    let Some(Ok(CallerContext { message_id, issue, .. })) = context else { return Vec::new() };
+    let own = Some(message_id).filter(|id| *id != exchange.to_string());
+    let message_id = own.and_then(|id| Reference::message_id(&id));
+    message_id.into_iter().chain(Reference::case(&issue)).collect()
 }
 
 fn parts_to_keep(parts: &Parts) -> ContentParts {

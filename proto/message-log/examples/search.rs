@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use prost::Message as _;
 use ring::signature::Ed25519KeyPair;
-use trave_message_log::{Entry, Log, LogError, Options, Search, Searcher};
+use trave_message_log::{Entry, Log, LogError, Options, Reference, Search, Searcher};
 use trave_proto::checkpoint::NoteSigner;
 use trave_proto::clock::{Clock, Sleep, Time};
 use trave_proto::identifier::ExchangeId;
@@ -141,8 +141,19 @@ fn message(number: u64, direction: Direction) -> Entry {
         ocsp_digest: digest,
         ..MessageEntry::default()
     };
-    Entry::new(Leaf::of(time(number).as_millis(), leaf::Entry::Message(entry)))
+    let leaf = Leaf::of(time(number).as_millis(), leaf::Entry::Message(entry));
+    let references = if direction == Direction::Request { references(number) } else { Vec::new() };
+    Entry { references, ..Entry::new(leaf) }
 }
+
+/// A message id of its own, and one of so many cases; one case is met in every second exchange.
+fn references(number: u64) -> Vec<Reference> {
+    let case = if number.is_multiple_of(2) { "häufig".to_owned() } else { format!("GA-{}", number % CASES) };
+    [Reference::message_id(&format!("m-{number}")), Reference::case(&case)].into_iter().flatten().collect()
+}
+
+/// Cases beside the frequent one: about 20 exchanges for each in ten million records.
+const CASES: u64 = 250_001;
 
 /// One in 50 fails, one in 500 is broken off, one in 20,000 is unknown.
 fn end(number: u64) -> Entry {
@@ -204,7 +215,16 @@ fn searches(exchanges: u64) -> Vec<(&'static str, Search)> {
     let search = |all: Vec<Vec<Term>>| Search { all, newest_first: true, limit: 50, ..Search::default() };
     let oldest = |all| Search { newest_first: false, ..search(all) };
     let middle = time(exchanges / 2).as_millis();
+    let named = |reference: Option<Reference>| Search {
+        references: reference.into_iter().collect(),
+        ..search(vec![begun()])
+    };
     vec![
+        ("message id, one exchange", named(Reference::message_id(&format!("m-{}", exchanges / 3)))),
+        ("message id, unknown", named(Reference::message_id("m-x"))),
+        ("case, some exchanges", named(Reference::case("GA-777"))),
+        ("case, every second exchange", named(Reference::case("häufig"))),
+        ("case, unknown", named(Reference::case("GA-x"))),
         ("everything, newest first", search(vec![begun()])),
         ("client, frequent", search(vec![begun(), one(Key::Client, "NORD/SH/gemeinde-198/amt-1")])),
         ("client, rare", search(vec![begun(), one(Key::Client, "NORD/SH/gemeinde-000/amt-0")])),

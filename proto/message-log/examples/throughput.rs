@@ -105,6 +105,7 @@ fn message(exchange: &ExchangeId, chain: Artefact, body: Bytes) -> Entry {
         artefacts: vec![chain],
         content: Some(ContentParts { body, ..ContentParts::default() }),
         persons: Vec::new(),
+        references: Vec::new(),
         last: false,
     }
 }

@@ -1,4 +1,4 @@
-//! Finding what concerns a person, and the tables that make it quick.
+//! Finding what concerns a person, and what a caller calls so; and the tables that make it quick.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,11 +7,12 @@ use trave_proto::clock::Time;
 
 use crate::disk::Disk;
 use crate::error::LogError;
-use crate::index::PersonRow;
 use crate::index::file::IndexHead;
 use crate::index::file::persons::{self, PersonsFile, Table};
+use crate::index::{Index as _, PersonRow};
 use crate::person::Person;
 use crate::pseudonyms::{HASH, Period};
+use crate::reference::Reference;
 use crate::scan;
 use crate::segment::SegmentHeader;
 use crate::shared::{Closed, Shared};
@@ -25,13 +26,7 @@ pub(crate) fn of_person(
     enough: usize,
 ) -> Result<Vec<PersonRow>, LogError> {
     let named = shared.period_keys.all_of(person);
-    let within = |times: Option<(i64, i64)>| {
-        let of = |at| Period::of(Time::from_millis(at));
-        let range = times.map(|(earliest, latest)| of(earliest)..=of(latest));
-        let here =
-            named.iter().filter(|(period, _)| range.as_ref().is_some_and(|range| range.contains(period)));
-        here.map(|(_, hash)| *hash).collect::<Vec<_>>()
-    };
+    let within = |times| within(&named, times);
     // At one moment, so that no segment is closed between the two.
     let (closed, open) = {
         let catalogue = shared.catalogue();
@@ -51,6 +46,58 @@ pub(crate) fn of_person(
         }
     }
     found.extend(open);
+    Ok(found)
+}
+
+/// The pseudonyms of the periods in which these times lie.
+fn within(named: &[(Period, [u8; HASH])], times: Option<(i64, i64)>) -> Vec<[u8; HASH]> {
+    let of = |at| Period::of(Time::from_millis(at));
+    let Some(range) = times.map(|(earliest, latest)| of(earliest)..=of(latest)) else { return Vec::new() };
+    named.iter().filter(|(period, _)| range.contains(period)).map(|(_, hash)| *hash).collect()
+}
+
+/// The leaves of the segment that begins with leaf `first` that a caller calls so, counted over the whole log.
+pub(crate) fn of_reference(shared: &Shared, reference: &Reference, first: u64) -> Result<Vec<u64>, LogError> {
+    let named = shared.period_keys.all_of_reference(reference);
+    let exchange = reference.exchange();
+    let closed = {
+        let catalogue = shared.catalogue();
+        if catalogue.open.first == first {
+            let hashes = within(&named, catalogue.open.times());
+            let rows = catalogue.open.persons.iter().filter(|row| hashes.contains(&row.hash));
+            let mut leaves: Vec<_> = rows.map(|row| row.leaf).collect();
+            if let Some(exchange) = exchange {
+                leaves.extend(catalogue.open.of_exchange(exchange.as_bytes())?);
+            }
+            return Ok(leaves);
+        }
+        catalogue.closed.iter().find(|segment| segment.first == first).cloned()
+    };
+    let Some(segment) = closed else { return Ok(Vec::new()) };
+    let rows = find(shared, &segment, &within(&named, segment.times))?;
+    let mut leaves: Vec<_> = rows.into_iter().map(|row| row.leaf).collect();
+    if let Some(exchange) = exchange {
+        leaves.extend(segment.index().of_exchange(exchange.as_bytes())?);
+    }
+    Ok(leaves)
+}
+
+/// Where the pseudonyms of references stand beside these leaves, which ascend: each leaf, and where the record begins or, in a
+/// pruned segment, began.
+pub(crate) fn references_beside(shared: &Shared, leaves: &[u64]) -> Result<Vec<(u64, u64)>, LogError> {
+    let beside = |row: &&PersonRow| row.reference && leaves.binary_search(&row.leaf).is_ok();
+    let (closed, mut found) = {
+        let catalogue = shared.catalogue();
+        let open = catalogue.open.persons.iter().filter(beside).map(|row| (row.leaf, row.offset));
+        (catalogue.closed.clone(), open.collect::<Vec<_>>())
+    };
+    for segment in closed {
+        let from = leaves.partition_point(|leaf| *leaf < segment.first);
+        if leaves.get(from).is_some_and(|leaf| *leaf < segment.first + segment.count) {
+            let rows = all(shared, &segment)?;
+            found.extend(rows.iter().filter(beside).map(|row| (row.leaf, row.offset)));
+        }
+    }
     Ok(found)
 }
 

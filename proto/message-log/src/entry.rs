@@ -7,6 +7,7 @@ use trave_proto::schema::message::Signature;
 
 use crate::contents::ContentParts;
 use crate::person::Person;
+use crate::reference::Reference;
 
 /// Bytes named by their SHA-256: a certificate chain, an OCSP answer, a configuration. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +57,8 @@ pub struct Entry {
     pub content: Option<ContentParts>,
     /// Of a message: the persons concerned, at most [`MAX_PERSONS`]. Their pseudonyms alone are kept.
     pub persons: Vec<Person>,
+    /// Of a message: what its caller calls it by, one of a kind. Their pseudonyms alone are kept.
+    pub references: Vec<Reference>,
     /// Whether it ends its exchange: the key of the contents is not held in memory any longer. If something comes after
     /// all, it gets a key of its own.
     pub last: bool,
@@ -64,7 +67,15 @@ pub struct Entry {
 impl Entry {
     /// A leaf with nothing beside it.
     pub const fn new(leaf: Leaf) -> Self {
-        Self { leaf, signature: None, artefacts: Vec::new(), content: None, persons: Vec::new(), last: false }
+        Self {
+            leaf,
+            signature: None,
+            artefacts: Vec::new(),
+            content: None,
+            persons: Vec::new(),
+            references: Vec::new(),
+            last: false,
+        }
     }
 }
 

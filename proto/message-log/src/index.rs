@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use trave_proto::digest::Digest;
 
 use crate::error::LogError;
-use crate::pseudonyms::{HASH, Pseudonym};
+use crate::pseudonyms::HASH;
 use crate::segment::{Item, LeafEntry};
 
 pub(crate) mod file;
@@ -48,6 +48,8 @@ pub(crate) struct PersonRow {
     pub(crate) leaf: u64,
     /// Where the record of the pseudonym begins.
     pub(crate) offset: u64,
+    /// Whether it is that of a reference, and not of a person.
+    pub(crate) reference: bool,
 }
 
 impl MemoryIndex {
@@ -84,10 +86,11 @@ impl MemoryIndex {
             Item::Timestamp(size, offset) => {
                 self.notes.push(NoteEntry { checkpoint: false, size: *size, offset: *offset });
             }
-            Item::Pseudonym(Some(Pseudonym { hash, .. }), offset) => {
+            Item::Pseudonym(Some(pseudonym), offset) => {
                 self.persons_ever += 1;
                 // It stands before its leaf.
-                self.persons.push(PersonRow { hash: *hash, leaf: self.next(), offset: *offset });
+                let (hash, reference) = (pseudonym.hash, pseudonym.is_reference());
+                self.persons.push(PersonRow { hash, leaf: self.next(), offset: *offset, reference });
             }
             Item::Pseudonym(None, offset) => self.overwritten.push((self.next(), *offset)),
             Item::Content(slot) => self.next_slot = self.next_slot.max(slot + 1),

@@ -236,8 +236,8 @@ impl Log {
         answer.await.unwrap_or(Err(LogError::Closed))
     }
 
-    /// Makes the contents of an exchange unreadable: logs the act, then overwrites the key, then the bytes. Returns how
-    /// many contents there were.
+    /// Makes the contents of an exchange unreadable: logs the act, then overwrites the key, then the bytes. What its caller
+    /// calls it by is overwritten too: it is of the contents. Returns how many contents there were.
     pub async fn erase(&self, exchange: ExchangeId, operator: &str, reason: &str) -> Result<u64, LogError> {
         // First, so that nothing more is encrypted under the key that will be gone.
         self.0.shared.key_ring.forget(exchange.as_bytes());
@@ -247,10 +247,14 @@ impl Log {
             reason: reason.to_owned(),
         });
         let leaf = Leaf::of(self.0.clock.now().as_millis(), entry);
+        // Both acts are durable before a byte is overwritten, so that a restart does both.
+        let references = self.log_references(&[exchange], operator, reason)?;
         let logged = self.append(Entry::new(leaf), ())?.await?;
         let (done, answer) = oneshot::channel();
         self.push(Command::Erase(*exchange.as_bytes(), logged.index(), done), 64)?;
-        answer.await.unwrap_or(Err(LogError::Closed))
+        let erased = answer.await.unwrap_or(Err(LogError::Closed));
+        self.forget_references(references).await?;
+        erased
     }
 
     /// Has the log's exchanges indexed for searching, from now on and back to its beginning, by a thread that no exchange

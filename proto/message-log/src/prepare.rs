@@ -8,7 +8,10 @@ use trave_proto::tree::leaf_hash;
 use crate::entry::{Artefact, Entry, MAX_PERSONS, kind};
 use crate::error::LogError;
 use crate::group::Prepared;
+use crate::person::Person;
+use crate::pseudonyms::Pseudonym;
 use crate::record::MAX_PAYLOAD;
+use crate::reference::{MAX_REFERENCES, Reference};
 use crate::segment;
 use crate::shared::Shared;
 
@@ -21,7 +24,7 @@ pub(crate) fn check_size(bytes: usize) -> Result<(), LogError> {
 
 /// Encodes and encrypts an entry, in the thread of its caller.
 pub(crate) fn prepare(shared: &Shared, entry: Entry) -> Result<Prepared, LogError> {
-    let Entry { leaf, signature, artefacts, content, persons, last } = entry;
+    let Entry { leaf, signature, artefacts, content, persons, references, last } = entry;
     let (kind, exchange) = segment::describe(&leaf);
     if kind == 0 {
         return Err(LogError::Refused("a leaf without an entry"));
@@ -44,15 +47,7 @@ pub(crate) fn prepare(shared: &Shared, entry: Entry) -> Result<Prepared, LogErro
         }
         (Some(_), _) => return Err(LogError::Refused("a content without a message")),
     };
-    let pseudonyms = match (&persons[..], kind) {
-        ([], _) => Vec::new(),
-        (persons, kind::MESSAGE) if persons.len() <= MAX_PERSONS => {
-            let of = |person| shared.period_keys.pseudonym(Time::from_millis(time), person);
-            persons.iter().map(of).collect::<Result<_, _>>()?
-        }
-        (_, kind::MESSAGE) => return Err(LogError::Refused("more persons than one message may concern")),
-        _ => return Err(LogError::Refused("persons without a message")),
-    };
+    let pseudonyms = pseudonyms(shared, (kind, time), &persons, &references)?;
     if last {
         shared.key_ring.finished(&exchange);
     }
@@ -60,6 +55,27 @@ pub(crate) fn prepare(shared: &Shared, entry: Entry) -> Result<Prepared, LogErro
     let hash = leaf_hash(&bytes);
     let (leaf, done) = (bytes, None);
     Ok(Prepared { leaf, hash, kind, exchange, time, attachment, artefacts, content, pseudonyms, done })
+}
+
+/// What stands in the log for the persons that a message concerns, and for what its caller calls it by.
+fn pseudonyms(
+    shared: &Shared,
+    (kind, time): (u8, i64),
+    persons: &[Person],
+    references: &[Reference],
+) -> Result<Vec<Pseudonym>, LogError> {
+    if persons.is_empty() && references.is_empty() {
+        return Ok(Vec::new());
+    }
+    if kind != kind::MESSAGE {
+        return Err(LogError::Refused("persons or references without a message"));
+    }
+    if persons.len() > MAX_PERSONS || references.len() > MAX_REFERENCES {
+        return Err(LogError::Refused("more persons or references than one message may have"));
+    }
+    let (keys, time) = (&shared.period_keys, Time::from_millis(time));
+    let of_persons = persons.iter().map(|person| keys.pseudonym(time, person));
+    of_persons.chain(references.iter().map(|reference| keys.of_reference(time, reference))).collect()
 }
 
 /// The record that says that the log was opened.

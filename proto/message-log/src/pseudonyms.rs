@@ -1,4 +1,5 @@
-//! Pseudonyms of the persons concerned: what stands in the log in the place of an identifier, which is never stored.
+//! Pseudonyms of the persons concerned, and of the callers' references: what stands in the log in the place of an identifier,
+//! which is never stored.
 //!
 //! A pseudonym is the first 16 bytes of HMAC-SHA-256 over `trave person v1\n`, the length of the scheme (1), the scheme and
 //! the canonical value ([`crate::person`]), under the key of a *period*: the calendar month (UTC) in which the leaf was
@@ -7,7 +8,10 @@
 //! after the other; whoever has the segments alone can not. A key is drawn when the first person of its month is logged,
 //! is durable before the record under it is written, and is overwritten when the period is to be forgotten.
 //!
-//! The record of a pseudonym (kind 7) stands before its leaf: version (1), period (4), salt (16), pseudonym (16). The salt
+//! That of a reference ([`crate::reference`]) is made under the same key over `trave reference v1\n`, what it is (1) and the
+//! canonical value: with another tag, so that no person is found by a case, and no case by a person.
+//!
+//! The record of a pseudonym (kind 7) stands before its leaf: version (1; 2 for a reference), period (4), salt (16), pseudonym (16). The salt
 //! is random and serves one purpose: the checksum in the record's header, which outlives the pseudonym when that is
 //! overwritten and is bound in the chain of the groups. CRC-32 is linear, so with an unknown salt it is as likely to be any
 //! value for every pseudonym, and tells nobody who has a list of candidates, and even the key, anything.
@@ -25,13 +29,16 @@ use zeroize::Zeroizing;
 use crate::disk::{Disk, fill_zeros, read_small, replace};
 use crate::error::LogError;
 use crate::person::Person;
+use crate::reference::Reference;
 
 /// Bytes of a pseudonym.
 pub(crate) const HASH: usize = 16;
 const SALT: usize = 16;
 /// Bytes of the payload of its record.
 pub(crate) const PSEUDONYM_LEN: usize = 1 + 4 + SALT + HASH;
-const VERSION: u8 = 1;
+/// The version of the record of a person's pseudonym, and that of a reference's.
+const PERSON: u8 = 1;
+const REFERENCE: u8 = 2;
 
 /// A calendar month (UTC): months since January of the year 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,9 +73,10 @@ impl fmt::Display for Period {
     }
 }
 
-/// The pseudonym of a person in one record.
+/// The pseudonym of a person or of a reference in one record.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pseudonym {
+    version: u8,
     period: Period,
     salt: [u8; SALT],
     pub(crate) hash: [u8; HASH],
@@ -88,12 +96,18 @@ impl Pseudonym {
         let (period, rest) = rest.split_first_chunk()?;
         let (salt, hash) = rest.split_first_chunk()?;
         let period = Period(u32::from_le_bytes(*period));
-        (*version == VERSION).then_some(Self { period, salt: *salt, hash: hash.try_into().ok()? })
+        let known = [PERSON, REFERENCE].contains(version);
+        known.then_some(Self { version: *version, period, salt: *salt, hash: hash.try_into().ok()? })
+    }
+
+    /// Whether it is that of a reference.
+    pub(crate) const fn is_reference(&self) -> bool {
+        self.version == REFERENCE
     }
 
     /// The payload of its record.
     pub(crate) fn payload(&self) -> [u8; PSEUDONYM_LEN] {
-        let mut payload = [VERSION; PSEUDONYM_LEN];
+        let mut payload = [self.version; PSEUDONYM_LEN];
         payload[1..5].copy_from_slice(&self.period.0.to_le_bytes());
         payload[5..21].copy_from_slice(&self.salt);
         payload[21..].copy_from_slice(&self.hash);
@@ -143,6 +157,20 @@ impl PeriodKeys {
     /// The pseudonym of a person in what is logged at `time`. Makes the key of the period if there is none, which waits for
     /// the disk once in a month.
     pub(crate) fn pseudonym(&self, time: Time, person: &Person) -> Result<Pseudonym, LogError> {
+        self.made(time, PERSON, |key| hash(key, person))
+    }
+
+    /// The same of a reference.
+    pub(crate) fn of_reference(&self, time: Time, reference: &Reference) -> Result<Pseudonym, LogError> {
+        self.made(time, REFERENCE, |key| hash_reference(key, reference))
+    }
+
+    fn made(
+        &self,
+        time: Time,
+        version: u8,
+        hash: impl FnOnce(&hmac::Key) -> [u8; HASH],
+    ) -> Result<Pseudonym, LogError> {
         let period = Period::of(time);
         let key = match self.key(period) {
             Some(key) => key,
@@ -150,13 +178,19 @@ impl PeriodKeys {
         };
         let mut salt = [0; SALT];
         SystemRandom::new().fill(&mut salt).map_err(|_| NO_RANDOM)?;
-        Ok(Pseudonym { period, salt, hash: hash(&key, person) })
+        Ok(Pseudonym { version, period, salt, hash: hash(&key) })
     }
 
     /// The periods that have a key, the earliest first, with the pseudonym of a person in each.
     pub(crate) fn all_of(&self, person: &Person) -> Vec<(Period, [u8; HASH])> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         keys.iter().map(|(period, key)| (*period, hash(key, person))).collect()
+    }
+
+    /// The same of a reference.
+    pub(crate) fn all_of_reference(&self, reference: &Reference) -> Vec<(Period, [u8; HASH])> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.iter().map(|(period, key)| (*period, hash_reference(key, reference))).collect()
     }
 
     /// The periods before `before` that have a key file, readable or not.
@@ -244,6 +278,18 @@ fn hash(key: &hmac::Key, person: &Person) -> [u8; HASH] {
     context.update(&[u8::try_from(person.scheme().len()).unwrap_or(u8::MAX)]);
     context.update(person.scheme().as_bytes());
     context.update(person.value().as_bytes());
+    first_bytes(context)
+}
+
+fn hash_reference(key: &hmac::Key, reference: &Reference) -> [u8; HASH] {
+    let mut context = hmac::Context::with_key(key);
+    context.update(b"trave reference v1\n");
+    context.update(&[reference.kind() as u8]);
+    context.update(reference.value().as_bytes());
+    first_bytes(context)
+}
+
+fn first_bytes(context: hmac::Context) -> [u8; HASH] {
     let tag = context.sign();
     let mut hash = [0; HASH];
     hash.copy_from_slice(&tag.as_ref()[..HASH]);
@@ -271,6 +317,9 @@ mod tests {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &[7; 32]);
         let hash = hash(&key, &Person::parse("steuer-id:12 345 678 901").unwrap());
         assert_eq!(hex(&hash), VECTOR);
+        // The same under "trave reference v1\n", 02, "GA 2026-1187".
+        let hash = hash_reference(&key, &Reference::case(" GA 2026-1187").unwrap());
+        assert_eq!(hex(&hash), "5889d55634d52e27f3005100db983df9");
     }
 
     fn hex(bytes: &[u8]) -> String {
@@ -281,7 +330,9 @@ mod tests {
 
     #[test]
     fn a_record_reads_back() {
-        let pseudonym = Pseudonym { period: Period(24_322), salt: [1; SALT], hash: [2; HASH] };
+        let pseudonym =
+            Pseudonym { version: PERSON, period: Period(24_322), salt: [1; SALT], hash: [2; HASH] };
+        assert!(!pseudonym.is_reference() && Pseudonym { version: REFERENCE, ..pseudonym }.is_reference());
         let payload = pseudonym.payload();
         assert_eq!(Pseudonym::of_payload(&payload), Some(pseudonym));
         assert_eq!(Pseudonym::of_payload(&payload[1..]), None);

@@ -25,6 +25,7 @@ use trave_proto::identifier::ExchangeId;
 use trave_proto::search::{Key, Term};
 
 use crate::error::LogError;
+use crate::reference::Reference;
 use crate::shared::Shared;
 
 /// How often what was logged since is looked at.
@@ -37,6 +38,9 @@ pub(crate) const MAX_PAGE: usize = 1_000;
 pub struct Search {
     /// Conditions that must all hold, each by any of its values. At least one condition.
     pub all: Vec<Vec<Term>>,
+    /// What the caller calls the exchange by: each must be so. It stands beside the exchange's first message, so together
+    /// with an outcome nothing is found.
+    pub references: Vec<Reference>,
     /// Logged at this time or later, milliseconds since 1970.
     pub from: Option<i64>,
     /// Logged before this time.

@@ -3,6 +3,7 @@
 mod support;
 mod round_trip;
 mod persons;
+mod references;
 mod power;
 mod faults;
 mod keys;

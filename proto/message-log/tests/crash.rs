@@ -67,6 +67,7 @@ fn message(number: u32) -> Entry {
         artefacts: vec![Artefact::new(Bytes::from_static(&[1; 2_000]))],
         content: Some(parts(number)),
         persons: Vec::new(),
+        references: Vec::new(),
         last: false,
     }
 }

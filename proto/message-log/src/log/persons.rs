@@ -105,14 +105,13 @@ impl Log {
             let change = PersonsChange {
                 operator: operator.to_owned(),
                 reason: reason.to_owned(),
-                erased: some
-                    .iter()
-                    .map(|one| PseudonymPlace { leaf: one.index, offset: one.offset })
-                    .collect(),
+                erased: some.iter().map(Concerned::place).collect(),
                 destroyed_before: String::new(),
             };
             // All acts are durable before a byte is overwritten, so that a restart does all of it.
             let act = self.log_change(&change)?;
+            // What a caller calls an exchange by may name the person as well.
+            let references = self.log_references(&exchanges, operator, reason)?;
             let contents = self.log_erasures(&exchanges, (operator, reason)).await?;
             act.await?;
             // The contents first: as long as a pseudonym is there, a person whose erasing failed is found again.
@@ -122,6 +121,7 @@ impl Log {
                 erased.contents += answer.await.unwrap_or(Err(LogError::Closed))?;
             }
             erased.exchanges += exchanges.len() as u64;
+            self.forget_references(references).await?;
             erased.pseudonyms += self.forget(&change).await?;
         }
         Ok(erased)
@@ -148,6 +148,43 @@ impl Log {
     fn log_change(&self, change: &PersonsChange) -> Result<Pending<()>, LogError> {
         let leaf = Leaf::of(self.0.clock.now().as_millis(), leaf::Entry::Persons(change.clone()));
         self.append(Entry::new(leaf), ())
+    }
+
+    /// Logs that what their callers call these exchanges by is erased; nothing where there is nothing. Reads the disk.
+    pub(super) fn log_references(
+        &self,
+        exchanges: &[ExchangeId],
+        operator: &str,
+        reason: &str,
+    ) -> Result<Vec<(PersonsChange, Pending<()>)>, LogError> {
+        let shared = &self.0.shared;
+        let mut leaves = Vec::new();
+        for exchange in exchanges {
+            leaves.extend(self.places(*exchange)?);
+        }
+        leaves.sort_unstable();
+        let places = shared.steady(|| concerned::references_beside(shared, &leaves))?;
+        let mut acts = Vec::new();
+        for some in places.chunks(AT_A_TIME) {
+            let erased = some.iter().map(|&(leaf, offset)| PseudonymPlace { leaf, offset }).collect();
+            let (operator, reason) = (operator.to_owned(), reason.to_owned());
+            let change = PersonsChange { operator, reason, erased, destroyed_before: String::new() };
+            let act = self.log_change(&change)?;
+            acts.push((change, act));
+        }
+        Ok(acts)
+    }
+
+    /// Overwrites what was logged as erased so.
+    pub(super) async fn forget_references(
+        &self,
+        acts: Vec<(PersonsChange, Pending<()>)>,
+    ) -> Result<(), LogError> {
+        for (change, act) in acts {
+            act.await?;
+            self.forget(&change).await?;
+        }
+        Ok(())
     }
 
     async fn forget(&self, change: &PersonsChange) -> Result<u64, LogError> {

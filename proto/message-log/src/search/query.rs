@@ -9,6 +9,7 @@ use trave_proto::search::{Key, Outcome, Term};
 
 use super::indexing::{self, load, may_hold};
 use super::{Count, Found, MAX_PAGE, Search};
+use crate::concerned;
 use crate::entry::kind;
 use crate::error::LogError;
 use crate::finding::{self, Entries};
@@ -25,7 +26,7 @@ pub(super) fn find(shared: &Arc<Shared>, search: &Search) -> Result<Found, LogEr
         if times.is_some_and(|times| !overlaps(search, times)) || passed(search, first, segment.count()) {
             return Ok(true);
         }
-        let Some(leaves) = matching(search, segment)? else { return Ok(true) };
+        let Some(leaves) = matching(shared, search, (first, segment))? else { return Ok(true) };
         let mut within = Within::new(shared, search, (first, segment))?;
         let mut step = |leaf: u32| {
             let place = first + u64::from(leaf);
@@ -77,7 +78,7 @@ pub(super) fn count(shared: &Arc<Shared>, search: &Search, by: Key) -> Result<Co
         if times.is_some_and(|times| !overlaps(search, times)) {
             return Ok(true);
         }
-        let Some(mut leaves) = matching(search, segment)? else { return Ok(true) };
+        let Some(mut leaves) = matching(shared, search, (first, segment))? else { return Ok(true) };
         let mut within = Within::new(shared, search, (first, segment))?;
         if !within.all {
             let mut kept = RoaringBitmap::new();
@@ -170,13 +171,31 @@ fn kept(shared: &Shared, segment: &Closed) -> Result<Kept, LogError> {
 }
 
 /// The leaves of a segment that meet all conditions; none if there are none.
-fn matching(search: &Search, segment: &dyn SearchIndex) -> Result<Option<RoaringBitmap>, LogError> {
+fn matching(
+    shared: &Shared,
+    search: &Search,
+    (first, segment): (u64, &dyn SearchIndex),
+) -> Result<Option<RoaringBitmap>, LogError> {
     // A value that is rare does not occur in most segments: then none of its sets is read.
     let occurs = |condition: &Vec<Term>| condition.iter().any(|term| segment.holds(term));
     if search.all.is_empty() || !search.all.iter().all(occurs) {
         return Ok(None);
     }
+    // What a caller calls an exchange by is rarest of all.
     let mut all: Option<RoaringBitmap> = None;
+    for reference in &search.references {
+        let places = concerned::of_reference(shared, reference, first)?;
+        let leaves = places.into_iter().filter_map(|place| u32::try_from(place.checked_sub(first)?).ok());
+        let named: RoaringBitmap = leaves.collect();
+        let both = match all {
+            None => named,
+            Some(all) => all & named,
+        };
+        if both.is_empty() {
+            return Ok(None);
+        }
+        all = Some(both);
+    }
     for condition in &search.all {
         let mut any = RoaringBitmap::new();
         for term in condition {

@@ -173,8 +173,8 @@ fn searches() -> Vec<Search> {
                 from,
                 to,
                 newest_first,
-                after: None,
                 limit: 1_000,
+                ..Search::default()
             })
         })
     };

@@ -85,6 +85,7 @@ pub(super) fn message(number: u32) -> Entry {
         ],
         content: Some(parts(number)),
         persons: Vec::new(),
+        references: Vec::new(),
         last: false,
     }
 }

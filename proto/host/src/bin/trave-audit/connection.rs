@@ -1,5 +1,6 @@
 //! How a security server is reached: the auditor's settings, key and certificate.
 
+use std::io::BufRead as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -93,6 +94,14 @@ impl Connection {
         let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         Anchor::parse(&bytes).with_context(|| format!("{} is no anchor", path.display()))
     }
+}
+
+/// What names somebody, from standard input: an argument would stand in the list of processes and in the shell's history.
+pub(crate) fn line_from_stdin(what: &str) -> anyhow::Result<String> {
+    eprintln!("{what}");
+    let mut text = String::new();
+    std::io::stdin().lock().read_line(&mut text).with_context(|| format!("{what}: it cannot be read"))?;
+    Ok(text.trim().to_owned())
 }
 
 /// What the server says no with, for a person.

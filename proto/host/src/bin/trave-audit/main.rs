@@ -152,14 +152,22 @@ struct Filters {
     /// Ended so: complete, failed, aborted, unknown, refused; then time and order are those of the end
     #[arg(long)]
     outcome: Option<String>,
+    /// With the message id that the caller gave it (x-road-id)
+    #[arg(long, value_name = "ID", conflicts_with = "outcome")]
+    x_road_id: Option<String>,
+    /// For the case (x-road-issue) that is read from standard input
+    #[arg(long, conflicts_with = "outcome")]
+    case: bool,
 }
 
 impl Filters {
-    fn to_schema(&self) -> Filter {
+    /// Reads the case, where one is asked for.
+    fn to_schema(&self) -> anyhow::Result<Filter> {
         fn text<T: ToString>(value: Option<&T>) -> String {
             value.map(ToString::to_string).unwrap_or_default()
         }
-        Filter {
+        let case = if self.case { connection::line_from_stdin("the case")? } else { String::new() };
+        Ok(Filter {
             client: text(self.client.as_ref()),
             service: text(self.service.as_ref()),
             member: text(self.member.as_ref()),
@@ -168,7 +176,9 @@ impl Filters {
             outcome: self.outcome.clone().unwrap_or_default(),
             from_ms: self.from.map(|from| from.0.as_millis()),
             to_ms: self.to.map(|to| to.0.as_millis()),
-        }
+            message_id: text(self.x_road_id.as_ref()),
+            case,
+        })
     }
 }
 
@@ -177,7 +187,7 @@ struct Search {
     #[command(flatten)]
     filter: Filters,
     /// This exchange; then no filter
-    #[arg(long, conflicts_with_all = ["from", "to", "client", "service", "member", "purpose", "legal_basis", "outcome"])]
+    #[arg(long, conflicts_with_all = ["from", "to", "client", "service", "member", "purpose", "legal_basis", "outcome", "x_road_id", "case"])]
     exchange: Option<ExchangeId>,
     /// The earliest first, instead of the latest
     #[arg(long)]
@@ -262,7 +272,7 @@ fn execute(cli: Cli) -> anyhow::Result<bool> {
         Command::WhoAmI => queries::who_am_i(&mut connection),
         Command::Search(search) => queries::search(&mut connection, &search),
         Command::Count { by, filter, reason, json } => {
-            queries::count(&mut connection, (by, filter.to_schema(), reason), json)
+            queries::count(&mut connection, (by, filter.to_schema()?, reason), json)
         }
         Command::Reads { from, to, limit, reason, json } => {
             queries::reads(&mut connection, (from, to, limit, reason), json)

@@ -1,6 +1,6 @@
 //! Searches by person: asked for, released, made.
 
-use std::io::{BufRead, Write};
+use std::io::Write;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use trave_proto::schema::audit::{
 };
 
 use crate::Person;
-use crate::connection::{Connection, printable, said};
+use crate::connection::{Connection, line_from_stdin, printable, said};
 use crate::queries::{as_json, line};
 
 /// Entries of one page.
@@ -25,12 +25,8 @@ pub(crate) fn run(connection: &mut Connection, person: Person) -> anyhow::Result
     }
 }
 
-/// The identifier, from standard input: an argument would stand in the list of processes and in the shell's history.
 fn named() -> anyhow::Result<String> {
-    eprintln!("the person, scheme:value");
-    let mut text = String::new();
-    std::io::stdin().lock().read_line(&mut text).context("the person cannot be read")?;
-    Ok(text.trim().to_owned())
+    line_from_stdin("the person, scheme:value")
 }
 
 fn id_of(hex: &str) -> anyhow::Result<Bytes> {

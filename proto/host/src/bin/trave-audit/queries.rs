@@ -38,7 +38,7 @@ pub(crate) fn who_am_i(connection: &mut Connection) -> anyhow::Result<()> {
 }
 
 pub(crate) fn search(connection: &mut Connection, search: &Search) -> anyhow::Result<()> {
-    let filter = search.filter.to_schema();
+    let filter = search.filter.to_schema()?;
     let mut out = std::io::stdout().lock();
     if search.json {
         let asked = json!({"search": told(&filter), "exchange": search.exchange.map(|id| id.to_string())});
@@ -140,6 +140,8 @@ fn told(filter: &Filter) -> Value {
         "outcome": filter.outcome,
         "from_ms": filter.from_ms,
         "to_ms": filter.to_ms,
+        // Which one is not written down: either may name a person.
+        "by_reference": !filter.message_id.is_empty() || !filter.case.is_empty(),
     })
 }
 

@@ -118,6 +118,15 @@ struct Asked {
     outcome: String,
     from_ms: Option<i64>,
     to_ms: Option<i64>,
+    #[serde(default)]
+    by_reference: bool,
+}
+
+impl From<Asked> for Filter {
+    fn from(asked: Asked) -> Self {
+        let Asked { client, service, member, purpose, legal_basis, outcome, from_ms, to_ms, .. } = asked;
+        Self { client, service, member, purpose, legal_basis, outcome, from_ms, to_ms, ..Self::default() }
+    }
 }
 
 #[derive(Deserialize)]
@@ -141,11 +150,15 @@ impl Searched {
             if line.exchange.is_some() {
                 bail!("{} is of one exchange, not of a filter", path.display());
             }
-            if let Some(Asked { client, service, member, purpose, legal_basis, outcome, from_ms, to_ms }) =
-                line.search
-            {
-                filter =
-                    Some(Filter { client, service, member, purpose, legal_basis, outcome, from_ms, to_ms });
+            if let Some(asked) = line.search {
+                if asked.by_reference {
+                    bail!(
+                        "{} is of a message id or a case, which stand in no record of the tree\nhint: search without them, \
+                         hold that against the log, and look at the proofs",
+                        path.display()
+                    );
+                }
+                filter = Some(asked.into());
             }
             places.extend(line.entry.map(|entry| entry.index));
             if let Some(end) = line.end {

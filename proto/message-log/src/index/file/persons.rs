@@ -1,5 +1,6 @@
 //! Which leaves of a segment concern which pseudonym: in memory, or as a file of sorted rows beside the closed segment,
-//! in pages as those of the index file are.
+//! in pages as those of the index file are. A row: pseudonym (16), leaf (8), where its record begins (8), whose highest bit says
+//! that it is the pseudonym of a reference: of a pruned segment there is no record left that would.
 //!
 //! The file (`segment-<first>.persons`) is apart from the index because it is written anew whenever a person is erased:
 //! first every byte of it is overwritten where it stands, then the rows that remain are put in its place. A crash between
@@ -16,6 +17,8 @@ use crate::pseudonyms::HASH;
 
 const MAGIC: &[u8; 16] = b"trave persons v1";
 const ROW: usize = HASH + 8 + 8;
+/// In the place of a record: it is that of a reference.
+const OF_REFERENCE: u64 = 1 << 63;
 const PER_PAGE: u64 = (BODY / ROW) as u64;
 
 /// The table's file that belongs to a segment file.
@@ -103,7 +106,8 @@ impl PersonsFile {
 fn read_row(row: &[u8]) -> PersonRow {
     let mut hash = [0; HASH];
     hash.copy_from_slice(&row[..HASH]);
-    PersonRow { hash, leaf: number(&row[HASH..]), offset: number(&row[HASH + 8..]) }
+    let (leaf, place) = (number(&row[HASH..]), number(&row[HASH + 8..]));
+    PersonRow { hash, leaf, offset: place & !OF_REFERENCE, reference: place & OF_REFERENCE != 0 }
 }
 
 /// Writes the table of the segment that begins with leaf `first`.
@@ -118,9 +122,10 @@ pub(crate) fn write(
     let (first, count) = (first.to_be_bytes(), (rows.len() as u64).to_be_bytes());
     let mut pages = Pages::default();
     pages.table(std::iter::once([&MAGIC[..], &first, &count].concat()));
-    pages.table(
-        sorted.iter().map(|row| [&row.hash[..], &row.leaf.to_be_bytes(), &row.offset.to_be_bytes()].concat()),
-    );
+    pages.table(sorted.iter().map(|row| {
+        let place = row.offset | if row.reference { OF_REFERENCE } else { 0 };
+        [&row.hash[..], &row.leaf.to_be_bytes(), &place.to_be_bytes()].concat()
+    }));
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(LogError::Refused("a table of persons needs a name"));
     };
@@ -149,7 +154,8 @@ mod tests {
         let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::new());
         let (dir, path) = (Path::new("/log"), Path::new("/log/segment-00000000000000000005.persons"));
         disk.create_dir(dir).unwrap();
-        let row = |of: u8, leaf: u64| PersonRow { hash: [of; HASH], leaf, offset: leaf * 100 };
+        let row =
+            |of: u8, leaf: u64| PersonRow { hash: [of; HASH], leaf, offset: leaf * 100, reference: of == 7 };
         let rows: Vec<_> = (0..1_000).map(|leaf| row((leaf % 200) as u8, leaf)).collect();
         let written = write(&disk, path, 5, &rows).unwrap();
         let file = PersonsFile::open(&disk, path, 5).unwrap();

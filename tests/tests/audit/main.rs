@@ -3,37 +3,28 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
-use std::collections::BTreeSet;
-use std::path::Path;
-use std::process::{Command, Output};
+mod persons;
+mod references;
+mod scans;
 
 use bytes::Bytes;
 use tonic::{Code, Status};
 use trave_host::client::Channel;
 use trave_host::stubs::audit::audit_service_client::AuditServiceClient;
 use trave_host::tls::Http;
-use trave_message_log::{Entry as Record, Log, Person};
 use trave_proto::digest::Digest;
 use trave_proto::identifier::ExchangeId;
-use trave_proto::message::{Direction, Manifest, ManifestFields};
 use trave_proto::proof::{Conclusion, Proof, verify};
 use trave_proto::scan::{Head, Range, ScanError, Scanned};
 use trave_proto::schema::audit::{
-    AskPersonSearchRequest, CountRequest, Entry, ExportRequest, Filter, ListReadsRequest,
-    ReleasePersonSearchRequest, ScanHead, ScanRequest, SearchPersonRequest, SearchRequest, WhoAmIRequest,
-    export_response, scan_response, scanned_leaf::Shown, search_person_response::Part as PersonPart,
-    search_response::Part,
+    CountRequest, Entry, ExportRequest, Filter, ListReadsRequest, ScanHead, ScanRequest, SearchRequest,
+    WhoAmIRequest, export_response, scan_response, scanned_leaf::Shown, search_response::Part,
 };
 use trave_proto::schema::log::leaf::Entry as LeafEntry;
-use trave_proto::schema::log::{Leaf, LogRead, MessageEntry};
-use trave_tests::network::{
-    CLIENT, Instance, OTHER_PURPOSE, PURPOSE, Question, SERVICE, START, Server, manifests,
-};
-use trave_tests::program::program;
+use trave_proto::schema::log::LogRead;
+use trave_tests::network::{CLIENT, Instance, OTHER_PURPOSE, PURPOSE, Question, SERVICE, Server};
 
 type Client = AuditServiceClient<Channel>;
-/// What was done to an answer, and how.
-type Change<'a, T> = (&'a str, &'a dyn Fn(&mut T));
 
 /// Name, what the configuration says of the scope, and whether contents may be seen.
 const AUDITORS: [(&str, &str, bool); 6] = [
@@ -314,224 +305,3 @@ async fn a_certificate_that_is_not_pinned_is_refused() {
     instance.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_range_that_is_not_the_logs_does_not_verify() {
-    let mut instance = audited().await;
-    six(&instance).await;
-    let mut client = sign_in(&instance.sh, "rechnungshof-sh").await;
-    let size = instance.sh.size();
-    let (head, leaves) = raw_scan(&mut client, 2, size).await.unwrap();
-    let range = scanned(&instance, head.clone(), &leaves).unwrap();
-    assert_eq!((range.head().range(), range.begun()), ((2, size), 6));
-    assert!(range.head().stamped.is_some());
-    let shown = leaves.iter().position(|leaf| matches!(leaf, Shown::Leaf(_))).unwrap();
-    let Shown::Leaf(bytes) = leaves[shown].clone() else { unreachable!() };
-    let changes: [Change<'_, Vec<Shown>>; 4] = [
-        ("left out", &|leaves| _ = leaves.remove(shown)),
-        ("put in", &|leaves| leaves.insert(shown, leaves[shown].clone())),
-        ("changed", &|leaves| {
-            let mut changed = bytes.to_vec();
-            *changed.last_mut().unwrap() ^= 1;
-            leaves[shown] = Shown::Leaf(changed.into());
-        }),
-        ("replaced by another", &|leaves| leaves[shown] = leaves[shown + 1].clone()),
-    ];
-    for (what, change) in changes {
-        let mut changed = leaves.clone();
-        change(&mut changed);
-        assert!(scanned(&instance, head.clone(), &changed).is_err(), "a leaf was {what}");
-    }
-    let heads: [Change<'_, ScanHead>; 4] = [
-        ("moved", &|head| (head.from, head.to) = (head.from - 1, head.to - 1)),
-        ("under another checkpoint", &|head| {
-            let mut broken = head.checkpoint.to_vec();
-            broken[0] ^= 1;
-            head.checkpoint = broken.into();
-        }),
-        ("without a configuration", &|head| head.configuration = None),
-        ("with other paths", &|head| head.last_path.reverse()),
-    ];
-    for (what, change) in heads {
-        let mut changed = head.clone();
-        change(&mut changed);
-        assert!(scanned(&instance, changed, &leaves).is_err(), "a range {what}");
-    }
-    for (from, to) in [(size, size), (5, 4), (0, size + 1_000), (0, u64::MAX)] {
-        assert!(raw_scan(&mut client, from, to).await.is_err(), "{from}..{to}");
-    }
-    instance.stop().await;
-}
-
-/// The auditor's own program, with its settings.
-async fn trave_audit(at: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(program("trave-audit"));
-    command.args(["--config", at.join("audit.toml").to_str().unwrap()]).args(arguments);
-    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
-}
-
-fn printed(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_search_that_leaves_something_out_is_found_out() {
-    let mut instance = audited().await;
-    let asked = six(&instance).await;
-    let at = instance.sh.directory();
-    let server = instance.sh.layout().authentication_certificate();
-    std::fs::write(at.join("anchor"), instance.keys.anchor().bytes()).unwrap();
-    let settings = format!(
-        "server = \"{}\"\nserver_certificate = \"{}\"\ncertificate = \"rechnungshof-sh.pem\"\nkey = \"rechnungshof-sh.key\"\n\
-         passphrase_file = \"passphrase\"\nanchor = \"anchor\"\n",
-        instance.sh.running().auditors.unwrap(),
-        server.display()
-    );
-    std::fs::write(at.join("audit.toml"), settings).unwrap();
-    let whole =
-        trave_audit(&at, &["search", "--json", "--reason", "Prüfung 7", "--member", "NORD/SH/luebeck"]).await;
-    assert!(whole.status.success(), "{}", printed(&whole));
-    let found = String::from_utf8(whole.stdout).unwrap();
-    assert_eq!(found.lines().count(), 1 + asked.len() + 1, "{found}");
-    let file = at.join("found.json");
-    let scan = async || {
-        let expect = file.to_str().unwrap();
-        trave_audit(&at, &["scan", "--reason", "Prüfung 7", "--expect", expect]).await
-    };
-    std::fs::write(&file, &found).unwrap();
-    let held = scan().await;
-    assert!(held.status.success(), "{}", printed(&held));
-    assert!(printed(&held).contains("the search found all 6"), "{}", printed(&held));
-    // A server that keeps one of them to itself: whichever it is.
-    for hidden in &asked {
-        let left: String = found
-            .lines()
-            .filter(|line| !line.contains(&hidden.to_string()))
-            .map(|l| format!("{l}\n"))
-            .collect();
-        std::fs::write(&file, left).unwrap();
-        let told = scan().await;
-        assert_eq!(told.status.code(), Some(1), "{}", printed(&told));
-        let omitted: BTreeSet<_> =
-            printed(&told).lines().filter(|line| line.starts_with("OMITTED")).map(str::to_owned).collect();
-        assert!(omitted.len() == 1 && omitted.first().unwrap().contains(&hidden.to_string()), "{omitted:?}");
-    }
-    std::fs::write(&file, &found).unwrap();
-    let out = at.join("proofs");
-    let exported = trave_audit(
-        &at,
-        &[
-            "export",
-            "--found",
-            file.to_str().unwrap(),
-            "--out",
-            out.to_str().unwrap(),
-            "--reason",
-            "Prüfung 7",
-        ],
-    )
-    .await;
-    let written = std::fs::read_dir(&out).unwrap().count();
-    assert!(written >= 5, "{}", printed(&exported));
-    let wrong = trave_audit(&at, &["search", "--reason", "x", "--outcome", "answered"]).await;
-    assert!(printed(&wrong).contains("hint: there are complete"), "{}", printed(&wrong));
-    instance.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_search_by_person_shows_nothing_before_a_second_person_releases_it() {
-    const PERSON: &str = "steuer-id:99 123 456 789";
-    let mut instance = audited().await;
-    // What concerns the person, as a server writes it that knows of persons.
-    let asked = instance.ask(b"wie diese").await.exchange();
-    let like = manifests(&instance.sh.records(0), asked, Direction::Request).remove(0);
-    instance.sh.stop().await;
-    let log = instance.sh.open_log();
-    let exchanges: Vec<_> = (1..=3).map(|number| concerning(&log, &like, PERSON, number)).collect();
-    concerning(&log, &like, "steuer-id:99 123 456 788", 9);
-    tokio::task::spawn_blocking(move || log.close()).await.unwrap();
-    instance.sh.start().await.unwrap();
-    let mut asker = sign_in(&instance.sh, "luebeck").await;
-    let mut officer = sign_in(&instance.sh, OFFICER).await;
-    let reason = || "Auskunft nach Art. 15".to_owned();
-    let ask = AskPersonSearchRequest { person: PERSON.into(), reason: reason() };
-    let id = asker.ask_person_search(ask).await.unwrap().into_inner().id;
-    let search = |id: &Bytes| SearchPersonRequest { id: id.clone(), reason: reason(), ..Default::default() };
-    let refused = asker.search_person(search(&id)).await.unwrap_err();
-    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
-    let release =
-        |person: &str| ReleasePersonSearchRequest { id: id.clone(), person: person.into(), reason: reason() };
-    assert_eq!(
-        asker.release_person_search(release(PERSON)).await.unwrap_err().code(),
-        Code::PermissionDenied
-    );
-    let other = officer.release_person_search(release("steuer-id:99123456788")).await.unwrap_err();
-    assert_eq!(other.code(), Code::FailedPrecondition, "{other}");
-    // A data protection officer does not release what they asked for themselves.
-    let ask = AskPersonSearchRequest { person: PERSON.into(), reason: reason() };
-    let own = officer.ask_person_search(ask).await.unwrap().into_inner().id;
-    let release_own = ReleasePersonSearchRequest { id: own, ..release(PERSON) };
-    assert_eq!(officer.release_person_search(release_own).await.unwrap_err().code(), Code::PermissionDenied);
-    let by =
-        officer.release_person_search(release("steuer-id:99123456789")).await.unwrap().into_inner().asked_by;
-    assert_eq!(by, "luebeck (auditor)");
-    // It is for whoever asked, and nobody else.
-    assert_eq!(officer.search_person(search(&id)).await.unwrap_err().code(), Code::NotFound);
-    let (mut cursor, mut found) = (Bytes::new(), Vec::new());
-    loop {
-        let page = SearchPersonRequest { page_size: 2, cursor: cursor.clone(), ..search(&id) };
-        let mut parts = asker.search_person(page).await.unwrap().into_inner();
-        while let Some(part) = parts.message().await.unwrap() {
-            match part.part.unwrap() {
-                PersonPart::Entry(entry) => found.push(entry),
-                PersonPart::End(end) => cursor = end.cursor,
-            }
-        }
-        if cursor.is_empty() {
-            break;
-        }
-    }
-    assert_eq!(ids(&found), exchanges);
-    // Everybody sees that it was done, and nothing anywhere says about whom.
-    let request = ListReadsRequest { reason: reason(), ..ListReadsRequest::default() };
-    let mut listed = sign_in(&instance.sh, "kiel").await.list_reads(request).await.unwrap().into_inner();
-    let mut told = Vec::new();
-    while let Some(read) = listed.message().await.unwrap() {
-        told.push(format!("{} {}", read.reader, read.query));
-    }
-    let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-    for expected in [
-        format!("luebeck (auditor) asks for the search by person {hex}"),
-        format!("{OFFICER} (data_protection_officer) releases the search by person {hex}"),
-        format!("luebeck (auditor) search by person {hex}, released by {OFFICER} (data_protection_officer)"),
-    ] {
-        assert!(told.contains(&expected), "{told:#?}");
-    }
-    for record in instance.sh.records(0) {
-        let text = format!("{:?}", record.leaf);
-        assert!(!text.contains("99123456789") && !text.contains("123 456 789"), "{text}");
-    }
-    instance.advance(std::time::Duration::from_secs(25 * 60 * 60));
-    assert_eq!(
-        asker.search_person(search(&id)).await.unwrap_err().code(),
-        Code::NotFound,
-        "it ends after a day"
-    );
-    instance.stop().await;
-}
-
-/// Logs the request of an exchange that concerns a person.
-fn concerning(log: &Log, like: &Manifest, person: &str, number: u8) -> ExchangeId {
-    let id = ExchangeId::new(START, &[number; 10]);
-    let fields = ManifestFields { exchange: id, ..ManifestFields::clone(like) };
-    let entry = LeafEntry::Message(MessageEntry {
-        manifest: Manifest::new(fields).encoded().clone(),
-        sent: true,
-        ..MessageEntry::default()
-    });
-    let leaf = Leaf::of(START.as_millis(), entry);
-    let persons = vec![Person::parse(person).unwrap()];
-    let entry = Record { persons, ..Record::new(leaf) };
-    let pending = log.append(entry, ()).unwrap();
-    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(pending)).unwrap();
-    id
-}

@@ -1,0 +1,106 @@
+//! A search by what the caller calls an exchange: its own message id, and the case for which it asks.
+
+use tonic::Code;
+use trave_proto::schema::audit::{CountRequest, Filter, SearchRequest};
+use trave_tests::network::{Instance, Question};
+
+use super::{all, audited, ids, reads, search, sign_in};
+
+/// A case as a clerk types it, and as another does.
+const CASE: &str = "GA Müller  7/26";
+const SAME_CASE: &str = " GA Mu\u{308}ller 7/26";
+
+fn by_case(case: &str) -> SearchRequest {
+    SearchRequest { filter: Some(Filter { case: case.into(), ..Filter::default() }), ..all() }
+}
+
+fn by_id(id: &str) -> SearchRequest {
+    SearchRequest { filter: Some(Filter { message_id: id.into(), ..Filter::default() }), ..all() }
+}
+
+/// Asks for a case, with a message id of the caller's own.
+async fn asked(instance: &Instance, case: &str, id: &str) -> trave_proto::identifier::ExchangeId {
+    let question = Question::new().header("x-road-issue", case).header("x-road-id", id);
+    instance.caller().await.ask(question).await.exchange()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exchange_is_found_by_its_case_and_its_message_id_in_scope_and_by_nothing_near_them() {
+    let mut instance = audited().await;
+    let mut of_case = Vec::new();
+    for number in 0..3 {
+        of_case.push(asked(&instance, CASE, &format!("m-{number}")).await);
+    }
+    let other = asked(&instance, "GA 8/26", "m-0").await;
+    let without = instance.ask(b"ohne").await.exchange();
+    of_case.reverse();
+    let mut sh = sign_in(&instance.sh, "rechnungshof-sh").await;
+    assert_eq!(ids(&search(&mut sh, by_case(SAME_CASE)).await.unwrap().0), of_case);
+    let (found, _) = search(&mut sh, by_id("m-0")).await.unwrap();
+    assert_eq!(ids(&found), [other, of_case[2]], "a message id is not unique by itself");
+    assert!(found.iter().all(|entry| entry.outcome == "complete"));
+    // Both, and with anything else; a page at a time; counted.
+    let both = Filter { message_id: "m-0".into(), case: CASE.into(), ..Filter::default() };
+    let request = SearchRequest { filter: Some(both.clone()), ..all() };
+    assert_eq!(ids(&search(&mut sh, request).await.unwrap().0), of_case[2..]);
+    let (first, cursor) = search(&mut sh, SearchRequest { page_size: 2, ..by_case(CASE) }).await.unwrap();
+    let next = SearchRequest { page_size: 2, cursor: cursor.clone(), ..by_case(CASE) };
+    let (rest, end) = search(&mut sh, next).await.unwrap();
+    assert_eq!((ids(&first), ids(&rest), end.len()), (of_case[..2].to_vec(), of_case[2..].to_vec(), 0));
+    let elsewhere = SearchRequest { cursor, ..by_case("GA 8/26") };
+    assert_eq!(search(&mut sh, elsewhere).await.unwrap_err().code(), Code::InvalidArgument);
+    let filter = Some(Filter { case: CASE.into(), ..Filter::default() });
+    let count = CountRequest { filter, by: "client".into(), reason: "Bericht".into() };
+    assert_eq!(sh.count(count).await.unwrap().into_inner().counts[0].exchanges, 3);
+    for near in ["GA Müller 7", "ga müller 7/26", "m-0", "7/26"] {
+        assert_eq!(search(&mut sh, by_case(near)).await.unwrap().0, [], "{near}");
+    }
+    assert_eq!(search(&mut sh, by_id(CASE)).await.unwrap().0, []);
+    // Where the caller gave no id, the exchange's own is it.
+    assert_eq!(ids(&search(&mut sh, by_id(&without.to_string())).await.unwrap().0), [without]);
+    // Who does not see the exchange does not find it; and nothing tells whether there is one.
+    let mut kiel = sign_in(&instance.sh, "kiel").await;
+    assert_eq!(
+        search(&mut kiel, by_case(CASE)).await.unwrap(),
+        search(&mut kiel, by_case("nie")).await.unwrap()
+    );
+    // An outcome stands at another place of the log.
+    let filter = Filter { outcome: "complete".into(), ..both };
+    let refused = search(&mut sh, SearchRequest { filter: Some(filter), ..all() }).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    let too_long = search(&mut sh, by_case(&"x".repeat(1_025))).await.unwrap_err();
+    assert_eq!(too_long.code(), Code::InvalidArgument, "{too_long}");
+    // After a restart, and nowhere is what was searched for: neither in the log nor in who read it.
+    instance.sh.reconfigure(|config| config).await;
+    let mut sh = sign_in(&instance.sh, "rechnungshof-sh").await;
+    assert_eq!(ids(&search(&mut sh, by_case(CASE)).await.unwrap().0), of_case);
+    let queries = reads(&instance.sh);
+    assert!(
+        queries.iter().any(|read| read.query == "search case=(not kept)" && read.results == 3),
+        "{queries:#?}"
+    );
+    for record in instance.sh.records(0) {
+        let text = format!("{:?}", record.leaf);
+        assert!(!text.contains("7/26") && !text.contains("m-0"), "{text}");
+    }
+    instance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erased_exchange_is_found_by_its_case_no_more() {
+    let mut instance = audited().await;
+    let (gone, stays) = (asked(&instance, CASE, "m-1").await, asked(&instance, CASE, "m-2").await);
+    instance.sh.stop().await;
+    let log = instance.sh.open_log();
+    let erase = log.erase(gone, "operator", "Löschung");
+    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(erase)).unwrap();
+    assert_eq!(log.check().problems, Vec::<String>::new());
+    tokio::task::spawn_blocking(move || log.close()).await.unwrap();
+    instance.sh.start().await.unwrap();
+    let mut sh = sign_in(&instance.sh, "rechnungshof-sh").await;
+    assert_eq!(ids(&search(&mut sh, by_case(CASE)).await.unwrap().0), [stays]);
+    assert_eq!(search(&mut sh, by_id("m-1")).await.unwrap().0, []);
+    // The exchange itself is found as before, by what its manifest says.
+    assert!(ids(&search(&mut sh, all()).await.unwrap().0).contains(&gone));
+    instance.stop().await;
+}
