@@ -44,6 +44,20 @@ impl Scope {
         classes.chain(members).collect()
     }
 
+    /// What both see.
+    pub(crate) fn and(&self, other: &Self) -> Self {
+        let has = |scope: &Self, member: &MemberId| {
+            let class = member.as_str().rsplit_once('/').map_or("", |(class, _)| class);
+            scope.members.contains(member) || scope.classes.iter().any(|it| it == class)
+        };
+        let classes = self.classes.iter().filter(|class| other.classes.contains(class)).cloned().collect();
+        let mut members: Vec<_> = self.members.iter().filter(|member| has(other, member)).cloned().collect();
+        let others = other.members.iter().filter(|member| has(self, member) && !members.contains(member));
+        let others: Vec<_> = others.cloned().collect();
+        members.extend(others);
+        Self { classes, members }
+    }
+
     /// Whether an exchange about this is in scope.
     pub(crate) fn sees(&self, topic: &Topic) -> bool {
         let scope = self.terms();
@@ -72,8 +86,7 @@ impl Question {
         let references = references(&filter)?;
         let mut all = conditions(&filter);
         all.push(scope.terms());
-        let search =
-            Search { all, references, from: filter.from_ms, to: filter.to_ms, ..Search::default() };
+        let search = Search { all, references, from: filter.from_ms, to: filter.to_ms, ..Search::default() };
         Ok(Self { filter, search })
     }
 
@@ -145,7 +158,8 @@ pub(crate) struct Page {
 /// As the record of the reading keeps it.
 impl fmt::Display for Question {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Filter { client, service, member, purpose, legal_basis, outcome, from_ms, to_ms, .. } = &self.filter;
+        let Filter { client, service, member, purpose, legal_basis, outcome, from_ms, to_ms, .. } =
+            &self.filter;
         for (name, time) in [("from", from_ms), ("to", to_ms)] {
             if let Some(time) = time {
                 write!(f, " {name}={}", Time::from_millis(*time))?;
@@ -158,7 +172,8 @@ impl fmt::Display for Question {
         }
         // Either may name a person, and this record is not erased with that person's contents.
         let Filter { message_id, case, .. } = &self.filter;
-        for (name, _) in [("message_id", message_id), ("case", case)].iter().filter(|(_, it)| !it.is_empty()) {
+        for (name, _) in [("message_id", message_id), ("case", case)].iter().filter(|(_, it)| !it.is_empty())
+        {
             write!(f, " {name}=(not kept)")?;
         }
         Ok(())
@@ -390,6 +405,31 @@ mod tests {
             let topic = topic(client, service);
             assert_eq!((class.sees(&topic), member.sees(&topic)), (by_class, by_member), "{topic:?}");
             assert!(!Scope::default().sees(&topic), "no scope sees nothing");
+        }
+    }
+
+    #[test]
+    fn two_scopes_see_together_what_each_sees() {
+        let of = |classes: &[&str], members: &[&str]| Scope {
+            classes: classes.iter().map(|&class| class.into()).collect(),
+            members: members.iter().map(|member| member.parse().unwrap()).collect(),
+        };
+        let scopes = [
+            of(&["NORD/SH"], &[]),
+            of(&["NORD/SH", "NORD/MV"], &[]),
+            of(&["NORD/MV"], &["NORD/SH/kiel"]),
+            of(&[], &["NORD/SH/kiel", "NORD/MV/wismar"]),
+            of(&[], &["NORD/SH/luebeck"]),
+            of(&[], &[]),
+        ];
+        let members =
+            ["NORD/SH/kiel", "NORD/SH/luebeck", "NORD/MV/wismar", "NORD/MV/rostock", "NORD/HH/hamburg"];
+        for (one, other) in scopes.iter().flat_map(|one| scopes.iter().map(move |other| (one, other))) {
+            for member in members {
+                let topic = topic(&format!("{member}/amt"), "");
+                let both = one.sees(&topic) && other.sees(&topic);
+                assert_eq!(one.and(other).sees(&topic), both, "{one:?} {other:?} {member}");
+            }
         }
     }
 

@@ -11,6 +11,7 @@ mod listener;
 mod metadata;
 mod containers;
 mod proof;
+mod auditors;
 mod audit;
 mod journal;
 pub mod upkeep;

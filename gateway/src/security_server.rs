@@ -138,7 +138,7 @@ impl SecurityServer {
             let door = AgencyDoor::open(&config, agency, &passphrase, &clock).await;
             doors.push(door.map_err(StartError::Agency)?);
         }
-        let auditors = open_auditors(&config, &identity, &clock).await?;
+        let auditors = open_auditors(&config, (&identity, &exchanges.trust), &clock).await?;
         let ways = Ways::read(&config, &clock).map_err(StartError::WitnessAuthorities)?;
         let archiving =
             Archiving::new(&config, &clock).map_err(|error| StartError::Archive(Box::new(error)))?;
@@ -241,11 +241,12 @@ impl SecurityServer {
 
 async fn open_auditors(
     config: &Config,
-    identity: &Arc<Identity>,
+    (identity, trust): (&Arc<Identity>, &Arc<Trust>),
     clock: &Arc<dyn Clock>,
 ) -> Result<Option<AuditorsDoor>, StartError> {
     let Some(auditors) = &config.auditors else { return Ok(None) };
-    let door = AuditorsDoor::open(config, auditors, Arc::clone(identity), clock).await;
+    let known = (Arc::clone(identity), Arc::clone(trust));
+    let door = AuditorsDoor::open(config, auditors, known, clock).await;
     door.map(Some).map_err(StartError::Auditors)
 }
 

@@ -115,6 +115,13 @@ fn an_instance_is_made_run_and_administered_from_the_command_line() {
     let approved = done(&["admin", "--config", &frauke, "approve", &group, "--yes"]);
     assert_eq!(approved, "in force with configuration 3\n");
 
+    let certificate = file("administrators/uwe-schulz/administrator.pem").display().to_string();
+    let add = ["admin", "--config", &uwe, "auditor", "add", "LRH MV", "--certificate", &certificate];
+    assert!(run(&add).status.code() == Some(2), "an auditor without a scope");
+    let auditor = done(&[&add[..], &["--class", "NORD/MV"]].concat()).trim().to_owned();
+    let approved = done(&["admin", "--config", &frauke, "approve", &auditor, "--yes"]);
+    assert_eq!(approved, "in force with configuration 4\n");
+
     // Killed, and started again: what was answered is there.
     drop(running);
     let _running = serve("run", &registry);
@@ -128,6 +135,7 @@ fn an_instance_is_made_run_and_administered_from_the_command_line() {
     }
     let shown = String::from_utf8(output.stdout).unwrap();
     assert!(shown.contains("group kommunen (Kommunen)"), "{shown}");
+    assert!(shown.contains("auditor \"LRH MV\" as an auditor with the key"), "{shown}");
     assert!(shown.contains("purpose ummeldung") && shown.contains("registry-sh, cosigner-mv"), "{shown}");
 }
 

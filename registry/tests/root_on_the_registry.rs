@@ -23,7 +23,9 @@ use trave_proto::clock::Clock;
 use trave_proto::digest::Digest;
 use trave_proto::global_configuration::{Configuration, sign_configuration};
 use trave_proto::management::{Act, ActId, Role, Validity, follow};
-use trave_proto::schema::configuration::{Administrator, GlobalConfiguration, SignedConfiguration};
+use trave_proto::schema::configuration::{
+    Administrator, Auditor, AuditorRole, GlobalConfiguration, SignedConfiguration,
+};
 use trave_proto::schema::management::{CosignRequest, SignedAct, act::Change};
 use trave_registry::config::{CosignerSettings, RegistrySettings};
 use trave_registry::cosigner::{Cosigner, CosignerError, KeepingError};
@@ -78,6 +80,9 @@ impl<'n> Root<'n> {
         Validity { issued, until: issued.plus(DAY) }
     }
 }
+
+/// What root would like to be signed.
+type Forgery<'f> = &'f dyn Fn(&mut GlobalConfiguration);
 
 fn mallory() -> (SigningKey, Administrator) {
     let key = SigningKey::generate().unwrap();
@@ -156,6 +161,52 @@ async fn root_on_the_registry_alone_cannot_make_a_configuration_nor_have_one_sig
     let mut twin = honest;
     twin.valid_until_ms -= 1;
     assert!(root.refused(&twin, &[]).await.contains("was signed already"));
+    registry.stop().await;
+    cosigner.stop().await;
+}
+
+/// An auditor sees exchanges: root on the registry's machine makes none, and gives none more than was decided.
+#[tokio::test(flavor = "multi_thread")]
+async fn root_on_the_registry_alone_adds_no_auditor_and_widens_no_scope() {
+    let network = Network::new();
+    let (registry, cosigner) = network.start().await;
+    let mut frauke = network.administrator(FRAUKE_SH).await;
+    let mut uwe = network.administrator(UWE_MV).await;
+    let auditor = |name: &str, key: u8| Auditor {
+        name: name.into(),
+        role: AuditorRole::Auditor.into(),
+        key: Bytes::from(vec![key; 32]),
+        classes: vec!["NORD/SH".into()],
+        ..Auditor::default()
+    };
+    decide(&mut frauke, &mut uwe, Change::PutAuditor(auditor("LRH SH", 1))).await;
+    let (_, current) = frauke.configuration(0).await.unwrap();
+    let mut root = Root::new(&network).await;
+    let changes: [(&str, Forgery<'_>); 4] = [
+        ("added", &|next| next.auditors.push(auditor("Mallory", 9))),
+        ("widened", &|next| next.auditors[0].classes.insert(0, "NORD/MV".into())),
+        ("given contents", &|next| next.auditors[0].contents = true),
+        ("given another key", &|next| next.auditors[0].key = Bytes::from(vec![9; 32])),
+    ];
+    for (what, change) in changes {
+        let mut forged = root.next(&current);
+        change(&mut forged);
+        let signed = root.sign(&forged);
+        assert!(Configuration::verify(&signed, &root.settings.anchor).is_err(), "{what}");
+        let text = root.refused(&forged, &[]).await;
+        assert!(text.contains("not what follows"), "{what}: {text}");
+        // With an act that root alone signed, in both roles.
+        let key = SigningKey::generate().unwrap();
+        let change = Change::PutAuditor(forged.auditors.last().unwrap().clone());
+        let act = Act::new("NORD", change, ActId::from_bytes([7; 16]), network.clock.now(), DAY).unwrap();
+        let by_root =
+            |role| Some(act.sign(role, key.public_key_info(), |content| key.sign(content)).unwrap());
+        let (applicant, approver) = (by_root(Role::Applicant), by_root(Role::Approver));
+        let signed = SignedAct { act: act.bytes().clone(), applicant, approver };
+        let text = root.refused(&forged, std::slice::from_ref(&signed)).await;
+        assert!(text.contains("not a listed administrator"), "{what}: {text}");
+    }
+    assert_eq!(network.configuration().await.auditors().count(), 1);
     registry.stop().await;
     cosigner.stop().await;
 }

@@ -54,15 +54,8 @@ async fn with_tiles() -> (Instance, Witness, Witness) {
         pending.await.unwrap();
     }
     tokio::task::spawn_blocking(move || log.close()).await.unwrap();
-    let doors = "\n[auditors]\nlisten = \"127.0.0.1:0\"\n".to_owned()
-        + &["auditor", "zweite"].map(|name| {
-            format!(
-                "[[auditors.auditor]]\nname = \"{name}\"\nrole = \"auditor\"\ncertificate = \"{name}.pem\"\n\
-                 classes = [\"NORD/HH\"]\n"
-            )
-        })
-        .concat();
-    instance.sh.reconfigure(|config| config + &doors).await;
+    let auditors = ["auditor", "zweite"].map(|name| instance.sh.auditor(name, &["NORD/HH"], &[]));
+    instance.open_for_auditors(auditors.into(), |config| config).await;
     (instance, sh, mv)
 }
 

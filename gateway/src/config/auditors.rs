@@ -10,19 +10,19 @@ use super::Parsed;
 
 /// The door for auditors: mutual TLS 1.3. This server shows its authentication certificate.
 ///
-/// Auditors are pinned here, by the operator. That is the simplest form: whoever may change this file decides who audits.
-/// Adding one is seen by the other auditors only once something is read.
+/// Who audits, the global configuration says: two administrators of the registry decided it. The operator can narrow that
+/// here, and never widen it: whoever may change this file lets nobody in.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Auditors {
     /// Address to listen on.
     pub listen: SocketAddr,
-    /// Who may come in.
+    /// If any are named, they alone may come in, of those whom the global configuration names; else all of those.
     #[serde(default)]
     pub auditor: Vec<Auditor>,
 }
 
-/// What an auditor is here for.
+/// What an auditor is here for; as in the global configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AuditRole {
@@ -42,34 +42,29 @@ impl AuditRole {
     }
 }
 
-/// An auditor, by the certificate that is pinned.
+/// An auditor of the global configuration, and what of that holds here.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Auditor {
-    /// The name under which readings are logged.
+    /// The name in the global configuration.
     pub name: String,
-    /// What for.
-    pub role: AuditRole,
-    /// The certificate (PEM); its key is what is pinned.
-    certificate: FilePath,
-    /// Classes, INSTANCE/CLASS, with whose members' exchanges this auditor is concerned.
+    /// Only in this role; in whichever, if absent.
+    pub role: Option<AuditRole>,
+    /// Only with the key of this certificate (PEM); with whichever the global configuration names, if absent.
+    certificate: Option<FilePath>,
+    /// Only exchanges of members of these classes, INSTANCE/CLASS,
     #[serde(default)]
     pub classes: Vec<String>,
-    /// Further members.
+    /// or of these members; if there are neither, all that the global configuration says.
     #[serde(default)]
     pub members: Vec<Parsed<MemberId>>,
-    /// Whether proofs may be exported with contents.
+    /// Whether proofs may be exported with contents, if the global configuration says so too.
     #[serde(default)]
     pub contents: bool,
 }
 
 impl Auditors {
     pub(super) fn check(&self, problems: &mut Problems) {
-        if self.auditor.is_empty() {
-            problems
-                .add("auditors.auditor", "a door for auditors needs somebody who may come in")
-                .hint("add [[auditors.auditor]] with name, role, certificate and classes");
-        }
         for (at, auditor) in self.auditor.iter().enumerate() {
             let key = format!("auditors.auditor[{at}]");
             auditor.check(&key, problems);
@@ -84,8 +79,8 @@ impl Auditors {
 
 impl Auditor {
     /// Path of the certificate, as written.
-    pub fn certificate(&self) -> &FilePath {
-        &self.certificate
+    pub fn certificate(&self) -> Option<&FilePath> {
+        self.certificate.as_ref()
     }
 
     fn check(&self, key: &str, problems: &mut Problems) {
@@ -93,11 +88,6 @@ impl Auditor {
         if self.name.trim().is_empty() || self.name.chars().count() > 100 || !self.name.chars().all(printable)
         {
             problems.add(format!("{key}.name"), "is not one line of 1 to 100 characters");
-        }
-        if self.classes.is_empty() && self.members.is_empty() {
-            problems
-                .add(format!("{key}.classes"), "an auditor without classes and members sees nothing")
-                .hint("write classes = [\"NORD/SH\"]");
         }
         // A member of the class is an identifier exactly if the class is one.
         let class = |class: &&String| {

@@ -1,5 +1,5 @@
-//! The door for auditors: gRPC, and the log's tiles, over mutual TLS 1.3, each auditor known by a pinned certificate that is bound to a role and a
-//! scope. Whatever is asked is logged first, with the reason, and shown to the other auditors when they ask what was read.
+//! The door for auditors: gRPC, and the log's tiles, over mutual TLS 1.3, each auditor known by a key that the global configuration
+//! binds to a role and a scope. Whatever is asked is logged first, with the reason, and shown to the other auditors when they ask what was read.
 
 mod export;
 mod persons;
@@ -17,7 +17,7 @@ use trave_host::config::with_causes;
 use trave_host::drain::Drain;
 use trave_host::listen::{Connection, Counts, Limits, ListenError, Listener, TowerToHyperService};
 use trave_host::stubs::audit::audit_service_server::{AuditService, AuditServiceServer};
-use trave_host::tls::{self, Clients, Http, Identity, Pinned, TlsError};
+use trave_host::tls::{self, Clients, Http, Identity, PeerPolicy, TlsError};
 use trave_message_log::LogError;
 use trave_proto::clock::Clock;
 use trave_proto::digest::Digest;
@@ -33,8 +33,10 @@ use trave_proto::schema::log::leaf::Entry as LeafEntry;
 
 use super::agency::{AgencyDoorError, pin};
 use crate::audit::{Question, Records, Scope, counted_by};
-use crate::config::{AuditRole, Auditors, Config};
+use crate::auditors::{Auditor, Auditors, Narrowed};
+use crate::config::{self, Config};
 use crate::exchange::Exchanges;
+use crate::trust::Trust;
 use crate::upkeep::Upkeep;
 
 /// Auditors' programs at a time.
@@ -50,27 +52,15 @@ const MAX_WORDS: usize = 500;
 /// Most readings that are listed, and how many where nothing is said.
 const READS: (u32, u32) = (1_000, 100);
 
-/// An auditor, as the configuration says.
-#[derive(Debug)]
-struct Auditor {
-    name: String,
-    role: AuditRole,
-    scope: Scope,
-    contents: bool,
-}
-
-impl Auditor {
-    /// For the record.
-    fn reader(&self) -> String {
-        format!("{} ({})", self.name, self.role.as_str())
-    }
-}
+/// With which key somebody signed in, as the connection tells its questions.
+#[derive(Debug, Clone, Copy)]
+struct SignedIn(Digest);
 
 /// An open door, not yet served.
 #[derive(Debug)]
 pub(crate) struct AuditorsDoor {
     listener: Listener,
-    known: Arc<HashMap<Digest, Arc<Auditor>>>,
+    known: Arc<Auditors>,
 }
 
 /// Why the door for auditors cannot be opened.
@@ -90,37 +80,32 @@ pub enum AuditorsDoorError {
         /// What is wrong with it.
         source: AgencyDoorError,
     },
-    /// Two auditors have the same key.
-    #[error("the certificate of the auditor {0:?} is that of another one too")]
-    Twice(String),
 }
 
 impl AuditorsDoor {
     /// Opens the door as configured; `identity` is what the server shows.
     pub(crate) async fn open(
         config: &Config,
-        auditors: &Auditors,
-        identity: Arc<Identity>,
+        auditors: &config::Auditors,
+        (identity, trust): (Arc<Identity>, Arc<Trust>),
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, AuditorsDoorError> {
-        let mut known = HashMap::new();
+        let mut narrowed = HashMap::new();
         for auditor in &auditors.auditor {
             let name = auditor.name.trim().to_owned();
-            let key = pin(&config.path(auditor.certificate()));
+            let key = auditor.certificate().map(|certificate| pin(&config.path(certificate))).transpose();
             let key = key.map_err(|source| AuditorsDoorError::Certificate { name: name.clone(), source })?;
             let members = auditor.members.iter().map(|member| member.0.clone()).collect();
             let scope = Scope { classes: auditor.classes.clone(), members };
-            let of = Auditor { name: name.clone(), role: auditor.role, scope, contents: auditor.contents };
-            if known.insert(key, Arc::new(of)).is_some() {
-                return Err(AuditorsDoorError::Twice(name));
-            }
+            narrowed.insert(name, Narrowed { role: auditor.role, key, scope, contents: auditor.contents });
         }
-        let pinned = Clients::Known(Arc::new(Pinned::new(known.keys().copied())));
-        let server = tls::Server::new(identity, pinned, Http::TwoOrOne, Arc::clone(clock));
+        let known = Arc::new(Auditors::new(trust, narrowed));
+        let clients = Clients::Known(Arc::clone(&known) as Arc<dyn PeerPolicy>);
+        let server = tls::Server::new(identity, clients, Http::TwoOrOne, Arc::clone(clock));
         let listener = Listener::tls(auditors.listen, server.map_err(AuditorsDoorError::Tls)?).await;
         let limits = config.limits.at_door(Limits { connections: CONNECTIONS, ..Limits::default() });
         let listener = listener.map_err(AuditorsDoorError::Listen)?.with_limits(limits);
-        Ok(Self { listener, known: Arc::new(known) })
+        Ok(Self { listener, known })
     }
 
     /// Where it listens.
@@ -143,15 +128,15 @@ impl AuditorsDoor {
         let Self { listener, known } = self;
         let (questions, exports) = (Arc::new(Semaphore::new(QUESTIONS)), Arc::default());
         let persons = Arc::default();
-        let desk = Desk { exchanges, upkeep, records, questions, exports, persons };
+        let desk = Desk { exchanges, upkeep, records, known, questions, exports, persons };
         let tiles = tiles::routes(&desk);
         let service = AuditServiceServer::new(desk).max_decoding_message_size(MAX_REQUEST);
         let router = tonic::service::Routes::new(service).into_axum_router().merge(tiles);
         listener
             .serve(drain, move |connection: &mut Connection| {
                 let key = connection.chain.first().and_then(|shown| tls::public_key_digest(shown).ok());
-                if let Some(auditor) = key.and_then(|key| known.get(&key)) {
-                    connection.extensions.insert(Arc::clone(auditor));
+                if let Some(key) = key {
+                    connection.extensions.insert(SignedIn(key));
                 }
                 TowerToHyperService::new(router.clone())
             })
@@ -164,6 +149,7 @@ struct Desk {
     exchanges: Arc<Exchanges>,
     upkeep: Arc<Upkeep>,
     records: Records,
+    known: Arc<Auditors>,
     questions: Arc<Semaphore>,
     /// One proof at a time: it is put together in memory.
     exports: Arc<tokio::sync::Mutex<()>>,
@@ -180,7 +166,7 @@ struct Asked {
 
 impl Desk {
     fn asked<T>(&self, request: &Request<T>, reason: &str) -> Result<Asked, Status> {
-        let auditor = auditor(request)?;
+        let auditor = self.auditor(request)?;
         let reason = words(reason)?;
         let place = Arc::clone(&self.questions).try_acquire_owned().map_err(|_| {
             let why =
@@ -188,6 +174,23 @@ impl Desk {
             Status::resource_exhausted(why)
         })?;
         Ok(Asked { auditor, reason, place: Arc::new(place) })
+    }
+
+    /// Who asks, by the configuration in use now.
+    fn auditor<T>(&self, request: &Request<T>) -> Result<Arc<Auditor>, Status> {
+        let stranger = || Status::unauthenticated("this certificate is no auditor's here");
+        let SignedIn(key) = request.extensions().get::<SignedIn>().ok_or_else(stranger)?;
+        self.known.find(key).map(Arc::new).map_err(Status::unauthenticated)
+    }
+
+    /// Whether the answer may go on: not if the auditor was withdrawn since, or may see less now.
+    fn still(&self, asked: &Asked) -> Result<(), Status> {
+        let Auditor { key, scope, contents, .. } = &*asked.auditor;
+        let now = self.known.find(key).map_err(Status::unauthenticated)?;
+        if now.scope != *scope || (*contents && !now.contents) {
+            return Err(Status::aborted("what this auditor may see has changed\nhint: ask again"));
+        }
+        Ok(())
     }
 
     /// Logs that an auditor reads, before anything is shown.
@@ -212,11 +215,6 @@ impl Desk {
         let read = read.await;
         read.map_err(|_| Status::internal("reading the message log failed"))?.map_err(|error| failed(&error))
     }
-}
-
-fn auditor<T>(request: &Request<T>) -> Result<Arc<Auditor>, Status> {
-    let connection = request.extensions().get::<Arc<Auditor>>();
-    connection.cloned().ok_or_else(|| Status::unauthenticated("this certificate is no auditor's here"))
 }
 
 /// A reason that is logged: of one line, not empty, not endless.
@@ -278,7 +276,7 @@ type Answer<T> = ReceiverStream<Result<T, Status>>;
 #[tonic::async_trait]
 impl AuditService for Desk {
     async fn who_am_i(&self, request: Request<WhoAmIRequest>) -> Result<Response<WhoAmIResponse>, Status> {
-        let auditor = auditor(&request)?;
+        let auditor = self.auditor(&request)?;
         let own = &self.exchanges.own;
         Ok(Response::new(WhoAmIResponse {
             name: auditor.name.clone(),

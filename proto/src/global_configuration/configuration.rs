@@ -4,6 +4,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::anchor::{Anchor, AnchorError, sign};
+use super::auditors::AuditorEntry;
 use super::contents::Contents;
 use super::groups::GroupEntry;
 use super::members::{MemberEntry, SubsystemEntry};
@@ -255,6 +256,16 @@ impl Configuration {
     /// The administrator with this key, given as SHA-256 of its SubjectPublicKeyInfo.
     pub fn administrator(&self, key: &Digest) -> Option<&AdministratorEntry> {
         self.contents.administrators.get(key)
+    }
+
+    /// All auditors, in no particular order.
+    pub fn auditors(&self) -> impl Iterator<Item = &AuditorEntry> {
+        self.contents.auditors.values()
+    }
+
+    /// The auditor with this key, given as SHA-256 of its SubjectPublicKeyInfo.
+    pub fn auditor(&self, key: &Digest) -> Option<&AuditorEntry> {
+        self.contents.auditors.get(key)
     }
 
     /// The log with this origin, its key and its server.

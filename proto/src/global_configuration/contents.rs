@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::auditors::{AuditorEntry, check_auditors};
 use super::groups::{GroupEntry, check_groups};
 use super::members::Members;
 use super::offerings::{
@@ -30,6 +31,7 @@ pub(crate) struct Contents {
     pub(super) certification_authorities: Vec<CertificationAuthorityEntry>,
     pub(super) timestamping_authorities: Vec<TimestampingAuthorityEntry>,
     pub(super) witnesses: Vec<WitnessEntry>,
+    pub(super) auditors: HashMap<Digest, AuditorEntry>,
     pub(crate) administrators: HashMap<Digest, AdministratorEntry>,
     pub(crate) policy: PolicyEntry,
 }
@@ -66,6 +68,7 @@ impl Contents {
                 &trust_services.timestamping_authorities,
             )?,
             administrators: check_administrators(&configuration.administrators)?,
+            auditors: check_auditors(&configuration.auditors, instance)?,
             witnesses,
             policy,
         })
@@ -77,12 +80,16 @@ impl Contents {
 pub(crate) fn version_of(configuration: &GlobalConfiguration) -> u32 {
     let policy = configuration.policy.as_ref();
     let speaks = policy.is_some_and(|policy| policy.witnessing.is_some() || policy.timestamping.is_some());
-    if configuration.witnesses.is_empty() && !speaks { 1 } else { 2 }
+    match configuration {
+        _ if !configuration.auditors.is_empty() => 3,
+        _ if !configuration.witnesses.is_empty() || speaks => 2,
+        _ => 1,
+    }
 }
 
 fn check_head(configuration: &GlobalConfiguration) -> Result<Option<Digest>, FieldError> {
     let version = version_of(configuration);
-    require(configuration.version == version, || "version".into(), "is not that of what it says, 1 or 2")?;
+    require(configuration.version == version, || "version".into(), "is not that of what it says, 1 to 3")?;
     let instance = format!("{}/x/x", configuration.instance).parse::<MemberId>().is_ok();
     require(instance, || "instance".into(), "is not the first part of an identifier")?;
     require(configuration.number > 0, || "number".into(), "counts from 1")?;

@@ -12,6 +12,7 @@ mod people;
 mod offerings;
 mod groups;
 mod witnesses;
+mod auditors;
 mod servers;
 mod members;
 mod anchor;
@@ -19,6 +20,7 @@ mod text;
 
 pub use adoption::AdoptionError;
 pub use anchor::{Anchor, AnchorError, AnchorKey, sign_anchor};
+pub use auditors::{AuditorEntry, AuditorRole};
 pub use configuration::{Configuration, ConfigurationError, MAX_CONFIGURATION, sign_configuration};
 pub use groups::GroupEntry;
 pub use members::{MemberEntry, SubsystemEntry};

@@ -51,6 +51,13 @@ pub(super) fn make(configuration: &mut GlobalConfiguration, change: &Change) -> 
         Change::RemoveGroup(code) => remove(&mut c.groups, code, |g| g.code.as_str())?,
         Change::PutWitness(witness) => put(&mut c.witnesses, witness.clone(), |w| w.name.as_str()),
         Change::RemoveWitness(name) => remove(&mut c.witnesses, name, |w| w.name.as_str())?,
+        Change::PutAuditor(auditor) => {
+            let mut auditor = auditor.clone();
+            auditor.classes.sort_unstable();
+            auditor.members.sort_unstable();
+            put(&mut c.auditors, auditor, |a| a.name.as_str());
+        }
+        Change::RemoveAuditor(name) => remove(&mut c.auditors, name, |a| a.name.as_str())?,
         Change::PutTrustServices(services) => c.trust_services = Some(sorted(services)),
         Change::PutAdministrator(person) => {
             put(&mut c.administrators, person.clone(), |p| p.name.as_str());

@@ -30,6 +30,8 @@ pub fn describe(change: &Change) -> String {
         Change::RemoveGroup(code) => format!("remove group {}", name(code)),
         Change::PutWitness(witness) => witness_text(witness),
         Change::RemoveWitness(witness) => format!("remove witness {}", name(witness)),
+        Change::PutAuditor(auditor) => auditor_text(auditor),
+        Change::RemoveAuditor(auditor) => format!("remove auditor {}", quoted(auditor)),
         Change::PutTrustServices(services) => trust_services_text(services),
         Change::PutAdministrator(person) => administrator_text(person),
         Change::RemoveAdministrator(person) => format!("remove administrator {}", quoted(person)),
@@ -79,6 +81,9 @@ fn replaced(change: &Change, before: &GlobalConfiguration) -> Option<Change> {
         }
         Change::PutWitness(new) => {
             before.witnesses.iter().find(|old| old.name == new.name).cloned().map(Change::PutWitness)
+        }
+        Change::PutAuditor(new) => {
+            before.auditors.iter().find(|old| old.name == new.name).cloned().map(Change::PutAuditor)
         }
         Change::PutTrustServices(_) => before.trust_services.clone().map(Change::PutTrustServices),
         Change::PutAdministrator(new) => {
@@ -139,6 +144,22 @@ fn witness_text(witness: &configuration::Witness) -> String {
         name(&witness.class),
         hex::encode(&witness.public_key),
         name(&witness.url)
+    )
+}
+
+fn auditor_text(auditor: &configuration::Auditor) -> String {
+    let role = match auditor.role() {
+        configuration::AuditorRole::Auditor => "an auditor",
+        configuration::AuditorRole::DataProtectionOfficer => "a data protection officer",
+        configuration::AuditorRole::Unspecified => "an auditor of no known role",
+    };
+    format!(
+        "register {} as {role} with the key {} for the exchanges of all members of {} and of the members {}, {} contents",
+        quoted(&auditor.name),
+        hex::encode(&auditor.key),
+        list(auditor.classes.iter().map(|class| name(class))),
+        list(auditor.members.iter().map(|member| name(member))),
+        if auditor.contents { "with" } else { "without" }
     )
 }
 

@@ -8,8 +8,8 @@ use rustls_pki_types::pem::PemObject;
 use trave_proto::certificate::Certificate;
 use trave_proto::checkpoint::WitnessVerifier;
 use trave_proto::schema::configuration::{
-    Administrator, CatalogueEntry, Deadlines, GlobalConfiguration, Group, Member, SecurityServer, Service,
-    ServiceKind, Subsystem, Witness, Witnessing,
+    Administrator, Auditor, AuditorRole, CatalogueEntry, Deadlines, GlobalConfiguration, Group, Member,
+    SecurityServer, Service, ServiceKind, Subsystem, Witness, Witnessing,
 };
 use trave_proto::schema::management::{RemoveKey, SuspendSecurityServer, act::Change};
 
@@ -47,6 +47,9 @@ pub(super) enum ChangeCommand {
     /// Administrators
     #[command(subcommand)]
     Administrator(AdministratorCommand),
+    /// Auditors, who may ask security servers what their message logs hold
+    #[command(subcommand)]
+    Auditor(AuditorCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -268,6 +271,39 @@ pub(super) enum AdministratorCommand {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub(super) enum AuditorCommand {
+    /// Register an auditor by the key of a certificate, or change the entry. Security servers of a release without
+    /// registered auditors cannot read a configuration that names one
+    Add(AuditorArguments),
+    /// Withdraw an auditor: refused by every security server as soon as it has the configuration
+    Remove {
+        /// The auditor's name
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AuditorArguments {
+    /// The name under which readings are logged
+    name: String,
+    /// The auditor's certificate, PEM, as `trave-audit init` makes one
+    #[arg(long)]
+    certificate: PathBuf,
+    /// Is a data protection officer, who releases searches by person
+    #[arg(long)]
+    data_protection_officer: bool,
+    /// INSTANCE/CLASS: sees the exchanges of all members of a class; may be repeated
+    #[arg(long = "class", required_unless_present = "members")]
+    classes: Vec<String>,
+    /// INSTANCE/CLASS/MEMBER: sees the exchanges of a member; may be repeated
+    #[arg(long = "member")]
+    members: Vec<String>,
+    /// May export proofs with contents
+    #[arg(long)]
+    contents: bool,
+}
+
 /// The change that a command stands for, given the configuration in force.
 pub(super) fn change_of(
     command: ChangeCommand,
@@ -296,6 +332,8 @@ pub(super) fn change_of(
         }
         ChangeCommand::Witness(WitnessCommand::Remove { name }) => Change::RemoveWitness(name),
         ChangeCommand::Policy(command) => policy(command, configuration),
+        ChangeCommand::Auditor(AuditorCommand::Add(arguments)) => auditor(arguments)?,
+        ChangeCommand::Auditor(AuditorCommand::Remove { name }) => Change::RemoveAuditor(name),
         ChangeCommand::Administrator(AdministratorCommand::Add { name, class, certificate }) => {
             let certificate = Certificate::from_der(&CertificateDer::from_pem_file(&certificate)?)?;
             let key = certificate.spki_digest().to_bytes();
@@ -306,6 +344,18 @@ pub(super) fn change_of(
             Change::RemoveAdministrator(name)
         }
     })
+}
+
+fn auditor(arguments: AuditorArguments) -> Result<Change, Failure> {
+    let AuditorArguments { name, certificate, data_protection_officer, classes, members, contents } =
+        arguments;
+    let certificate = Certificate::from_der(&CertificateDer::from_pem_file(&certificate)?)?;
+    let key = certificate.spki_digest().to_bytes();
+    let role = match data_protection_officer {
+        true => AuditorRole::DataProtectionOfficer,
+        false => AuditorRole::Auditor,
+    };
+    Ok(Change::PutAuditor(Auditor { name, role: role.into(), key, classes, members, contents }))
 }
 
 fn subsystem(command: SubsystemCommand, configuration: &GlobalConfiguration) -> Result<Change, Failure> {

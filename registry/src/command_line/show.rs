@@ -50,6 +50,10 @@ pub(super) fn configuration(verified: &Configuration, decoded: &GlobalConfigurat
         let key = Digest::of(&administrator.public_key);
         println!("administrator {} ({}), key {key}", administrator.name, administrator.class);
     }
+    for auditor in &decoded.auditors {
+        let text = describe(&Change::PutAuditor(auditor.clone()));
+        println!("auditor {}", text.strip_prefix("register ").unwrap_or(&text));
+    }
     for member in &decoded.members {
         println!("member {} ({})", member.id, member.name);
         for subsystem in &member.subsystems {

@@ -47,13 +47,12 @@ door=127.0.0.1:$(port)
 cat >>"$instance/luebeck/gateway.toml" <<TOML
 [auditors]
 listen = "$door"
-[[auditors.auditor]]
-name = "Rechnungshof"
-role = "auditor"
-certificate = "$work/auditor.pem"
-classes = ["NORD/SH"]
 TOML
 serve
+# One administrator applies, another of the other state approves, and the server learns of it.
+registry() { "$two_states" process registry admin --config "$instance/nord/administrators/$1/admin.toml" "${@:2}"; }
+act=$(registry anna-albrecht auditor add Rechnungshof --certificate "$work/auditor.pem" --class NORD/SH)
+registry bernd-brandt approve "$act" --yes >/dev/null
 
 gateway() { (cd "$instance/luebeck" && "$two_states" process gateway "$@" --config gateway.toml); }
 # All of it is read: cut off by head, the program would fail at its next line.

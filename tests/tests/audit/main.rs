@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
+mod enrolment;
 mod persons;
 mod references;
 mod scans;
@@ -20,20 +21,21 @@ use trave_proto::schema::audit::{
     CountRequest, Entry, ExportRequest, Filter, ListReadsRequest, ScanHead, ScanRequest, SearchRequest,
     WhoAmIRequest, export_response, scan_response, scanned_leaf::Shown, search_response::Part,
 };
-use trave_proto::schema::log::leaf::Entry as LeafEntry;
+use trave_proto::schema::configuration::{Auditor, AuditorRole};
 use trave_proto::schema::log::LogRead;
+use trave_proto::schema::log::leaf::Entry as LeafEntry;
 use trave_tests::network::{CLIENT, Instance, OTHER_PURPOSE, PURPOSE, Question, SERVICE, Server};
 
 type Client = AuditServiceClient<Channel>;
 
-/// Name, what the configuration says of the scope, and whether contents may be seen.
-const AUDITORS: [(&str, &str, bool); 6] = [
-    ("rechnungshof-sh", "classes = [\"NORD/SH\"]", true),
-    ("rechnungshof-mv", "classes = [\"NORD/MV\"]", false),
-    ("luebeck", "members = [\"NORD/SH/luebeck\"]", false),
-    ("kiel", "members = [\"NORD/SH/kiel\"]", false),
-    ("anderswo", "classes = [\"NORD/HH\"]", true),
-    (OFFICER, "classes = [\"NORD/SH\"]", false),
+/// Name, classes and members of the scope, and whether contents may be seen.
+const AUDITORS: [(&str, &[&str], &[&str], bool); 6] = [
+    ("rechnungshof-sh", &["NORD/SH"], &[], true),
+    ("rechnungshof-mv", &["NORD/MV"], &[], false),
+    ("luebeck", &[], &["NORD/SH/luebeck"], false),
+    ("kiel", &[], &["NORD/SH/kiel"], false),
+    ("anderswo", &["NORD/HH"], &[], true),
+    (OFFICER, &["NORD/SH"], &[], false),
 ];
 /// The only one who is a data protection officer.
 const OFFICER: &str = "datenschutz";
@@ -41,18 +43,20 @@ const OFFICER: &str = "datenschutz";
 /// An instance whose agency's server has a door for these auditors.
 async fn audited() -> Instance {
     let mut instance = Instance::start().await;
-    let mut text = "\n[auditors]\nlisten = \"127.0.0.1:0\"\n".to_owned();
-    for (name, scope, contents) in AUDITORS {
-        instance.sh.make_auditor(name);
-        let role = if name == OFFICER { "data_protection_officer" } else { "auditor" };
-        text += &format!(
-            "[[auditors.auditor]]\nname = \"{name}\"\nrole = \"{role}\"\ncertificate = \"{name}.pem\"\n{scope}\n\
-             contents = {contents}\n"
-        );
-    }
     instance.sh.make_auditor("fremd");
-    instance.sh.reconfigure(|config| config + &text).await;
+    let auditors = enrolled(&instance.sh);
+    instance.open_for_auditors(auditors, |config| config).await;
     instance
+}
+
+/// The auditors, each with a key.
+fn enrolled(server: &Server) -> Vec<Auditor> {
+    let all = AUDITORS.map(|(name, classes, members, contents)| {
+        server.make_auditor(name);
+        let role = if name == OFFICER { AuditorRole::DataProtectionOfficer } else { AuditorRole::Auditor };
+        Auditor { role: role.into(), contents, ..server.auditor(name, classes, members) }
+    });
+    all.into()
 }
 
 async fn sign_in(server: &Server, name: &str) -> Client {
@@ -292,7 +296,7 @@ async fn pages_stay_as_they_are_while_the_log_grows() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_certificate_that_is_not_pinned_is_refused() {
+async fn a_certificate_that_nobody_registered_is_refused() {
     let mut instance = audited().await;
     let address = instance.sh.running().auditors.unwrap().to_string();
     // TLS 1.3 tells a client that its certificate is refused with the first request.
@@ -304,4 +308,3 @@ async fn a_certificate_that_is_not_pinned_is_refused() {
     assert_eq!(reads(&instance.sh), []);
     instance.stop().await;
 }
-

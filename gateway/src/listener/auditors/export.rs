@@ -32,8 +32,8 @@ impl Desk {
             return Err(Status::invalid_argument(format!("an export is of 1 to {MOST} exchanges")));
         }
         if with_content && !asked.auditor.contents {
-            let why = "this auditor may not see contents\nhint: without them a proof still proves the exchange; the \
-                       operator sets `contents`";
+            let why = "this auditor may not see contents\nhint: without them a proof still proves the exchange; two \
+                       administrators of the registry grant `contents`, and the operator can narrow that";
             return Err(Status::permission_denied(why));
         }
         let ids = exchange_ids.iter().map(|id| exchange_id(id)).collect::<Result<Vec<_>, _>>()?;
@@ -41,7 +41,10 @@ impl Desk {
         let desk = self.clone();
         tokio::spawn(async move {
             for id in ids {
-                let done = desk.export_one(id, with_content, &asked, &parts).await;
+                let done = match desk.still(&asked) {
+                    Ok(()) => desk.export_one(id, with_content, &asked, &parts).await,
+                    Err(withdrawn) => Err(Some(withdrawn)),
+                };
                 // A reader who has gone needs no more; and what cannot be logged is not shown.
                 if let Err(stopped) = done {
                     if let Some(status) = stopped {

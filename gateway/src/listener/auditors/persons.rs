@@ -12,6 +12,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use tonic::{Response, Status};
 use trave_message_log::{LogError, Person};
 use trave_proto::clock::Time;
+use trave_proto::global_configuration::AuditorRole;
 use trave_proto::schema::audit::{
     AskPersonSearchRequest, AskPersonSearchResponse, Entry, PageEnd, ReleasePersonSearchRequest,
     ReleasePersonSearchResponse, SearchPersonRequest, SearchPersonResponse, search_person_response::Part,
@@ -19,9 +20,9 @@ use trave_proto::schema::audit::{
 use trave_proto::schema::log::leaf::Entry as LeafEntry;
 use trave_proto::schema::log::{PersonSearchAsked, PersonSearchReleased};
 
-use super::{Answer, Asked, Auditor, Desk, answer, failed};
+use super::{Answer, Asked, Desk, answer, failed};
 use crate::audit::{MAX_PAGE, PAGE, Records, Scope};
-use crate::config::AuditRole;
+use crate::auditors::Auditor;
 
 /// How long a search that was asked for can be released and used.
 const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
@@ -106,7 +107,7 @@ impl Desk {
         request: ReleasePersonSearchRequest,
         asked: Asked,
     ) -> Result<Response<ReleasePersonSearchResponse>, Status> {
-        if asked.auditor.role != AuditRole::DataProtectionOfficer {
+        if asked.auditor.role != AuditorRole::DataProtectionOfficer {
             return Err(Status::permission_denied("a data protection officer releases searches by person"));
         }
         let (id, person) = (id_of(&request.id)?, person_of(&request.person)?);

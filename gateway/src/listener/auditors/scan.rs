@@ -18,6 +18,9 @@ use super::{Answer, Asked, Desk, WAITING, failed};
 use crate::audit::{Records, Scope};
 use crate::proof;
 
+/// After so many leaves it is looked again whether the auditor may go on.
+const CHECKED_AGAIN: u64 = 1_000;
+
 impl Desk {
     /// Begins to read the range; the reading is logged first.
     pub(super) async fn scanned(
@@ -61,10 +64,18 @@ impl Desk {
             configuration: Some(configuration),
         };
         let (parts, answer) = mpsc::channel(WAITING);
-        let records = self.records.clone();
+        let desk = self.clone();
         tokio::task::spawn_blocking(move || {
-            let told = tell(&records, &asked.auditor.scope, head, |part| {
-                parts.blocking_send(Ok(ScanResponse { part: Some(part) })).is_ok()
+            let mut said = 0_u64;
+            let told = tell(&desk.records, &asked.auditor.scope, head, |part| {
+                said += 1;
+                // A range takes long: who is withdrawn meanwhile sees no more of it.
+                let part = match said.is_multiple_of(CHECKED_AGAIN).then(|| desk.still(&asked)) {
+                    Some(Err(withdrawn)) => Err(withdrawn),
+                    _ => Ok(ScanResponse { part: Some(part) }),
+                };
+                let goes_on = part.is_ok();
+                parts.blocking_send(part).is_ok() && goes_on
             });
             if let Err(error) = told {
                 let _ = parts.blocking_send(Err(failed(&error)));

@@ -23,7 +23,8 @@ use trave_proto::schema::log::LogRead;
 use trave_proto::schema::log::leaf::Entry as LeafEntry;
 use trave_proto::tree::Tile;
 
-use super::{Auditor, Desk};
+use super::{Desk, SignedIn};
+use crate::auditors::Auditors;
 use crate::exchange::Exchanges;
 use crate::proof;
 use crate::upkeep::Upkeep;
@@ -44,6 +45,7 @@ const NOT_KEPT: &str = "no-store";
 struct Tiles {
     exchanges: Arc<Exchanges>,
     upkeep: Arc<Upkeep>,
+    known: Arc<Auditors>,
     reading: Semaphore,
     /// When it was last logged that this auditor reads.
     told: Mutex<HashMap<String, Time>>,
@@ -52,7 +54,8 @@ struct Tiles {
 /// `GET /checkpoint` and `GET /tile/…`.
 pub(super) fn routes(desk: &Desk) -> Router {
     let (exchanges, upkeep) = (Arc::clone(&desk.exchanges), Arc::clone(&desk.upkeep));
-    let tiles = Tiles { exchanges, upkeep, reading: Semaphore::new(READING), told: Mutex::default() };
+    let (known, reading) = (Arc::clone(&desk.known), Semaphore::new(READING));
+    let tiles = Tiles { exchanges, upkeep, known, reading, told: Mutex::default() };
     Router::new()
         .route("/checkpoint", get(checkpoint))
         .route("/tile/{*path}", get(tile))
@@ -61,10 +64,10 @@ pub(super) fn routes(desk: &Desk) -> Router {
 
 impl Tiles {
     /// Lets an auditor in, once it is on disk that it reads.
-    async fn admit(&self, auditor: Option<Extension<Arc<Auditor>>>) -> Result<(), Response> {
-        let Some(Extension(auditor)) = auditor else {
-            return Err(told(StatusCode::FORBIDDEN, "this certificate is no auditor's here".into()));
-        };
+    async fn admit(&self, signed_in: Option<Extension<SignedIn>>) -> Result<(), Response> {
+        let stranger = || "this certificate is no auditor's here".to_owned();
+        let known = signed_in.ok_or_else(stranger).and_then(|Extension(SignedIn(key))| self.known.find(&key));
+        let auditor = known.map_err(|why| told(StatusCode::FORBIDDEN, why))?;
         let now = self.exchanges.clock.now();
         let mut when = self.told.lock().await;
         // Also where the clock was set back.
@@ -84,10 +87,10 @@ impl Tiles {
 /// The last checkpoint that is witnessed as the policy asks, with the cosignatures; where none is, the last.
 async fn checkpoint(
     State(tiles): State<Arc<Tiles>>,
-    auditor: Option<Extension<Arc<Auditor>>>,
+    signed_in: Option<Extension<SignedIn>>,
     uri: Uri,
 ) -> Response {
-    if let Err(refused) = tiles.admit(auditor).await {
+    if let Err(refused) = tiles.admit(signed_in).await {
         return refused;
     }
     match proof::published(&tiles.exchanges, &tiles.upkeep) {
@@ -96,12 +99,8 @@ async fn checkpoint(
     }
 }
 
-async fn tile(
-    State(tiles): State<Arc<Tiles>>,
-    auditor: Option<Extension<Arc<Auditor>>>,
-    uri: Uri,
-) -> Response {
-    if let Err(refused) = tiles.admit(auditor).await {
+async fn tile(State(tiles): State<Arc<Tiles>>, signed_in: Option<Extension<SignedIn>>, uri: Uri) -> Response {
+    if let Err(refused) = tiles.admit(signed_in).await {
         return refused;
     }
     // The path as it came: nothing of it is decoded.
