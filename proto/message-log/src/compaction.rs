@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 use prost::Message as _;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use trave_proto::digest::Digest;
-use trave_proto::schema::log::{Attachment, StoredContent};
+use trave_proto::schema::log::{Attachment, Leaf, StoredContent};
 
 use crate::disk::{Disk, DiskFile, fill_zeros};
 use crate::error::LogError;
@@ -282,8 +282,8 @@ impl Needs {
         while let Some(records) = scanner.next_records()? {
             for (item, _, payload) in records {
                 if let Item::Leaf(..) = item {
-                    let attachment = attachment(&segment.path, &payload)?;
-                    needs.leaf(shared, &attachment, (kept.gone)(index))?;
+                    let (leaf, attachment) = decoded(&segment.path, &payload)?;
+                    needs.leaf(shared, (&leaf, &attachment), (kept.gone)(index))?;
                 }
                 if let Item::Content(slot) = item {
                     needs.next_slot = needs.next_slot.max(slot + 1);
@@ -299,13 +299,18 @@ impl Needs {
         Ok(needs)
     }
 
-    fn leaf(&mut self, shared: &Shared, attachment: &Attachment, gone: bool) -> Result<(), LogError> {
+    fn leaf(
+        &mut self,
+        shared: &Shared,
+        (leaf, attachment): (&Leaf, &Attachment),
+        gone: bool,
+    ) -> Result<(), LogError> {
         let slot = attachment.content.as_ref().map(|content| content.key_slot);
         self.next_slot = self.next_slot.max(slot.map_or(0, |slot| slot + 1));
         if gone {
             return Ok(());
         }
-        self.artefacts.extend(attachment.artefacts.iter().filter_map(|digest| Digest::from_slice(digest)));
+        self.artefacts.extend(reading::artefacts_of(leaf, attachment));
         if let Some(slot) = slot
             && !shared.keys.is_erased(slot)?
         {
@@ -315,9 +320,10 @@ impl Needs {
     }
 }
 
-fn attachment(path: &Path, payload: &[u8]) -> Result<Attachment, LogError> {
-    let attachment = record::split_leaf(payload).and_then(|(_, bytes)| Attachment::decode(bytes).ok());
-    attachment.ok_or_else(|| LogError::damaged(path, 0, "an attachment cannot be decoded"))
+fn decoded(path: &Path, payload: &[u8]) -> Result<(Leaf, Attachment), LogError> {
+    let both = record::split_leaf(payload)
+        .and_then(|(leaf, beside)| Some((Leaf::decode(leaf).ok()?, Attachment::decode(beside).ok()?)));
+    both.ok_or_else(|| LogError::damaged(path, 0, "a leaf or what stands beside it cannot be decoded"))
 }
 
 /// Writes groups into a file, one after the other.

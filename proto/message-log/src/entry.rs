@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use trave_proto::digest::Digest;
-use trave_proto::schema::log::Leaf;
+use trave_proto::schema::log::{Leaf, leaf};
 use trave_proto::schema::message::Signature;
 
 use crate::contents::ContentParts;
@@ -77,6 +77,22 @@ impl Entry {
             last: false,
         }
     }
+}
+
+/// The artefacts that a leaf names itself: they need not be named beside it once more.
+pub(crate) fn named_by(leaf: &Leaf) -> impl Iterator<Item = Digest> + use<> {
+    let named = match &leaf.entry {
+        Some(leaf::Entry::Message(message)) => [
+            &message.chain_digest,
+            &message.ocsp_digest,
+            &message.tls_certificate_digest,
+            &message.grant_digest,
+            &message.group_digest,
+        ]
+        .map(|digest| Digest::from_slice(digest)),
+        _ => [None; 5],
+    };
+    named.into_iter().flatten()
 }
 
 /// Kinds of leaves: the field numbers of `trave.log.v1.Leaf.entry`.

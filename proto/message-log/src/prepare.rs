@@ -5,7 +5,7 @@ use trave_proto::clock::Time;
 use trave_proto::schema::log::{Attachment, Leaf, LogStarted, leaf};
 use trave_proto::tree::leaf_hash;
 
-use crate::entry::{Artefact, Entry, MAX_PERSONS, kind};
+use crate::entry::{Artefact, Entry, MAX_PERSONS, kind, named_by};
 use crate::error::LogError;
 use crate::group::Prepared;
 use crate::person::Person;
@@ -31,9 +31,10 @@ pub(crate) fn prepare(shared: &Shared, entry: Entry) -> Result<Prepared, LogErro
     }
     let time = leaf.logged_ms;
     let bytes = leaf.encode_to_vec();
+    let unnamed = |artefact: &&Artefact| named_by(&leaf).all(|named| named != artefact.digest());
     let attachment = Attachment {
         signature,
-        artefacts: artefacts.iter().map(Artefact::named).collect(),
+        artefacts: artefacts.iter().filter(unnamed).map(Artefact::named).collect(),
         content: None,
         content_kept: content.is_some(),
     };

@@ -1,6 +1,6 @@
 //! Reading the log: records, artefacts, and contents as far as they are kept.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use trave_proto::tree::leaf_hash;
 
 use crate::contents::ContentParts;
 use crate::disk::DiskFile;
-use crate::entry::kind;
+use crate::entry::{kind, named_by};
 use crate::error::LogError;
 use crate::expiry::Covered;
 use crate::finding;
@@ -34,10 +34,22 @@ pub struct StoredRecord {
     pub leaf: Leaf,
     /// Its hash in the tree.
     pub leaf_hash: Digest,
-    /// What stands beside it: signature, digests of artefacts.
+    /// What stands beside it: signature, place of the content.
     pub attachment: Attachment,
     /// What became of its content.
     pub content: ContentState,
+}
+
+impl StoredRecord {
+    /// SHA-256 of each artefact that this record needs, each once.
+    pub fn artefacts(&self) -> BTreeSet<Digest> {
+        artefacts_of(&self.leaf, &self.attachment).collect()
+    }
+}
+
+/// The artefacts that a record needs: those that its leaf names, and those that are named beside it.
+pub(crate) fn artefacts_of(leaf: &Leaf, attachment: &Attachment) -> impl Iterator<Item = Digest> {
+    named_by(leaf).chain(attachment.artefacts.iter().filter_map(|digest| Digest::from_slice(digest)))
 }
 
 /// What became of the content of a message.

@@ -53,9 +53,8 @@ impl Forger {
         // The last one says that it was opened just now.
         let records = log.scan(0).map(Result::unwrap).take(usize::try_from(log.size() - 1).unwrap());
         let records = records.map(|record| {
-            let mut digests = record.attachment.artefacts.iter();
-            let artefact = |named| log.artefact(&Digest::from_slice(named).unwrap()).unwrap().unwrap();
-            let artefacts = digests.by_ref().map(|named| Artefact::new(artefact(named))).collect();
+            let artefact = |digest| Artefact::new(log.artefact(&digest).unwrap().unwrap());
+            let artefacts = record.artefacts().into_iter().map(artefact).collect();
             let signature = record.attachment.signature.clone();
             let content = match &record.content {
                 ContentState::Included(parts) => Some(parts.clone()),

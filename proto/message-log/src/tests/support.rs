@@ -66,7 +66,7 @@ pub(super) fn parts(number: u32) -> ContentParts {
     }
 }
 
-/// A message of exchange `number`, with a signature, two artefacts and its content.
+/// A message of exchange `number`, with a signature, two artefacts, one of which the leaf names itself, and its content.
 pub(super) fn message(number: u32) -> Entry {
     let manifest = Manifest {
         version: 1,
@@ -75,14 +75,13 @@ pub(super) fn message(number: u32) -> Entry {
         ..Manifest::default()
     };
     let manifest = manifest.encode_to_vec().into();
-    let entry = leaf::Entry::Message(MessageEntry { manifest, sent: true, ..MessageEntry::default() });
+    let chain = Artefact::new(Bytes::from_static(b"certificate chain"));
+    let entry = MessageEntry { manifest, chain_digest: chain.named(), sent: true, ..MessageEntry::default() };
+    let entry = leaf::Entry::Message(entry);
     Entry {
         leaf: Leaf { version: 1, logged_ms: NOW.as_millis() + i64::from(number), entry: Some(entry) },
         signature: Some(Signature { value: vec![7; 64].into(), batch_size: 1, ..Signature::default() }),
-        artefacts: vec![
-            Artefact::new(Bytes::from_static(b"certificate chain")),
-            Artefact::new(format!("OCSP answer {}", number / 8).into()),
-        ],
+        artefacts: vec![chain, Artefact::new(format!("OCSP answer {}", number / 8).into())],
         content: Some(parts(number)),
         persons: Vec::new(),
         references: Vec::new(),

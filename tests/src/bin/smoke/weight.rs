@@ -22,7 +22,7 @@ pub(crate) async fn weigh(exchanges: u64) {
     let (mut sh, mut mv) = (start(&instance.sh), start(&instance.mv));
     sh.serving().await;
     mv.serving().await;
-    let empty = [weight(&instance.sh), weight(&instance.mv)];
+    let empty = [Weight::of(&instance.sh), Weight::of(&instance.mv)];
     let (begun, mut answered, mut some) = (Instant::now(), 0, Vec::new());
     while answered < exchanges {
         answered += drive(&instance, Duration::from_secs(10)).await;
@@ -36,7 +36,7 @@ pub(crate) async fn weigh(exchanges: u64) {
     mv.terminate().await;
     answered += some.len() as u64;
     for (server, empty) in [&instance.sh, &instance.mv].into_iter().zip(empty) {
-        tell(server, empty, answered, instance.clock.now()).await;
+        tell(server, &empty, answered, instance.clock.now()).await;
     }
 }
 
@@ -60,28 +60,88 @@ fn spread(mut took: Vec<Duration>) -> String {
     format!("half within {:.2?}, all within {:.2?}", took[took.len() / 2], took[took.len() - 1])
 }
 
-/// Bytes of all files below a data directory, holes not counted.
-fn weight(server: &Server) -> u64 {
-    fn below(path: &Path) -> u64 {
-        let entries = std::fs::read_dir(path).expect("a directory").map(|entry| entry.expect("an entry"));
-        entries
-            .map(|entry| {
-                let facts = entry.metadata().expect("a file's facts");
-                match facts.is_dir() {
-                    true => below(&entry.path()),
-                    false => std::os::unix::fs::MetadataExt::blocks(&facts) * 512,
-                }
-            })
-            .sum()
-    }
-    below(&server.data())
+/// Bytes of the files of a data directory, holes not counted.
+#[derive(Debug, Default)]
+struct Weight {
+    /// Segments, as far as they are written.
+    segments: u64,
+    /// What is set aside for the records that come: zeros at the end of segments. It does not grow with the log.
+    set_aside: u64,
+    /// Indexes of records and of what is searched for.
+    indexes: u64,
+    /// Hashes of the tree.
+    tree: u64,
+    /// Keys of contents, state, and all else.
+    other: u64,
 }
 
-async fn tell(server: &Server, empty: u64, answered: u64, now: Time) {
-    let kept = 2 * (MESSAGE.len() as u64 + 5);
-    let each = (weight(server) - empty) as f64 / answered as f64;
+impl Weight {
+    fn of(server: &Server) -> Self {
+        let mut weight = Self::default();
+        weight.add(&server.data());
+        weight
+    }
+
+    fn add(&mut self, directory: &Path) {
+        for entry in std::fs::read_dir(directory).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            let facts = path.metadata().expect("a file's facts");
+            let bytes = std::os::unix::fs::MetadataExt::blocks(&facts) * 512;
+            let is = |part: &str| path.components().any(|here| here.as_os_str() == part);
+            match path.extension().and_then(|extension| extension.to_str()) {
+                _ if facts.is_dir() => self.add(&path),
+                Some("log") if is("segments") => {
+                    let aside = zeros_at_the_end(&path).min(bytes);
+                    self.segments += bytes - aside;
+                    self.set_aside += aside;
+                }
+                _ if is("segments") => self.indexes += bytes,
+                _ if is("tree") => self.tree += bytes,
+                _ => self.other += bytes,
+            }
+        }
+    }
+
+    fn all(&self) -> u64 {
+        self.segments + self.indexes + self.tree + self.other
+    }
+}
+
+fn zeros_at_the_end(path: &Path) -> u64 {
+    use std::os::unix::fs::FileExt as _;
+    const STEP: u64 = 1 << 20;
+    let file = std::fs::File::open(path).expect("a segment");
+    let len = file.metadata().expect("a file's facts").len();
+    let mut end = len;
+    while end > 0 {
+        let start = end.saturating_sub(STEP);
+        let mut bytes = vec![0; usize::try_from(end - start).expect("a step")];
+        file.read_exact_at(&mut bytes, start).expect("a disk");
+        if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
+            return len - start - last as u64 - 1;
+        }
+        end = start;
+    }
+    len
+}
+
+async fn tell(server: &Server, empty: &Weight, answered: u64, now: Time) {
+    let full = Weight::of(server);
+    let each = |full: u64, empty: u64| full.saturating_sub(empty) as f64 / answered as f64;
+    let (all, kept) = (each(full.all(), empty.all()), 2 * (MESSAGE.len() as u64 + 5));
     println!("{}", server.id);
-    println!("  on disk            {each:.0} bytes/exchange, {:.0} beside its content", each - kept as f64);
+    println!(
+        "  on disk            {all:.0} bytes/exchange, {:.0} beside its content, and {} MiB set aside",
+        all - kept as f64,
+        full.set_aside >> 20
+    );
+    println!(
+        "  of these           {:.0} in segments, {:.0} in indexes, {:.0} in the tree, {:.0} elsewhere",
+        each(full.segments, empty.segments),
+        each(full.indexes, empty.indexes),
+        each(full.tree, empty.tree),
+        each(full.other, empty.other)
+    );
     let begun = Instant::now();
     let log = server.open_log();
     println!("  opened             {} leaves in {:.1?}", log.size(), begun.elapsed());
