@@ -45,7 +45,7 @@ pub(super) fn erase(door: &Door<'_>, path: &Path, reason: String) -> anyhow::Res
     let erased = door.with(async |client| client.erase_person(request).await.map_err(said))?.into_inner();
     if !erased.waiting {
         println!(
-            "{} exchanges concern the person: {} contents and {} pseudonyms are erased; that the exchanges took place stays provable",
+            "erased of the person: exchanges {}, contents {}, pseudonyms {}; that the exchanges took place stays provable",
             erased.exchanges, erased.contents, erased.pseudonyms
         );
     }
