@@ -8,6 +8,9 @@
 //! | the approval is durable | that it is approved | erases what no erasure stands in the log for, and tells |
 //! | some exchanges were erased | their erasures | the same, with the others |
 //! | the other server was told | that it is to be told | tells it again, which changes nothing there |
+//! | there: what was told is logged | that it waits | it waits, or the policy carries it out |
+//! | there: one of two persons approved | that, and that it waits | it waits for another |
+//! | there: the approval is durable, or some of it is erased | as here | as here |
 
 mod notices;
 
@@ -17,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use tokio::sync::Notify;
 use trave_host::config::with_causes;
-use trave_message_log::{ErasedPerson, Log, LogError, PrunedRecord, kind};
+use trave_message_log::{Concerned, ErasedPerson, Log, LogError, PrunedRecord, kind};
 use trave_proto::digest::Digest;
 use trave_proto::identifier::{ExchangeId, ServerId};
 use trave_proto::message::Manifest;
@@ -42,6 +45,10 @@ pub(crate) enum ErasureError {
     Unknown(String),
     #[error("this is no erasure: {0}")]
     Malformed(&'static str),
+    #[error(
+        "the part of the log in which the person stands was written anew since it was applied for\nhint: `erasures drop` it, and apply for it again"
+    )]
+    Moved,
     #[error("too many erasures that this security server told wait for a decision")]
     TooMany,
     #[error("what was told before is still being taken; tell it again in a minute")]
@@ -121,6 +128,7 @@ impl Erasing {
                 other => other?,
             };
             let logged = trave_proto::clock::Time::from_millis(leaf.logged_ms);
+            let begun = crate::retention::begun_of(&leaf);
             let message = match leaf.entry {
                 Some(Entry::Message(message)) => Some(message),
                 Some(Entry::Recovered(recovered)) => recovered.message,
@@ -128,7 +136,8 @@ impl Erasing {
             };
             if let Some(Ok(manifest)) = message.map(|message| Manifest::parse(message.manifest)) {
                 let other = if manifest.sender == *own { &manifest.receiver } else { &manifest.sender };
-                return Ok(Some((About::message(&manifest, logged), other.clone())));
+                let about = About::message(&manifest, begun.unwrap_or(logged));
+                return Ok(Some((about, other.clone())));
             }
         }
         Ok(None)
@@ -139,6 +148,15 @@ impl Erasing {
         self.say(notice, ErasureStage::Applied).await
     }
 
+    /// Takes the word of the first of two persons who decide on what another server told; nothing is erased yet.
+    pub(crate) async fn support(&self, id: &str, (by, user): (String, u32)) -> Result<(), ErasureError> {
+        let _turn = self.turn.lock().await;
+        let notice = self.waiting(id)?;
+        let record =
+            ErasureNotice { operator: by, operator_user: Some(user), ..notice.record(ErasureStage::Applied) };
+        self.log(record).await.map(|_| ())
+    }
+
     /// Approves what waits under this id, and carries it out: says what was erased, and who is told of it.
     pub(crate) async fn approve(
         self: &Arc<Self>,
@@ -147,6 +165,8 @@ impl Erasing {
     ) -> Result<(ErasedPerson, Vec<String>), ErasureError> {
         let _turn = self.turn.lock().await;
         let notice = self.waiting(id)?;
+        // Before it is approved: what is approved is carried out.
+        self.concerned(&notice).await?;
         let mut telling = Vec::new();
         if notice.peer.is_empty() {
             for (peer, exchanges) in self.others(notice.exchanges.clone()).await? {
@@ -222,8 +242,12 @@ impl Erasing {
         let known = known.remove(peer).unwrap_or_default();
         let (count, peer) = (known.len() as u64, peer.to_string());
         let id = id_of(&peer, &request.id, &known);
-        let exchanges: Vec<_> =
-            self.look(|notices| known.into_iter().filter(|it| !notices.was_told(&id, *it)).collect());
+        // What waits already, or is erased already, is nothing to be decided or done again, under whatever name.
+        let open = |notices: &Notices| -> Vec<_> {
+            let told = |it: &ExchangeId| notices.was_told(&id, *it) || notices.is_open(&peer, *it);
+            known.into_iter().filter(|it| !told(it)).collect()
+        };
+        let exchanges = self.not_erased(self.look(open)).await?;
         if exchanges.is_empty() {
             return Ok(count);
         }
@@ -245,20 +269,21 @@ impl Erasing {
     /// Erases what no erasure stands in the log for behind the approval.
     async fn carry_out(&self, notice: &Notice, approved: u64) -> Result<ErasedPerson, ErasureError> {
         let log = self.recorder.log().clone();
-        let (looking, of) = (log.clone(), notice.clone());
+        let all = self.concerned(notice).await?;
+        let (looking, exchanges) = (log.clone(), notice.exchanges.clone());
         let (concerned, others) = reading(move || {
             let left = |exchange: ExchangeId| looking.is_erased_since(exchange, approved).map(|done| !done);
             let mut concerned = Vec::new();
-            for one in looking.concerned_at(&of.persons)? {
+            for one in all {
                 if left(one.exchange)? {
                     concerned.push(one);
                 }
             }
             let with_person: BTreeSet<_> = concerned.iter().map(|one| one.exchange).collect();
             let mut others = Vec::new();
-            for exchange in of.exchanges.iter().filter(|exchange| !with_person.contains(exchange)) {
-                if left(*exchange)? && !looking.places(*exchange)?.is_empty() {
-                    others.push(*exchange);
+            for exchange in exchanges.into_iter().filter(|exchange| !with_person.contains(exchange)) {
+                if left(exchange)? && !looking.places(exchange)?.is_empty() {
+                    others.push(exchange);
                 }
             }
             Ok((concerned, others))
@@ -272,6 +297,27 @@ impl Erasing {
         }
         self.notices.lock().unwrap_or_else(PoisonError::into_inner).done(&notice.id);
         Ok(erased)
+    }
+
+    /// Where the person stands that a notice is about; an error if that cannot be said any more.
+    async fn concerned(&self, notice: &Notice) -> Result<Vec<Concerned>, ErasureError> {
+        let (log, persons, size) = (self.recorder.log().clone(), notice.persons.clone(), notice.at + 1);
+        reading(move || log.concerned_at(&persons, size)).await?.ok_or(ErasureError::Moved)
+    }
+
+    /// Those of these exchanges of which something may be left to be erased.
+    async fn not_erased(&self, exchanges: Vec<ExchangeId>) -> Result<Vec<ExchangeId>, ErasureError> {
+        let log = self.recorder.log().clone();
+        reading(move || {
+            let mut left = Vec::new();
+            for exchange in exchanges {
+                if !log.is_erased(exchange)? {
+                    left.push(exchange);
+                }
+            }
+            Ok(left)
+        })
+        .await
     }
 
     /// The other servers of these exchanges, as far as something of them is known here.
@@ -344,12 +390,25 @@ async fn reading<T: Send + 'static>(
 }
 
 impl ErasureError {
-    /// For whoever told it.
+    /// For another security server: what goes wrong on this one's disk is told to its own operator.
+    pub(crate) fn for_peer(&self) -> tonic::Status {
+        match self {
+            Self::Log(_) | Self::Interrupted => {
+                tracing::warn!(error = with_causes(self), "what a peer tells of erasures is not taken");
+                let why = "the message log of this security server fails; its operator must look at it";
+                tonic::Status::unavailable(why)
+            }
+            _ => self.refusal(),
+        }
+    }
+
+    /// For this server's operator.
     pub(crate) fn refusal(&self) -> tonic::Status {
         let why = with_causes(self);
         match self {
             Self::Unknown(_) => tonic::Status::not_found(why),
             Self::Malformed(_) => tonic::Status::invalid_argument(why),
+            Self::Moved => tonic::Status::failed_precondition(why),
             Self::TooMany | Self::Busy => tonic::Status::resource_exhausted(why),
             Self::Log(_) | Self::Interrupted => tonic::Status::unavailable(why),
         }
@@ -361,6 +420,19 @@ mod tests {
     use trave_proto::clock::Time;
 
     use super::*;
+
+    #[test]
+    fn a_peer_is_not_told_where_this_servers_log_lies() {
+        let error = ErasureError::Log(LogError::Disk {
+            what: "read",
+            path: "/srv/trave/data/log/segments/1".into(),
+            source: std::io::Error::other("broken").into(),
+        });
+        assert!(error.refusal().message().contains("/srv/trave"), "the operator is");
+        let told = error.for_peer();
+        assert!(!told.message().contains("/srv") && told.code() == tonic::Code::Unavailable, "{told}");
+        assert_eq!(ErasureError::TooMany.for_peer().code(), tonic::Code::ResourceExhausted);
+    }
 
     #[test]
     fn what_is_told_later_is_another_matter() {

@@ -248,9 +248,9 @@ impl Recorder {
         }
     }
 
-    /// Logs a message that came back from another server.
-    pub(crate) async fn recovered(&self, entry: Entry) -> Result<(), LogError> {
-        self.log.append(entry, ())?.await.map(|_| ())
+    /// Logs a message that came back from another server; where it stands.
+    pub(crate) async fn recovered(&self, entry: Entry) -> Result<u64, LogError> {
+        Ok(self.log.append(entry, ())?.await?.index())
     }
 
     /// Logs an event with artefacts; the leaf comes back with its place when it is durable.

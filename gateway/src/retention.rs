@@ -91,6 +91,11 @@ impl About {
     }
 }
 
+/// When the exchange of a message began, also of one that came back long after; none of anything else.
+pub(crate) fn begun_of(leaf: &Leaf) -> Option<Time> {
+    About::of(leaf).map(|about| about.begun)
+}
+
 /// When an exchange began, of which something was logged at `logged`.
 fn begun(exchange: ExchangeId, logged: Time) -> Time {
     let said = exchange.time();

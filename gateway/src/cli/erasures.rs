@@ -31,8 +31,13 @@ pub(super) fn run(door: &Door<'_>, command: ErasureCommand) -> anyhow::Result<()
         ErasureCommand::List => list(door),
         ErasureCommand::Approve { id } => {
             let request = ApproveRequest { id: id.clone(), operator: user() };
-            door.with(async |client| client.approve(request).await.map_err(said))?;
-            eprintln!("approved and erased: {id}");
+            let approved = door.with(async |client| client.approve(request).await.map_err(said))?;
+            match approved.into_inner().waiting {
+                true => {
+                    eprintln!("approved, and nothing is erased yet: another person must approve {id}, too")
+                }
+                false => eprintln!("approved and erased: {id}"),
+            }
             Ok(())
         }
         ErasureCommand::Drop { id, reason } => {

@@ -21,8 +21,9 @@ pub(crate) struct Notice {
     pub(crate) peer: String,
     /// The id there of what it told.
     pub(crate) told: String,
-    /// When it was logged first.
+    /// When it was logged first, and at which place.
     pub(crate) since: Time,
+    pub(crate) at: u64,
 }
 
 impl Notice {
@@ -89,10 +90,17 @@ impl Notices {
             peer: notice.peer.clone(),
             told: notice.told.clone(),
             since: Time::from_millis(leaf.logged_ms),
+            at: index,
             ..Notice::default()
         };
         match notice.stage() {
-            ErasureStage::Applied => self.waiting.entry(key.0).or_insert_with(new).add(notice),
+            ErasureStage::Applied => {
+                let waiting = self.waiting.entry(key.0).or_insert_with(new);
+                waiting.add(notice);
+                // The first of the two who decide on what another server told.
+                waiting.operator.clone_from(&notice.operator);
+                waiting.operator_user = notice.operator_user;
+            }
             ErasureStage::Received => {
                 let waiting = self.waiting.entry(key.0.clone()).or_insert_with(new);
                 waiting.add(notice);
@@ -140,6 +148,18 @@ impl Notices {
     /// Whether another server told this exchange under this id.
     pub(super) fn was_told(&self, id: &str, exchange: ExchangeId) -> bool {
         self.heard.get(id).is_some_and(|heard| heard.contains(&exchange))
+    }
+
+    /// Whether something that this server told of this exchange waits, or was approved and is not known to be erased.
+    pub(super) fn is_open(&self, peer: &str, exchange: ExchangeId) -> bool {
+        let approved = self.approved.values().map(|(notice, _)| notice);
+        let mut open = self.waiting.values().chain(approved).filter(|notice| notice.peer == peer);
+        open.any(|notice| notice.exchanges.contains(&exchange))
+    }
+
+    /// Whether a person's erasure was approved and is not known to be done.
+    pub(crate) fn has_approved_person(&self) -> bool {
+        self.approved.values().any(|(notice, _)| !notice.persons.is_empty())
     }
 
     /// How much of what this server told waits.
@@ -211,5 +231,24 @@ mod tests {
         notices.take(3, &leaf("n-1", ErasureStage::Dropped, PEER, &[]));
         assert_eq!(notices.open_of(PEER), 0);
         assert!(notices.was_told("n-1", exchange(2)) && !notices.was_told("n-1", exchange(3)));
+    }
+
+    #[test]
+    fn what_waits_is_not_told_once_more_and_who_decided_first_is_known() {
+        let mut notices = Notices::default();
+        notices.take(1, &leaf("n-1", ErasureStage::Received, PEER, &[1]));
+        assert!(notices.is_open(PEER, exchange(1)) && !notices.is_open(PEER, exchange(2)));
+        assert!(!notices.is_open("NORD/MV/kasse/s1", exchange(1)), "each server for itself");
+        let mut first = leaf("n-1", ErasureStage::Applied, PEER, &[]);
+        if let Some(Entry::ErasureNotice(notice)) = &mut first.entry {
+            (notice.operator, notice.operator_user) = ("Frauke".into(), Some(7));
+        }
+        notices.take(2, &first);
+        let waits = notices.waiting("n-1").unwrap();
+        assert_eq!((waits.operator_user, waits.at, &waits.exchanges[..]), (Some(7), 1, &[exchange(1)][..]));
+        notices.take(3, &leaf("n-1", ErasureStage::Approved, PEER, &[]));
+        assert!(notices.is_open(PEER, exchange(1)), "until it is erased");
+        notices.done("n-1");
+        assert!(!notices.is_open(PEER, exchange(1)));
     }
 }

@@ -277,12 +277,12 @@ impl PeerService for Door {
     ) -> Result<Response<TellErasureResponse>, Status> {
         let session = self.still_trusted(&request)?;
         let (erasing, request) = (Arc::clone(self.upkeep.erasing()), request.into_inner());
-        let turn = erasing.turn(session.server()).map_err(|error| error.refusal())?;
+        let turn = erasing.turn(session.server()).map_err(|error| error.for_peer())?;
         // To its end, also if the other server goes away meanwhile.
         let received = self.tasks.spawn(async move { erasing.receive(turn, request).await }).await;
         match received.ok().flatten() {
             Some(Ok(known)) => Ok(Response::new(TellErasureResponse { known })),
-            Some(Err(error)) => Err(error.refusal()),
+            Some(Err(error)) => Err(error.for_peer()),
             None => Err(Status::unavailable("this security server is stopping")),
         }
     }

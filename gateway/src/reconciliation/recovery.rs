@@ -118,6 +118,18 @@ impl Fetched {
         Ok(Self { manifest, signature, chain, ocsp, held })
     }
 
+    /// When its exchange began.
+    pub(crate) fn begun(&self) -> Time {
+        self.manifest.exchange.time()
+    }
+
+    /// Takes chain and OCSP answer from those that are held already: most messages have the same.
+    pub(crate) fn share(&mut self, held: &mut BTreeMap<Digest, Artefact>) {
+        for one in [&mut self.chain, &mut self.ocsp] {
+            *one = held.entry(one.digest()).or_insert_with(|| one.clone()).clone();
+        }
+    }
+
     /// The record that says that it came back, while a configuration with this digest is in use here.
     pub(crate) fn entry(self, own: &ServerId, peer: &ServerId, configuration: Digest, now: Time) -> Entry {
         let message = MessageEntry {
@@ -273,15 +285,16 @@ pub(super) fn give(
 }
 
 fn record(log: &Log, index: u64) -> Result<FetchMessageResponse, LogError> {
-    let record = log.record(index)?;
-    let entry = entry_of(record.leaf.entry).unwrap_or_default();
+    // Without the content: it is not given, and so it is not decrypted.
+    let (leaf, leaf_bytes, attachment) = log.signed(index)?;
+    let entry = entry_of(leaf.entry).unwrap_or_default();
     let artefact = |named: &Bytes| match Digest::from_slice(named) {
         Some(digest) => log.artefact(&digest).map(Option::unwrap_or_default),
         None => Ok(Bytes::new()),
     };
     Ok(FetchMessageResponse {
-        leaf: record.leaf_bytes,
-        signature: record.attachment.signature,
+        leaf: leaf_bytes,
+        signature: attachment.signature,
         chain: artefact(&entry.chain_digest)?,
         ocsp_response: artefact(&entry.ocsp_digest)?,
         index,

@@ -73,6 +73,18 @@ impl ReconcileError {
     }
 }
 
+impl ReconcileError {
+    /// Whether it is no use to ask the other server for anything else now: it refused this message alone where it says that
+    /// it does not hold it, and what it gave did not verify by itself.
+    pub(super) fn is_silence_of_all(&self) -> bool {
+        match self {
+            Self::Compare(CompareError::Call(status)) => status.code() != tonic::Code::NotFound,
+            Self::Recovery(_) => false,
+            _ => true,
+        }
+    }
+}
+
 impl Upkeep {
     /// What answers other servers' questions about this log.
     pub(crate) fn desk(&self) -> &Arc<Desk> {

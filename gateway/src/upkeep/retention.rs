@@ -3,7 +3,8 @@
 //! A clock that is wrong would destroy what must be kept, and nothing brings it back. So nothing is overwritten unless a
 //! timestamping authority has said within the last day what time it is.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,12 +19,15 @@ use trave_proto::schema::log::leaf::Entry;
 use super::Upkeep;
 use super::conditions::Kind;
 use crate::config;
-use crate::retention::{Holds, Schedules};
+use crate::erasures::{ErasureError, Notices};
+use crate::retention::{Holds, Schedules, begun_of};
 
 /// How often it is looked whether something is due.
 const EVERY: Duration = Duration::from_secs(3_600);
 /// How soon it is tried again.
 const AGAIN: Duration = Duration::from_secs(60);
+/// Leaves that are looked at together for what came back.
+const LEAVES: u64 = 4_096;
 /// For how long a timestamp tells that the clock is right.
 const VOUCHED: Duration = Duration::from_secs(86_400);
 
@@ -34,6 +38,11 @@ pub(crate) struct Retaining {
     holds: ArcSwap<Holds>,
     /// When something in a segment is due next, by its first leaf; and the change of holds for which that is so.
     next: Mutex<HashMap<u64, Time>>,
+    /// Exchanges that began long before their records were logged, because these came back: the earliest begin, by where the
+    /// records stand, so many leaves at a time.
+    late: Mutex<BTreeMap<u64, Time>>,
+    /// How many there were.
+    came_back: AtomicU64,
     /// One run at a time.
     turn: tokio::sync::Mutex<()>,
     /// Held while something is overwritten by the holds as they stood.
@@ -56,6 +65,8 @@ impl Retaining {
             policy,
             holds: ArcSwap::default(),
             next: Mutex::default(),
+            late: Mutex::default(),
+            came_back: AtomicU64::new(0),
             turn: tokio::sync::Mutex::default(),
             step: tokio::sync::Mutex::default(),
         }
@@ -97,9 +108,33 @@ impl Retaining {
         self.next.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
+    /// Takes that a record came back of an exchange that began then: its time counts from there.
+    pub(super) fn came_back(&self, index: u64, begun: Time) {
+        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        let earliest = late.entry(index / LEAVES).or_insert(begun);
+        *earliest = begun.min(*earliest);
+        drop(late);
+        self.came_back.fetch_add(1, Ordering::AcqRel);
+        // It is looked again whether something is due there.
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(segment) = next.keys().filter(|first| **first <= index).max().copied() {
+            next.remove(&segment);
+        }
+    }
+
+    /// The earliest begin of an exchange of which a segment may hold something that came back.
+    fn late(&self, segment: &SegmentSpan) -> Option<Time> {
+        let last = segment.first + segment.count.saturating_sub(1);
+        let late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        late.range(segment.first / LEAVES..=last / LEAVES).map(|(_, begun)| *begun).min()
+    }
+
     fn is_due(&self, segment: &SegmentSpan, now: Time) -> bool {
         let next = self.next.lock().unwrap_or_else(PoisonError::into_inner).get(&segment.first).copied();
-        let next = next.or_else(|| segment.times.map(|(earliest, _)| self.policy.earliest(earliest)));
+        let next = next.or_else(|| {
+            let logged = segment.times.map(|(earliest, _)| earliest);
+            logged.into_iter().chain(self.late(segment)).min().map(|begun| self.policy.earliest(begun))
+        });
         next.is_some_and(|next| next <= now)
     }
 
@@ -109,8 +144,14 @@ impl Retaining {
 }
 
 impl Upkeep {
-    /// Reads the holds from the log, before anything may be overwritten.
+    /// Reads the holds from the log, before anything may be overwritten, and what came back long after its time.
     pub(super) fn read_holds(&self) -> Result<(), LogError> {
+        for record in self.exchanges.recorder.log().scan_kind(kind::RECOVERED, 0) {
+            let record = record?;
+            if let Some(begun) = begun_of(&record.leaf) {
+                self.retaining.came_back(record.index, begun);
+            }
+        }
         let mut holds = Holds::default();
         for record in self.exchanges.recorder.log().scan_kind(kind::HOLD, 0) {
             holds.take(&record?.leaf);
@@ -185,6 +226,7 @@ impl Upkeep {
         let (policy, holds) = (self.retaining.policy.clone(), self.retaining.holds());
         let (reading, first) = (log.clone(), segment.first);
         let seen = Arc::clone(&holds);
+        let came_back = self.retaining.came_back.load(Ordering::Acquire);
         let survey = tokio::task::spawn_blocking(move || {
             let mut schedules = Schedules::read(&reading, &policy, &holds, now)?;
             reading.survey(first, now, &mut schedules)
@@ -203,6 +245,12 @@ impl Upkeep {
             );
         }
         let contents = log.expire_contents(&survey).await?;
+        if survey.records() > 0
+            && let Err(why) = self.persons_first().await
+        {
+            tracing::warn!(why, "no record expires before what was approved is erased");
+            return Ok(Done { segments: u64::from(contents > 0), contents, ..Done::default() });
+        }
         if segment.open && survey.records() > 0 {
             log.close_segment().await?;
         }
@@ -213,10 +261,22 @@ impl Upkeep {
         let next = survey.next().map_or(later, |next| next.min(later));
         let stuck = survey.stuck();
         // What cannot go is looked at, and told, again.
-        if stuck == 0 {
+        // And what came back meanwhile may be due sooner.
+        if stuck == 0 && self.retaining.came_back.load(Ordering::Acquire) == came_back {
             self.retaining.remember(first, next);
         }
         Ok(Done { segments: u64::from(contents + records > 0), contents, records, stuck })
+    }
+
+    /// Where a person stands is another matter once a segment is written anew: so what was approved is erased before that.
+    async fn persons_first(&self) -> Result<(), String> {
+        if !self.erasing.look(Notices::has_approved_person) {
+            return Ok(());
+        }
+        match self.erasing.redo().await {
+            Ok(()) | Err(ErasureError::Moved) => Ok(()),
+            Err(error) => Err(with_causes(&error)),
+        }
     }
 
     /// Whether a timestamping authority agrees with this clock. Where the last token is too old, as on a server that nobody
@@ -240,5 +300,29 @@ impl Upkeep {
                 Err("this server's clock and the timestamping authority's are more than a day apart".into())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_back_is_due_by_the_time_of_its_exchange() {
+        let policy: config::Retention = toml::from_str("records_months = 12").unwrap();
+        let retaining = Retaining::new(policy);
+        let begun = Time::from_millis(1_795_255_200_000);
+        let logged = begun.plus(Duration::from_secs(300 * 86_400));
+        let times = Some((logged, logged));
+        let segment = |first| SegmentSpan { first, count: 5_000, times, open: false, pruned: false };
+        let year = begun.plus_months(12);
+        assert!(!retaining.is_due(&segment(10_000), year));
+        // Also where it was looked before, and the next time was known.
+        retaining.remember(10_000, logged.plus_months(12));
+        retaining.came_back(12_345, begun);
+        assert!(retaining.is_due(&segment(10_000), year) && !retaining.is_due(&segment(30_000), year));
+        assert!(!retaining.is_due(&segment(10_000), year.minus(Duration::from_secs(1))));
+        retaining.remember(10_000, logged.plus_months(12));
+        assert!(!retaining.is_due(&segment(10_000), year), "it was looked");
     }
 }

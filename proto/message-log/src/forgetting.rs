@@ -3,6 +3,7 @@
 //! crash interrupted.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -82,9 +83,19 @@ pub(crate) fn forget(shared: &Shared, forgetting: &Forgetting) -> Result<u64, Lo
 
 /// Whether a segment was written anew since this act: then what it says was done before.
 fn is_done(shared: &Shared, path: &Path, again: Option<u64>) -> Result<bool, LogError> {
-    let Some(act) = again else { return Ok(false) };
-    let file = shared.disk.open(path).map_err(LogError::disk("open", path))?;
-    Ok(SegmentHeader::read(&*file, path)?.compact.is_some_and(|compact| act < compact.as_of))
+    // The act itself was in the log by then.
+    again.map_or(Ok(false), |act| is_rewritten_since(shared, path, act.saturating_add(1)))
+}
+
+/// Whether a segment was written anew when the log had `size` leaves or more: then nothing stands where it stood.
+pub(crate) fn is_rewritten_since(shared: &Shared, path: &Path, size: u64) -> Result<bool, LogError> {
+    let file = match shared.disk.open(path) {
+        Ok(file) => file,
+        // It was pruned: there is nothing to be mistaken for something else.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(LogError::disk("open", path)(error)),
+    };
+    Ok(SegmentHeader::read(&*file, path)?.compact.is_some_and(|compact| compact.as_of >= size))
 }
 
 /// Nothing but a pseudonym is overwritten, whatever an act says.

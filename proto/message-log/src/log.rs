@@ -210,7 +210,10 @@ impl Log {
     pub fn append<T>(&self, entry: Entry, carried: T) -> Result<Pending<T>, LogError> {
         self.0.shared.healthy()?;
         let mut prepared = prepare(&self.0.shared, entry)?;
-        if prepared.kind == kind::MESSAGE && self.0.shared.disk_full.load(Ordering::Relaxed) {
+        // What came back from a peer is there still: it is fetched again when there is room.
+        if matches!(prepared.kind, kind::MESSAGE | kind::RECOVERED)
+            && self.0.shared.disk_full.load(Ordering::Relaxed)
+        {
             return Err(LogError::DiskFull { reserve: self.0.reserve });
         }
         let (done, answer) = oneshot::channel();

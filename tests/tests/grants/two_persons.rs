@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 
 use super::*;
 use trave_proto::proof::Conclusion;
+use trave_proto::schema::operator::EraseRequest;
 use trave_tests::network::{Server, export, judge};
 use trave_tests::program::program;
 
@@ -208,6 +209,50 @@ async fn nobody_erases_anything_alone() {
     let id = world.done(UWE, &["erasures", "list"]).await.split('\t').next().unwrap().to_owned();
     world.done(FRAUKE, &["erasures", "drop", &id, "--reason", "Irrtum"]).await;
     world.refused(FRAUKE, &["erasures", "approve", &id]).await;
+    assert_eq!(erased(&world.instance.mv), 1);
+    world.instance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_server_told_takes_two_persons_too() {
+    if own_user() != 0 {
+        println!("NOT RUN: only root can be two other users");
+        return;
+    }
+    let mut world = World::start([FRAUKE, UWE]).await;
+    let granted = world.done(FRAUKE, &applying(CLIENT)).await;
+    world.done(UWE, &["grant", "approve", &granted]).await;
+    let exchange = world.instance.ask(b"wer?").await.exchange();
+    let request = EraseRequest {
+        exchange_id: bytes::Bytes::copy_from_slice(exchange.as_bytes()),
+        operator: "Muster".into(),
+        reason: "Art. 17".into(),
+    };
+    operator(&world.instance.sh).await.erase(request).await.unwrap();
+    let mut listed = String::new();
+    for _ in 0..200 {
+        listed = world.done(UWE, &["erasures", "list"]).await;
+        if !listed.is_empty() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let id = listed.split('\t').next().unwrap().to_owned();
+    assert!(id.starts_with("n-") && listed.contains("waits for a decision here"), "{listed}");
+    let erased = |server: &Server| {
+        let records = server.records(0);
+        records.iter().filter(|record| matches!(record.leaf.entry, Some(Entry::Erasure(_)))).count()
+    };
+    world.done(FRAUKE, &["erasures", "approve", &id]).await;
+    let alone = world.refused(FRAUKE, &["erasures", "approve", &id]).await;
+    assert!(alone.contains("cannot approve it: another person must"), "{alone}");
+    // Over a restart, too.
+    world.instance.mv.stop().await;
+    world.instance.mv.start().await.unwrap();
+    assert_eq!(erased(&world.instance.mv), 0);
+    let listed = world.done(UWE, &["erasures", "list"]).await;
+    assert!(listed.contains("waits for another person's approval"), "{listed}");
+    world.done(UWE, &["erasures", "approve", &id]).await;
     assert_eq!(erased(&world.instance.mv), 1);
     world.instance.stop().await;
 }

@@ -40,7 +40,8 @@ impl Desk {
             return Err(Status::not_found(ExportError::Unknown(id).to_string()));
         }
         let notice = Notice { exchanges: vec![id], reason, ..Notice::default() };
-        let Applied { id, waiting, erased, telling } = self.apply(notice, person).await?;
+        let still = self.upkeep.retaining.still().await;
+        let Applied { id, waiting, erased, telling } = self.apply(notice, person, still).await?;
         Ok(EraseResponse { contents: erased.contents, id, waiting, telling })
     }
 
@@ -52,6 +53,8 @@ impl Desk {
     ) -> Result<ErasePersonResponse, Status> {
         let reason = words("the reason for erasing", &request.reason)?;
         let person = citizen::person(&request.person)?;
+        // Until it is applied for, nothing is written anew: a place is one in a file.
+        let still = self.upkeep.retaining.still().await;
         let log = self.exchanges.recorder.log().clone();
         let concerned = reading(move || log.of_person(&person, 0, usize::MAX)).await?;
         if concerned.is_empty() {
@@ -61,13 +64,18 @@ impl Desk {
         let persons = concerned.iter().map(trave_message_log::Concerned::place).collect();
         let exchanges = exchanges.into_iter().collect();
         let notice = Notice { exchanges, persons, reason, ..Notice::default() };
-        let Applied { id, waiting, erased, telling } = self.apply(notice, operator).await?;
+        let Applied { id, waiting, erased, telling } = self.apply(notice, operator, still).await?;
         let ErasedPerson { exchanges, contents, pseudonyms } = erased;
         Ok(ErasePersonResponse { exchanges, contents, pseudonyms, id, waiting, telling })
     }
 
-    async fn apply(&self, notice: Notice, person: Person) -> Result<Applied, Status> {
-        let _still = self.upkeep.retaining.still().await;
+    /// Nothing is written anew and no hold comes into force meanwhile.
+    async fn apply(
+        &self,
+        notice: Notice,
+        person: Person,
+        _still: tokio::sync::MutexGuard<'_, ()>,
+    ) -> Result<Applied, Status> {
         self.must_not_be_held(&notice).await?;
         let (id, waiting) = (fresh_id("e")?, self.policy.two_persons());
         let (operator, operator_user) = (person.name.clone(), waiting.then_some(person.user));
@@ -92,6 +100,14 @@ impl Desk {
             let why = format!("{applicant} applied for it and cannot approve it: another person must");
             return Err(Status::permission_denied(why));
         }
+        let (told, counts) = (!notice.peer.is_empty(), user.is_some_and(|user| self.policy.counts(user)));
+        if told && self.policy.two_persons() && !counts {
+            // It takes two, also where another server asks for it: this is the first.
+            let supported = erasing.support(id, (person.name, person.user)).await;
+            supported.map_err(|error| error.refusal())?;
+            tracing::info!(id, "an erasure that another security server told waits for another person");
+            return Ok(ApproveResponse { waiting: true });
+        }
         if user.is_some_and(|user| !self.policy.counts(user)) {
             let why = format!("{applicant} applied for it, and is none of operator.users any more");
             return Err(Status::failed_precondition(why));
@@ -105,7 +121,7 @@ impl Desk {
         let decided = Decided { by: person.name, user: Some(person.user) };
         let (erased, _) = erasing.approve(id, decided).await.map_err(|error| error.refusal())?;
         tracing::info!(id, contents = erased.contents, "an erasure was approved and carried out");
-        Ok(ApproveResponse {})
+        Ok(ApproveResponse::default())
     }
 
     /// Withdraws what was applied for, or declines what another server told.
@@ -134,7 +150,12 @@ impl Desk {
         let erasures = self.upkeep.erasing().look(|all| {
             let waiting = all.all_waiting().map(|notice| match notice.peer.is_empty() {
                 true => entry(notice, "waits for another person's approval"),
-                false => entry(notice, "erased at another security server; waits for a decision here"),
+                false if notice.operator.is_empty() => {
+                    entry(notice, "erased at another security server; waits for a decision here")
+                }
+                false => {
+                    entry(notice, "erased at another security server; waits for another person's approval")
+                }
             });
             let telling = all.to_tell();
             let telling =

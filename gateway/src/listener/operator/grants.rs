@@ -127,7 +127,7 @@ impl Desk {
         };
         self.change(entry).await?;
         tracing::info!(id, "approved");
-        Ok(ApproveResponse {})
+        Ok(ApproveResponse::default())
     }
 
     /// Logs a change durably, then takes it into force.

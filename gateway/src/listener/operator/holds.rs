@@ -99,7 +99,7 @@ impl Desk {
         let (approver, approver_user) = (person.name, Some(person.user));
         self.change_hold(Hold { applied: false, approver, approver_user, ..waits }).await?;
         tracing::info!(hold = id, "approved");
-        Ok(ApproveResponse {})
+        Ok(ApproveResponse::default())
     }
 
     /// The holds that have not ended.

@@ -53,7 +53,7 @@ impl Desk {
         }
         let (approver, approver_user) = (person.name, Some(person.user));
         self.prune_range(RangePruned { applied: false, approver, approver_user, ..range }).await?;
-        Ok(ApproveResponse {})
+        Ok(ApproveResponse::default())
     }
 
     async fn apply_for_pruning(&self, range: RangePruned) -> Result<u64, Status> {

@@ -1,5 +1,7 @@
 //! The persons concerned: what concerns one, erasing one, and letting go of what is too old to be asked for.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use trave_proto::identifier::ExchangeId;
@@ -11,7 +13,7 @@ use crate::concerned;
 use crate::entry::{Entry, kind};
 use crate::error::LogError;
 use crate::finding;
-use crate::forgetting::Forgetting;
+use crate::forgetting::{self, Forgetting};
 use crate::pending::Pending;
 use crate::person::Person;
 use crate::pseudonyms::Period;
@@ -63,18 +65,47 @@ impl Log {
         rows.into_iter().map(concerned).collect()
     }
 
-    /// The same leaves by their [places](Concerned::place), as they were found before; without those that have expired
-    /// since. Of what was pruned, keys and pseudonyms are here: it is erased like the others. Reads the indexes alone.
-    pub fn concerned_at(&self, places: &[PseudonymPlace]) -> Result<Vec<Concerned>, LogError> {
+    /// The same leaves by their [places](Concerned::place), as they were found when the log had `size` leaves; without those
+    /// that have expired since. Of what was pruned, keys and pseudonyms are here: it is erased like the others. None if one of them stands in a segment that was written anew meanwhile: what
+    /// stands at its place now may be nothing, or another person's. Reads the indexes, and segments' headers.
+    pub fn concerned_at(
+        &self,
+        places: &[PseudonymPlace],
+        size: u64,
+    ) -> Result<Option<Vec<Concerned>>, LogError> {
         let shared = &self.0.shared;
         let mut found = Vec::with_capacity(places.len());
+        let mut looked_at = HashMap::new();
         for place in places {
-            let (entry, _) = shared.steady(|| finding::entry(shared, place.leaf))?;
-            if let Ok(exchange) = ExchangeId::from_slice(&entry.exchange) {
-                found.push(Concerned { index: place.leaf, exchange, offset: place.offset });
+            let (entry, path) = shared.steady(|| finding::entry(shared, place.leaf))?;
+            let Ok(exchange) = ExchangeId::from_slice(&entry.exchange) else { continue };
+            let moved = match looked_at.get(&path) {
+                Some(moved) => *moved,
+                None => shared.steady(|| {
+                    let (_, path) = finding::entry(shared, place.leaf)?;
+                    forgetting::is_rewritten_since(shared, &path, size)
+                })?,
+            };
+            looked_at.insert(path, moved);
+            if moved {
+                return Ok(None);
+            }
+            found.push(Concerned { index: place.leaf, exchange, offset: place.offset });
+        }
+        Ok(Some(found))
+    }
+
+    /// Whether nothing of this exchange was logged since its contents were erased. Reads the indexes alone.
+    pub fn is_erased(&self, exchange: ExchangeId) -> Result<bool, LogError> {
+        let shared = &self.0.shared;
+        for place in self.places(exchange)?.into_iter().rev() {
+            match shared.steady(|| finding::entry(shared, place))?.0.kind {
+                kind::ERASURE => return Ok(true),
+                kind::MESSAGE | kind::RECOVERED => return Ok(false),
+                _ => {}
             }
         }
-        Ok(found)
+        Ok(false)
     }
 
     /// Whether an erasure of this exchange stands in the log at or behind leaf `from`. Reads the indexes alone.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use trave_proto::clock::Time;
 use trave_proto::digest::Digest;
 use trave_proto::identifier::ExchangeId;
-use trave_proto::schema::log::Leaf;
+use trave_proto::schema::log::{Attachment, Leaf};
 use trave_proto::tree::{Head, Tile, is_consistent, root_from_path};
 
 use super::Log;
@@ -58,6 +58,14 @@ impl Log {
     /// The record at `index`. Reads the disk.
     pub fn record(&self, index: u64) -> Result<StoredRecord, LogError> {
         reading::record(&self.0.shared, index)
+    }
+
+    /// The leaf at `index`, the bytes that were hashed, and what stands beside it. Its content is neither read nor decrypted.
+    /// Reads the disk.
+    pub fn signed(&self, index: u64) -> Result<(Leaf, Bytes, Attachment), LogError> {
+        let shared = &self.0.shared;
+        let raw = shared.steady(|| reading::locate(shared, index)?.read())?;
+        Ok((raw.leaf, raw.leaf_bytes, raw.attachment))
     }
 
     /// An artefact by its digest; none if no segment holds it. Reads the disk.

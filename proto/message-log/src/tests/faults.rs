@@ -4,10 +4,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use trave_proto::schema::log::{Leaf, RecoveredMessage, leaf};
+
 use super::support::*;
 use crate::disk::Disk as _;
 use crate::disk::simulated::{Dice, Fault, SimulatedDisk};
-use crate::{ContentState, Log, LogError, Options};
+use crate::{ContentState, Entry, Log, LogError, Options};
 
 fn open(disk: &SimulatedDisk) -> Result<Log, LogError> {
     let options = Options { segment_size: 6 << 10, ..options(Path::new("/log")) };
@@ -101,8 +103,15 @@ fn a_full_disk_refuses_exchanges_but_still_logs() {
     append_each(&log, 0..2);
     disk.set_free(0);
     eventually(|| matches!(log.append(message(2), ()), Err(LogError::DiskFull { reserve: 1_048_576 })));
+    let recovered = leaf::Entry::Recovered(RecoveredMessage::default());
+    let recovered = Entry::new(Leaf::of(0, recovered));
+    assert!(
+        matches!(log.append(recovered.clone(), ()), Err(LogError::DiskFull { .. })),
+        "a peer fills no reserve"
+    );
     block_on(log.append(refusal(2), ()).unwrap()).unwrap();
     disk.set_free(u64::MAX);
+    eventually(|| log.append(recovered.clone(), ()).is_ok());
     eventually(|| log.append(message(3), ()).is_ok());
 }
 

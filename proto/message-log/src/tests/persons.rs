@@ -421,3 +421,39 @@ fn persons_go_with_messages_and_are_not_too_many() {
             .any(|entry| { entry.unwrap().file_name().to_string_lossy().starts_with("persons") })
     );
 }
+
+#[test]
+fn a_place_in_a_segment_that_was_written_anew_is_no_place_any_more() {
+    let disk = SimulatedDisk::new();
+    let (log, _) = Log::open_on(Arc::new(disk.clone()), options(Path::new("/log"))).unwrap();
+    for number in 0..12 {
+        append(&log, about(number, &[1, 2]));
+    }
+    let places: Vec<_> =
+        log.of_person(&person(1), 0, 1_000_000).unwrap().iter().map(crate::Concerned::place).collect();
+    let size = log.size();
+    let found = log.concerned_at(&places, size).unwrap().unwrap();
+    assert_eq!(found.len(), 12);
+    // One record expires: what stays of its segment moves up, and other persons' pseudonyms with it.
+    let plan = super::expiry::Plan { records: [1].into(), ..super::expiry::Plan::default() };
+    block_on(log.close_segment()).unwrap();
+    assert_eq!(super::expiry::run(&log, &plan).unwrap().1, 1);
+    assert_eq!(log.concerned_at(&places, size).unwrap(), None, "nobody erases by what it was");
+    // Found again, the person is erased, and the other one is not.
+    let before = super::persons::places(&log, 2).len();
+    assert_eq!(erase(&log, 1).unwrap().pseudonyms, 11);
+    assert_eq!((super::persons::places(&log, 1).len(), super::persons::places(&log, 2).len()), (0, before));
+    assert_eq!(log.check().problems, Vec::<String>::new());
+}
+
+#[test]
+fn what_was_erased_is_known_until_more_of_it_is_logged() {
+    let disk = SimulatedDisk::new();
+    let (log, _) = Log::open_on(Arc::new(disk.clone()), options(Path::new("/log"))).unwrap();
+    append(&log, message(1));
+    assert!(!log.is_erased(exchange(1)).unwrap() && !log.is_erased(exchange(2)).unwrap());
+    block_on(log.erase(exchange(1), "officer", "request")).unwrap();
+    assert!(log.is_erased(exchange(1)).unwrap());
+    append(&log, message(1));
+    assert!(!log.is_erased(exchange(1)).unwrap(), "that is not erased");
+}
