@@ -11,11 +11,11 @@ use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 use prost::Message;
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use trave_host::config::with_causes;
 use trave_proto::container::{MEDIA_TYPE, bundle};
 use trave_proto::fault::{Fault, Reason, Side};
-use trave_proto::identifier::ExchangeId;
+use trave_proto::identifier::{ExchangeId, SubsystemId};
 use trave_proto::schema::log::LogRead;
 use trave_proto::schema::log::leaf::Entry as LeafEntry;
 
@@ -23,21 +23,43 @@ use crate::exchange::{self, Caller, Exchanges, Kind};
 use crate::proof::{self, Contents};
 use crate::recorder::Refused;
 use crate::relayed::Relayed;
+use crate::turns::{Turn, Turns};
 use crate::upkeep::Upkeep;
 use asked::Asked;
+use finding::Found;
 
 /// Most exchanges of one query id whose containers are given out at a time.
 const MOST: usize = 16;
-/// Most bytes that are given out at a time.
-const MOST_BYTES: usize = 256 << 20;
+/// Most MiB of one answer.
+const MOST_MIB: u32 = 128;
+/// Most MiB of all answers together, from when they are begun until they have been taken: a slow reader keeps what is its own.
+const ALL_MIB: u32 = 256;
 const ZIP: &str = "application/zip";
 
-/// Gives containers to those who asked, one answer at a time: they are put together in memory.
+/// Gives containers to those who asked. To each subsystem one answer at a time is made, and all have room until they are taken:
+/// they are put together in memory.
 #[derive(Debug)]
 pub(crate) struct Containers {
     exchanges: Arc<Exchanges>,
     upkeep: Arc<Upkeep>,
-    turn: Arc<Mutex<()>>,
+    turns: Turns<SubsystemId>,
+    room: Arc<Semaphore>,
+}
+
+/// That an answer may be made, and room for it. It goes with the work, also where the caller has gone.
+#[derive(Debug)]
+struct Admitted {
+    room: OwnedSemaphorePermit,
+    _turn: Turn<SubsystemId>,
+}
+
+/// The bytes of an answer, with the room that they take until they have left.
+struct Leaving(Bytes, #[expect(dead_code, reason = "its end gives the room back")] OwnedSemaphorePermit);
+
+impl AsRef<[u8]> for Leaving {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 /// Why nothing is given out: X-Road's status, and the fault that is told and logged.
@@ -52,7 +74,8 @@ struct Given {
 
 impl Containers {
     pub(crate) fn new(exchanges: Arc<Exchanges>, upkeep: Arc<Upkeep>) -> Self {
-        Self { exchanges, upkeep, turn: Arc::default() }
+        let room = Arc::new(Semaphore::new(ALL_MIB as usize));
+        Self { exchanges, upkeep, turns: Turns::default(), room }
     }
 
     /// The answer to a request for evidence; none if it is none.
@@ -86,11 +109,8 @@ impl Containers {
             let fault = Fault::before_call(Reason::InvalidClientIdentifier, Side::Client, why);
             return Err(Refusal(StatusCode::UNAUTHORIZED, fault));
         }
-        let Ok(turn) = Arc::clone(&self.turn).try_lock_owned() else {
-            let why = "containers are being made for somebody else; ask again in a moment";
-            return Err(Refusal::server(Fault::before_call(Reason::Overloaded, Side::ClientServer, why)));
-        };
-        let (found, _turn) = self.find(&asked, turn).await?;
+        let admitted = self.admit(&asked.client)?;
+        let (found, admitted) = self.find(&asked, admitted).await?;
         if asked.unique && found.len() > 1 {
             return Err(Refusal::asked(format!(
                 "{} exchanges have this id: leave \"unique\" out, or name one by its trave-exchange-id",
@@ -99,42 +119,64 @@ impl Containers {
         }
         if found.len() > MOST {
             return Err(Refusal::asked(format!(
-                "{} exchanges have this id, and at most {MOST} are given out at a time: name them by their trave-exchange-id",
-                found.len()
+                "more than {MOST} exchanges have this id, and so many are given out at a time: name them by their \
+                 trave-exchange-id"
             )));
         }
         self.log_read(&asked, &found).await?;
         let mut files = Vec::new();
         for id in found {
             files.push((format!("{id}{}.asice", asked.suffix()), self.container(id, asked.contents).await?));
-            if files.iter().map(|(_, file)| file.len()).sum::<usize>() > MOST_BYTES {
+            if files.iter().map(|(_, file)| file.len()).sum::<usize>() > (MOST_MIB as usize) << 20 {
                 let why = format!(
-                    "these containers have more than {} MiB: name one exchange by its trave-exchange-id",
-                    MOST_BYTES >> 20
+                    "these containers have more than {MOST_MIB} MiB: name one exchange by its trave-exchange-id, or ask the \
+                     operator for it"
                 );
                 return Err(Refusal::asked(why));
             }
         }
-        asked.given(files)
+        // Checksums of all these bytes: not where others wait.
+        let given = tokio::task::spawn_blocking(move || {
+            let given = asked.given(files)?;
+            Ok(Given { body: admitted.with(given.body), ..given })
+        });
+        given.await.map_err(|_| Refusal::failed("the containers cannot be put together".into()))?
     }
 
-    /// The client's exchanges of that id, oldest first; never none. The turn goes with the search, which goes on also where the
-    /// caller has gone.
-    async fn find(
-        &self,
-        asked: &Asked,
-        turn: OwnedMutexGuard<()>,
-    ) -> Result<(Vec<ExchangeId>, OwnedMutexGuard<()>), Refusal> {
+    /// Lets a subsystem in that has no answer under way, if there is room for one more.
+    fn admit(&self, client: &SubsystemId) -> Result<Admitted, Refusal> {
+        let busy =
+            |why: &str| Refusal::server(Fault::before_call(Reason::Overloaded, Side::ClientServer, why));
+        let turn = self.turns.take(client);
+        let turn =
+            turn.ok_or_else(|| busy("an answer to this subsystem is being made; ask again in a moment"))?;
+        let room = Arc::clone(&self.room).try_acquire_many_owned(MOST_MIB);
+        let room = room.map_err(|_| busy("containers are being made for others; ask again in a moment"))?;
+        Ok(Admitted { room, _turn: turn })
+    }
+
+    /// The client's exchanges of that id, oldest first; never none. That it was let in goes with the search, which goes on also
+    /// where the caller has gone.
+    async fn find(&self, asked: &Asked, admitted: Admitted) -> Result<(Vec<ExchangeId>, Admitted), Refusal> {
         let log = self.exchanges.recorder.log().clone();
         let (client, id) = (asked.client.clone(), asked.query_id.clone());
-        let found = tokio::task::spawn_blocking(move || (finding::of_client(&log, &client, &id), turn)).await;
-        let (found, turn) = found.map_err(|_| Refusal::failed("reading the message log failed".into()))?;
-        let found = found.map_err(|error| Refusal::failed(with_causes(&error)))?;
+        let found =
+            tokio::task::spawn_blocking(move || (finding::of_client(&log, &client, &id, MOST), admitted))
+                .await;
+        let (found, admitted) =
+            found.map_err(|_| Refusal::failed("reading the message log failed".into()))?;
+        let found = match found.map_err(|error| Refusal::failed(with_causes(&error)))? {
+            Found::Exchanges(found) => found,
+            Found::TooMany => {
+                let why = "more calls of all clients have this id than are looked through: name one by its trave-exchange-id";
+                return Err(Refusal::asked(why.into()));
+            }
+        };
         if found.is_empty() {
             let fault = Fault::before_call(Reason::InvalidMessage, Side::Client, NOT_FOUND);
             return Err(Refusal(StatusCode::NOT_FOUND, fault));
         }
-        Ok((found, turn))
+        Ok((found, admitted))
     }
 
     /// Logs who gets which exchanges. The query id is the caller's own words, perhaps about a person: it is in no record.
@@ -190,6 +232,15 @@ impl Asked {
         }
         let body = bundle(files).map_err(|error| Refusal::failed(error.to_string()))?;
         Ok(Given { media_type: ZIP, file_name: format!("{name}.zip"), body })
+    }
+}
+
+impl Admitted {
+    /// The bytes that have the room now: what was reserved beyond them is free.
+    fn with(mut self, bytes: Bytes) -> Bytes {
+        let needed = bytes.len().div_ceil(1 << 20);
+        drop(self.room.split((MOST_MIB as usize).saturating_sub(needed)));
+        Bytes::from_owner(Leaving(bytes, self.room))
     }
 }
 

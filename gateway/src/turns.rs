@@ -1,5 +1,5 @@
-//! One thing at a time for each other security server: what one of them asks for again and again holds up nobody else, and
-//! never piles up.
+//! One thing at a time for each other security server, or for each of whoever else asks: what one of them asks for again and
+//! again holds up nobody else, and never piles up.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,18 +7,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use trave_proto::identifier::ServerId;
 
 /// Whose turn it is.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Turns(Arc<Mutex<BTreeSet<ServerId>>>);
+#[derive(Debug, Clone)]
+pub(crate) struct Turns<K: Ord = ServerId>(Arc<Mutex<BTreeSet<K>>>);
 
-/// A server's turn, until it is dropped: it goes with the work, also where nobody waits for that any longer.
+/// A turn, until it is dropped: it goes with the work, also where nobody waits for that any longer.
 #[derive(Debug)]
-pub(crate) struct Turn(Turns, ServerId);
+pub(crate) struct Turn<K: Ord = ServerId>(Turns<K>, K);
 
-impl Turns {
-    /// The turn of this server; none while it has one.
-    pub(crate) fn take(&self, server: &ServerId) -> Option<Turn> {
+impl<K: Ord> Default for Turns<K> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<K: Ord + Clone> Turns<K> {
+    /// The turn of this one; none while it has one.
+    pub(crate) fn take(&self, whose: &K) -> Option<Turn<K>> {
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.insert(server.clone()).then(|| Turn(self.clone(), server.clone()))
+        taken.insert(whose.clone()).then(|| Turn(Self(Arc::clone(&self.0)), whose.clone()))
     }
 }
 
@@ -29,7 +35,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl<K: Ord> Drop for Turn<K> {
     fn drop(&mut self) {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
     }
@@ -41,7 +47,7 @@ mod tests {
 
     #[test]
     fn each_server_has_one_turn_at_a_time() {
-        let (turns, one) = (Turns::default(), "NORD/MV/register/s1".parse().unwrap());
+        let (turns, one) = (Turns::<ServerId>::default(), "NORD/MV/register/s1".parse().unwrap());
         let first = turns.take(&one).unwrap();
         assert_eq!(first.server(), &one);
         assert!(turns.take(&one).is_none());

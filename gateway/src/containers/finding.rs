@@ -1,43 +1,54 @@
-//! Which exchanges of a client have a query id. The caller's own id stands in the contents alone, encrypted and in no index, so
-//! that nothing of it outlives them: it is looked for record by record, from the newest on, and not for ever.
+//! Which exchanges of a client have a query id: its own message id, by the pseudonym that the log keeps of it, or the id of the
+//! exchange itself. However long ago they were: the log's tables name them, and nothing is passed over unsaid.
 
-use std::time::{Duration, Instant};
-
-use trave_message_log::{ContentState, Log, LogError};
+use trave_message_log::{Log, LogError, Reference};
 use trave_proto::identifier::{ExchangeId, SubsystemId};
-use trave_proto::message::{CallerContext, Direction, Manifest};
+use trave_proto::message::{Direction, Manifest};
 use trave_proto::schema::log::Leaf;
 use trave_proto::schema::log::leaf::Entry as LeafEntry;
 
-/// How many records are looked at, from the newest on. Older exchanges are found by their own id.
-const NEWEST: u64 = 50_000;
-/// How long they are looked at.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Exchanges of one message id that are looked at, of all clients together: each costs a look at the disk.
+pub(super) const MOST_LOOKED_AT: usize = 10_000;
+/// Looked up at a time.
+const AT_A_TIME: usize = 500;
 
-/// The client's exchanges that have this id of their own, or were asked under it; oldest first. Reads the disk.
-pub(super) fn of_client(log: &Log, client: &SubsystemId, id: &str) -> Result<Vec<ExchangeId>, LogError> {
+/// What was found of a client.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// These exchanges, the oldest first; one more than was asked for, if there are more.
+    Exchanges(Vec<ExchangeId>),
+    /// More clients' exchanges have this id than are looked at.
+    TooMany,
+}
+
+/// The client's exchanges that have this id of their own, or were asked under it; more than `most` are not looked for. Reads
+/// the disk.
+pub(super) fn of_client(log: &Log, client: &SubsystemId, id: &str, most: usize) -> Result<Found, LogError> {
     if let Ok(exchange) = id.parse() {
         for place in log.places(exchange)? {
             if kept(log.leaf(place))?.and_then(|leaf| asked_by(&leaf, client)) == Some(exchange) {
-                return Ok(vec![exchange]);
+                return Ok(Found::Exchanges(vec![exchange]));
             }
         }
     }
-    let (mut found, size, began) = (Vec::new(), log.size(), Instant::now());
-    for index in (size.saturating_sub(NEWEST)..size).rev() {
-        if began.elapsed() > PATIENCE {
-            tracing::info!(index, "a query id is looked for no further back");
-            break;
-        }
-        let exchange = kept(log.leaf(index))?.and_then(|leaf| asked_by(&leaf, client));
-        if let Some(exchange) = exchange
-            && is_under(log, index, id)?
-        {
-            found.push(exchange);
+    let (mut found, mut from, mut looked) = (Vec::new(), 0, 0);
+    let Some(reference) = Reference::message_id(id) else { return Ok(Found::Exchanges(found)) };
+    loop {
+        let places = log.called(&reference, from, AT_A_TIME)?;
+        let Some(last) = places.last() else { return Ok(Found::Exchanges(found)) };
+        from = last + 1;
+        for place in places {
+            looked += 1;
+            if looked > MOST_LOOKED_AT {
+                return Ok(Found::TooMany);
+            }
+            let asked = kept(log.leaf(place))?.and_then(|leaf| asked_by(&leaf, client));
+            found.extend(asked.filter(|exchange| !found.contains(exchange)));
+            if found.len() > most {
+                return Ok(Found::Exchanges(found));
+            }
         }
     }
-    found.reverse();
-    Ok(found)
 }
 
 /// The exchange whose first request this is, if this client asked it here.
@@ -51,14 +62,6 @@ fn asked_by(leaf: &Leaf, client: &SubsystemId) -> Option<ExchangeId> {
     let manifest = Manifest::parse(message.manifest.clone()).ok()?;
     let first = manifest.direction == Direction::Request && manifest.index == 0;
     (message.sent && first && manifest.client == *client).then_some(manifest.exchange)
-}
-
-/// Whether the caller gave this id with the request.
-fn is_under(log: &Log, index: u64, id: &str) -> Result<bool, LogError> {
-    let Some(record) = kept(log.record(index))? else { return Ok(false) };
-    let ContentState::Included(parts) = record.content else { return Ok(false) };
-    let context = parts.caller_context.as_ref().and_then(|encoded| CallerContext::decode(encoded).ok());
-    Ok(context.is_some_and(|context| context.message_id == id))
 }
 
 /// What was read, if it is still kept: a record that has expired or was pruned has no contents either.

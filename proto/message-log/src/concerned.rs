@@ -25,8 +25,26 @@ pub(crate) fn of_person(
     from: u64,
     enough: usize,
 ) -> Result<Vec<PersonRow>, LogError> {
-    let named = shared.period_keys.all_of(person);
-    let within = |times| within(&named, times);
+    of_pseudonyms(shared, &shared.period_keys.all_of(person), from, enough)
+}
+
+/// The same of what a caller calls so.
+pub(crate) fn called(
+    shared: &Shared,
+    reference: &Reference,
+    from: u64,
+    enough: usize,
+) -> Result<Vec<PersonRow>, LogError> {
+    of_pseudonyms(shared, &shared.period_keys.all_of_reference(reference), from, enough)
+}
+
+fn of_pseudonyms(
+    shared: &Shared,
+    named: &[(Period, [u8; HASH])],
+    from: u64,
+    enough: usize,
+) -> Result<Vec<PersonRow>, LogError> {
+    let within = |times| within(named, times);
     // At one moment, so that no segment is closed between the two.
     let (closed, open) = {
         let catalogue = shared.catalogue();

@@ -95,6 +95,47 @@ async fn a_client_fetches_the_containers_of_its_own_calls() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_id_finds_its_calls_however_old_and_many_and_says_where_they_are_too_many() {
+    let world = World::start(echo).await;
+    let first = post(&world, "m-1", "eins").await;
+    for _ in 0..15 {
+        post(&world, "m-1", "noch einmal").await;
+    }
+    let answer = get(&world, &format!("/asic?{OWN}&queryId=m-1")).await;
+    let files = unpacked(&answer.body);
+    assert_eq!((answer.status.as_u16(), files.len()), (200, 16));
+    assert_eq!(files[0].0, format!("{first}.asice"), "the oldest first");
+    post(&world, "m-1", "einer zu viel").await;
+    let answer = get(&world, &format!("/asic?{OWN}&queryId=m-1")).await;
+    let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(answer.status.as_u16(), 400);
+    assert!(body["message"].as_str().unwrap().contains("more than 16"), "{body}");
+    // Where the caller gave none, the id that its server told it.
+    let answered = world.ask(asking("POST", "/v1/akten").body(full("ohne")).unwrap()).await;
+    let own = answered.header("x-road-id").unwrap().to_owned();
+    let answer = get(&world, &format!("/asic?{OWN}&queryId={own}")).await;
+    assert_eq!(unpacked(&answer.body)[0].0, format!("{}.asice", answered.exchange()));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn for_a_subsystem_one_answer_is_made_at_a_time_and_none_keeps_the_room_it_had() {
+    let world = World::start(echo).await;
+    let id = post(&world, "m-1", "eins").await;
+    let path = format!("/asic?{OWN}&queryId={id}");
+    let both = tokio::join!(get(&world, &path), get(&world, &path));
+    let statuses: std::collections::BTreeSet<_> = [&both.0, &both.1].map(|it| it.status.as_u16()).into();
+    assert_eq!(statuses, [200, 500].into(), "one is told to wait");
+    let refused = if both.0.status.as_u16() == 500 { both.0 } else { both.1 };
+    assert!(String::from_utf8_lossy(&refused.body).contains("is being made"), "{:?}", refused.body);
+    // Room and turn are given back each time: many more answers than there is room for at once.
+    for _ in 0..4 {
+        assert_eq!(get(&world, &path).await.status.as_u16(), 200);
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_fetches_what_is_not_theirs() {
     let world = World::start(echo).await;
     let id = post(&world, "m-1", "eins").await;

@@ -17,6 +17,7 @@ use crate::forgetting::{self, Forgetting};
 use crate::pending::Pending;
 use crate::person::Person;
 use crate::pseudonyms::Period;
+use crate::reference::Reference;
 
 /// A leaf that concerns a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +64,15 @@ impl Log {
             Ok(Concerned { index: row.leaf, exchange, offset: row.offset })
         };
         rows.into_iter().map(concerned).collect()
+    }
+
+    /// The places from `from` on of the first messages of exchanges that their callers call so, the earliest first; at least
+    /// `enough`, if there are so many. To go on, ask from behind the last. Where a caller gave no message id, the exchange id
+    /// stands for it and is not looked for here. Reads the disk.
+    pub fn called(&self, reference: &Reference, from: u64, enough: usize) -> Result<Vec<u64>, LogError> {
+        let shared = &self.0.shared;
+        let rows = shared.steady(|| concerned::called(shared, reference, from, enough.max(1)))?;
+        Ok(rows.into_iter().map(|row| row.leaf).collect())
     }
 
     /// The same leaves by their [places](Concerned::place), as they were found when the log had `size` leaves; without those

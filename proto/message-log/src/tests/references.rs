@@ -11,6 +11,7 @@ use trave_proto::schema::message::{Direction, Manifest};
 use trave_proto::search::{Row, Term};
 
 use super::archive::{archive, archive_all, disk_with_archive, open};
+use super::expiry::{Plan, run};
 use super::pruning::prune;
 use super::support::*;
 use crate::disk::simulated::{Dice, Fault, SimulatedDisk};
@@ -98,6 +99,27 @@ fn an_exchange_is_found_by_what_its_caller_calls_it() {
         drop(log);
         log = Log::open_on(Arc::new(disk.clone()), options(Path::new("/log"))).unwrap().0;
     }
+}
+
+#[test]
+fn what_has_expired_is_found_so_no_more_and_keeps_nothing_else_from_being_found() {
+    let disk = SimulatedDisk::new();
+    let log = filled(&disk);
+    let plan = Plan { records: (0..30).collect(), ..Plan::default() };
+    let (_, records) = run(&log, &plan).unwrap();
+    assert_eq!(records, 30);
+    let check = |log: &Log| {
+        let of_case: Vec<_> = of_case(1).into_iter().filter(|place| *place > 30).collect();
+        assert_eq!(log.called(&case(1).unwrap(), 0, 1_000).unwrap(), of_case);
+        assert_eq!(find(log, vec![case(1)]), of_case);
+        assert_eq!(log.called(&id(7).unwrap(), 0, 1_000).unwrap(), Vec::<u64>::new());
+        assert_eq!(log.called(&id(40).unwrap(), 0, 1_000).unwrap(), [41]);
+        assert_eq!(log.called(&id(40).unwrap(), 42, 1_000).unwrap(), Vec::<u64>::new());
+        assert_eq!(log.check().problems, Vec::<String>::new());
+    };
+    check(&log);
+    drop(log);
+    check(&Log::open_on(Arc::new(disk.restart()), options(Path::new("/log"))).unwrap().0);
 }
 
 /// Whether the pseudonym of a reference stands anywhere on the disk, by the keys that are there.
