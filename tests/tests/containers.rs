@@ -133,6 +133,11 @@ async fn no_file_of_a_container_can_be_altered_unnoticed() {
     assert_eq!(report.conclusion, Conclusion::DoesNotHold);
     assert_eq!(state(&report, &PartName::Messages(Direction::Request, 0, 0)), PartState::Mismatch);
     assert_eq!(state(&report, &PartName::Proof), PartState::Verified, "the proof itself is as it was");
+    // A configuration with a field that nobody knows, behind what both states signed.
+    let padded = [&file(&archive, "configuration.bin")[..], &[0xf8, 0x07, 0x01]].concat();
+    let report = verify(&replaced(&archive, "configuration.bin", &padded).into(), &anchor, None).unwrap();
+    assert_eq!(report.conclusion, Conclusion::DoesNotHold);
+    assert!(report.why.iter().any(|why| why.contains("not written in the one way")), "{:?}", report.why);
     // A file that nobody declared, among the contents or behind the seal; one that is missing.
     let all = |archive: &[u8]| -> Vec<_> {
         files(archive).into_iter().map(|(name, range)| (name, archive[range].to_vec())).collect()

@@ -119,8 +119,9 @@ fn parts_and_files(proof: &Proof, report: &Report) -> Option<(Vec<Part>, Vec<Ent
         let content_type = content_type(&messages);
         for run in messages.chunk_by(|one, next| of_content(&one.state) == of_content(&next.state)) {
             let whole = run.len() == messages.len();
-            let entries = entries(direction, run, whole, extension(content_type.as_deref()))?;
             let (first, last) = (run.first()?.index, run.last()?.index);
+            let ends = messages.last()?.index;
+            let entries = entries((direction, ends), run, whole, extension(content_type.as_deref()))?;
             parts.push(Part {
                 name: PartName::Messages(direction, first, last),
                 state: of_content(&run.first()?.state),
@@ -186,14 +187,20 @@ const fn folder(direction: Direction) -> &'static str {
     }
 }
 
-/// Head, body and trailers of messages that follow one another: the body in one piece, as it was sent. None if a head is
-/// none, or if there are more bytes than an archive takes.
-fn entries(direction: Direction, run: &[&Said], whole: bool, end: &str) -> Option<Vec<Entry>> {
+/// Head, body and trailers of messages that follow one another: the body in one piece, as it was sent. A head that does not
+/// stand in the first message of its direction, or trailers that do not stand in the last (`ends`), are a file of their own that
+/// names the message: whatever a proof holds is in a file. None if a head is none, or if there are more bytes than an
+/// archive takes.
+fn entries((direction, ends): (Direction, u64), run: &[&Said], whole: bool, end: &str) -> Option<Vec<Entry>> {
     let contents: Vec<&Content> = run.iter().filter_map(|message| message.content.as_ref()).collect();
     let folder = folder(direction);
     let mut entries = Vec::new();
-    if let Some(head) = contents.iter().find_map(|content| content.head.clone()) {
-        entries.push(Entry::new(format!("{folder}/head.txt"), head_of(direction, head)?));
+    let of = |message: &&Said| message.content.clone().map(|content| (message.index, content));
+    for (index, content) in run.iter().filter_map(of) {
+        if let Some(head) = content.head {
+            let name = if index == 0 { "head".to_owned() } else { format!("head-{index}") };
+            entries.push(Entry::new(format!("{folder}/{name}.txt"), head_of(direction, head)?));
+        }
     }
     let body = match contents.as_slice() {
         [one] => one.body.clone(),
@@ -206,9 +213,12 @@ fn entries(direction: Direction, run: &[&Said], whole: bool, end: &str) -> Optio
         };
         entries.push(Entry::new(name, body));
     }
-    if let Some(trailers) = contents.iter().find_map(|content| content.trailers.clone()) {
-        let trailers = decode_canonical::<Trailers>("trailers", trailers).ok()?;
-        entries.push(Entry::new(format!("{folder}/trailers.txt"), lines(&trailers.headers)));
+    for (index, content) in run.iter().filter_map(of) {
+        if let Some(trailers) = content.trailers {
+            let trailers = decode_canonical::<Trailers>("trailers", trailers).ok()?;
+            let name = if index == ends { "trailers".to_owned() } else { format!("trailers-{index}") };
+            entries.push(Entry::new(format!("{folder}/{name}.txt"), lines(&trailers.headers)));
+        }
     }
     Some(entries)
 }
@@ -251,7 +261,34 @@ fn visible(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message as _;
+
     use super::*;
+
+    #[test]
+    fn whatever_a_message_holds_is_in_a_file_of_its_own_name() {
+        let head = |status| Some(Bytes::from(ResponseHead { status, headers: vec![] }.encode_to_vec()));
+        let trailer = Header { name: "grpc-status".into(), value: Bytes::from_static(b"0") };
+        let trailers = || Some(Bytes::from(Trailers { headers: vec![trailer.clone()] }.encode_to_vec()));
+        let said = |index, head, trailers| Said {
+            direction: Direction::Response,
+            index,
+            state: ContentStory::NotKept,
+            content: Some(Content { head, body: Bytes::from_static(b"x"), trailers }),
+        };
+        let usual = [said(0, head(200), None), said(1, None, None), said(2, None, trailers())];
+        // A head in the middle, and trailers before the end: no sender of ours makes these, and another may.
+        let odd = [said(0, head(200), trailers()), said(1, head(201), None), said(2, None, trailers())];
+        let names = |run: &[Said]| {
+            let run: Vec<_> = run.iter().collect();
+            let entries = entries((Direction::Response, 2), &run, true, "bin").unwrap();
+            entries.into_iter().map(|entry| entry.name).collect::<Vec<_>>()
+        };
+        let file = |name: &str| format!("response/{name}");
+        assert_eq!(names(&usual), ["head.txt", "body.bin", "trailers.txt"].map(file));
+        let all = ["head.txt", "head-1.txt", "body.bin", "trailers-0.txt", "trailers.txt"];
+        assert_eq!(names(&odd), all.map(file));
+    }
 
     #[test]
     fn no_header_writes_a_line_of_its_own() {

@@ -2,6 +2,7 @@
 //! very ones that it commits to.
 
 use bytes::Bytes;
+use prost::Message as _;
 
 use super::archive::{self, Entry};
 use super::cades::{self, Seal};
@@ -316,8 +317,14 @@ fn check_seal(entries: &[Entry], (anchor, now): (&Anchor, Option<Time>)) -> Resu
     let (list, bytes) = (data(entries, MANIFEST_NAME), data(entries, SIGNATURE_NAME));
     let refused = |why: String| mismatch(PartName::Seal, why);
     let seal = Seal::read(bytes).map_err(|_| refused("it is not one of a container".into()))?;
-    let configuration = Configuration::verify_encoded(data(entries, CONFIGURATION_NAME).clone(), anchor)
+    let file = data(entries, CONFIGURATION_NAME);
+    let configuration = Configuration::verify_encoded(file.clone(), anchor)
         .map_err(|error| refused(format!("the configuration that shall prove it: {}", in_full(&error))))?;
+    // No byte of a container says what nobody looks at.
+    if configuration.signed().encode_to_vec() != *file {
+        let name = PartName::File(CONFIGURATION_NAME.into());
+        return Err(mismatch(name, "it is not written in the one way in which a configuration is"));
+    }
     let stamp = stamp(&seal, &configuration, now)?;
     let at = stamp.time();
     if at < configuration.issued().minus(TOLERANCE) || at > configuration.valid_until().plus(TOLERANCE) {
