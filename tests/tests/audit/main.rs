@@ -214,6 +214,8 @@ async fn many_proofs_are_exported_and_contents_only_to_whom_they_are_due() {
         assert_eq!(report.conclusion, Conclusion::Holds, "{:#?}", report.checks);
         assert_eq!(report.story.unwrap().exchange, *id);
     }
+    let twice = export(&mut sh, &[asked[0], asked[1], asked[0]], false).await.unwrap_err();
+    assert_eq!(twice.code(), Code::InvalidArgument, "{twice}");
     let mut mv = sign_in(&instance.sh, "rechnungshof-mv").await;
     let refused = export(&mut mv, &asked[..1], true).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");

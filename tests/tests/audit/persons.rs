@@ -77,7 +77,13 @@ async fn a_search_by_person_shows_nothing_before_a_second_person_releases_it() {
         told.push(format!("{} {}", read.reader, read.query));
     }
     let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+    // Who tried to release and was refused is told as well: three did.
+    let refused =
+        told.iter().filter(|it| it.contains("is refused the release of the search by person")).count();
+    assert_eq!(refused, 3, "{told:#?}");
     for expected in [
+        format!("{OFFICER} (data_protection_officer) is refused the release of the search by person {hex}"),
+        format!("luebeck (auditor) is refused the release of the search by person {hex}"),
         format!("luebeck (auditor) asks for the search by person {hex}"),
         format!("{OFFICER} (data_protection_officer) releases the search by person {hex}"),
         format!("luebeck (auditor) search by person {hex}, released by {OFFICER} (data_protection_officer)"),

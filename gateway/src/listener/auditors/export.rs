@@ -1,5 +1,7 @@
 //! Exporting the proofs of many exchanges, one after the other.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -37,6 +39,10 @@ impl Desk {
             return Err(Status::permission_denied(why));
         }
         let ids = exchange_ids.iter().map(|id| exchange_id(id)).collect::<Result<Vec<_>, _>>()?;
+        let different: HashSet<_> = ids.iter().collect();
+        if different.len() < ids.len() {
+            return Err(Status::invalid_argument("an exchange stands there twice: each is exported once"));
+        }
         let (parts, answer) = mpsc::channel(WAITING);
         let desk = self.clone();
         tokio::spawn(async move {

@@ -107,20 +107,17 @@ impl Desk {
         request: ReleasePersonSearchRequest,
         asked: Asked,
     ) -> Result<Response<ReleasePersonSearchResponse>, Status> {
-        if asked.auditor.role != AuditorRole::DataProtectionOfficer {
-            return Err(Status::permission_denied("a data protection officer releases searches by person"));
-        }
         let (id, person) = (id_of(&request.id)?, person_of(&request.person)?);
         let now = self.exchanges.clock.now();
-        let search = self.persons.at(now).get(&id).cloned().ok_or_else(unknown)?;
-        if search.asker.name == asked.auditor.name {
-            return Err(Status::permission_denied(
-                "a second person releases a search: you asked for this one",
-            ));
-        }
-        if search.person != person {
-            return Err(Status::failed_precondition("this search was asked for about another person"));
-        }
+        let search = match self.to_release(&asked.auditor, &id, &person) {
+            Ok(search) => search,
+            // An attempt with one person after the other would tell whom a search is about: each is seen by all.
+            Err(refused) => {
+                let query = format!("is refused the release of the search by person {}", hex::encode(id));
+                self.log_read(&asked, query, 0).await?;
+                return Err(refused);
+            }
+        };
         let releaser = asked.auditor.reader();
         let entry = LeafEntry::PersonSearchReleased(PersonSearchReleased {
             id: request.id,
@@ -131,6 +128,23 @@ impl Desk {
         let mut all = self.persons.at(now);
         all.get_mut(&id).ok_or_else(unknown)?.released = Some(releaser);
         Ok(Response::new(ReleasePersonSearchResponse { asked_by: search.asker.reader() }))
+    }
+
+    /// The search that this auditor may release, naming this person.
+    fn to_release(&self, auditor: &Auditor, id: &Id, person: &Person) -> Result<PersonSearch, Status> {
+        if auditor.role != AuditorRole::DataProtectionOfficer {
+            return Err(Status::permission_denied("a data protection officer releases searches by person"));
+        }
+        let search = self.persons.at(self.exchanges.clock.now()).get(id).cloned().ok_or_else(unknown)?;
+        if search.asker.name == auditor.name {
+            return Err(Status::permission_denied(
+                "a second person releases a search: you asked for this one",
+            ));
+        }
+        if search.person != *person {
+            return Err(Status::failed_precondition("this search was asked for about another person"));
+        }
+        Ok(search)
     }
 
     /// A page of a search that was released.
