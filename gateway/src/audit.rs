@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use trave_message_log::{
@@ -17,6 +18,7 @@ use trave_proto::schema::log::leaf::Entry as LeafEntry;
 use trave_proto::schema::operator::ListLogResponse;
 use trave_proto::search::{Event, Key, Outcome, Term, Topic};
 
+use crate::generations::Generations;
 use crate::journal;
 
 /// Most entries of a page.
@@ -224,6 +226,7 @@ pub(crate) struct Records {
     pub(crate) log: Log,
     pub(crate) searcher: Searcher,
     pub(crate) begun: u64,
+    pub(crate) generations: Arc<Generations>,
 }
 
 impl Records {
@@ -279,7 +282,19 @@ impl Records {
                 break;
             }
         }
+        if entries.is_empty() {
+            entries.extend(self.exchange_before(id, scope)?);
+        }
         Ok(entries)
+    }
+
+    /// The same of an exchange that stands in an earlier generation of the log; the places are those there.
+    fn exchange_before(&self, id: ExchangeId, scope: &Scope) -> Result<Option<Entry>, LogError> {
+        let Some(generation) = self.generations.of(id)? else { return Ok(None) };
+        let places = generation.log().places(id)?;
+        let told = journal::of_exchange(generation.log(), id, &places, u64::MAX)?;
+        let first = places.first().copied().unwrap_or_default();
+        Ok(told.and_then(|told| shown(told, first, places, scope)))
     }
 
     /// Whether the leaf at a place may be shown as it is, as far as `known` tells of exchanges; it learns. Reads the disk.

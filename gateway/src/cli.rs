@@ -153,6 +153,9 @@ struct NewGeneration {
     /// The old log's last checkpoint with its cosignatures, as a witness shows it, where the data directory does not hold it
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
+    /// Close the log although nothing is missing of it, as when its key was stolen
+    #[arg(long)]
+    although_whole: bool,
 }
 
 #[derive(Debug, Args)]

@@ -28,6 +28,7 @@ use trave_proto::schema::log::leaf::Entry;
 use trave_proto::schema::log::{ErasureNotice, ErasureStage};
 use trave_proto::schema::transport::TellErasureRequest;
 
+use crate::generations::Generations;
 use crate::recorder::Recorder;
 use crate::retention::About;
 use crate::turns::{Turn, Turns};
@@ -71,6 +72,7 @@ pub(crate) struct Decided {
 pub(crate) struct Erasing {
     recorder: Recorder,
     own: ServerId,
+    generations: Arc<Generations>,
     notices: Mutex<Notices>,
     /// One is approved, dropped or carried out at a time.
     turn: tokio::sync::Mutex<()>,
@@ -83,7 +85,11 @@ pub(crate) struct Erasing {
 
 impl Erasing {
     /// Those that the log knows of. Reads the disk.
-    pub(crate) fn read(recorder: Recorder, own: ServerId) -> Result<Self, LogError> {
+    pub(crate) fn read(
+        recorder: Recorder,
+        own: ServerId,
+        generations: Arc<Generations>,
+    ) -> Result<Self, LogError> {
         let mut notices = Notices::default();
         for record in recorder.log().scan_kind(kind::ERASURE_NOTICE, 0) {
             let record = record?;
@@ -92,12 +98,31 @@ impl Erasing {
         Ok(Self {
             recorder,
             own,
+            generations,
             notices: Mutex::new(notices),
             turn: tokio::sync::Mutex::default(),
             telling: Turns::default(),
             receiving: tokio::sync::Mutex::default(),
             news: Notify::new(),
         })
+    }
+
+    /// The generations of the log before this one.
+    pub(crate) fn generations(&self) -> &Arc<Generations> {
+        &self.generations
+    }
+
+    /// What an exchange is about, and the other server of it, whichever generation of the log holds it.
+    pub(crate) fn subject_of(
+        (log, generations): (&Log, &Generations),
+        own: &ServerId,
+        exchange: ExchangeId,
+    ) -> Result<Option<(About, ServerId)>, LogError> {
+        if let Some(found) = Self::subject(log, own, exchange)? {
+            return Ok(Some(found));
+        }
+        let earlier = generations.of(exchange)?;
+        earlier.map_or(Ok(None), |earlier| Self::subject(earlier.log(), own, exchange))
     }
 
     /// What `look` sees of those that are not over.
@@ -111,7 +136,7 @@ impl Erasing {
     }
 
     /// What an exchange is about, and the other server of it; none if there is no message of it.
-    pub(crate) fn subject(
+    fn subject(
         log: &Log,
         own: &ServerId,
         exchange: ExchangeId,
@@ -295,23 +320,33 @@ impl Erasing {
             erased.contents += log.erase(exchange, &by, &reason).await.map_err(ErasureError::Log)?;
             erased.exchanges += 1;
         }
+        // The contents first: as long as a pseudonym is there, a person whose erasing failed is found again.
+        for exchange in &notice.exchanges {
+            let earlier = self.generations.erase(*exchange, &by, &reason).await.map_err(ErasureError::Log)?;
+            erased.exchanges += u64::from(earlier.is_some());
+            erased.contents += earlier.unwrap_or(0);
+        }
+        let forgotten = self.generations.forget(&notice.persons, &by, &reason).await;
+        erased.pseudonyms += forgotten.map_err(ErasureError::Log)?;
         self.notices.lock().unwrap_or_else(PoisonError::into_inner).done(&notice.id);
         Ok(erased)
     }
 
     /// Where the person stands that a notice is about; an error if that cannot be said any more.
     async fn concerned(&self, notice: &Notice) -> Result<Vec<Concerned>, ErasureError> {
-        let (log, persons, size) = (self.recorder.log().clone(), notice.persons.clone(), notice.at + 1);
+        let (log, size) = (self.recorder.log().clone(), notice.at + 1);
+        let here = notice.persons.iter().filter(|place| place.generation == 0);
+        let persons: Vec<_> = here.copied().collect();
         reading(move || log.concerned_at(&persons, size)).await?.ok_or(ErasureError::Moved)
     }
 
     /// Those of these exchanges of which something may be left to be erased.
     async fn not_erased(&self, exchanges: Vec<ExchangeId>) -> Result<Vec<ExchangeId>, ErasureError> {
-        let log = self.recorder.log().clone();
+        let (log, generations) = (self.recorder.log().clone(), Arc::clone(&self.generations));
         reading(move || {
             let mut left = Vec::new();
             for exchange in exchanges {
-                if !log.is_erased(exchange)? {
+                if !log.is_erased(exchange)? || generations.are_left(exchange)? {
                     left.push(exchange);
                 }
             }
@@ -326,10 +361,11 @@ impl Erasing {
         exchanges: Vec<ExchangeId>,
     ) -> Result<BTreeMap<ServerId, Vec<ExchangeId>>, ErasureError> {
         let (log, own) = (self.recorder.log().clone(), self.own.clone());
+        let generations = Arc::clone(&self.generations);
         reading(move || {
             let mut others = BTreeMap::<_, Vec<_>>::new();
             for exchange in exchanges {
-                if let Some((_, other)) = Self::subject(&log, &own, exchange)?
+                if let Some((_, other)) = Self::subject_of((&log, &generations), &own, exchange)?
                     && other != own
                 {
                     others.entry(other).or_default().push(exchange);

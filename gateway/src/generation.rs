@@ -62,6 +62,11 @@ pub enum GenerationError {
         "the checkpoint is not one of the log {0}, or nobody whom the configuration lists has cosigned it"
     )]
     Checkpoint(String),
+    #[error(
+        "the log {0} is whole: none of the {1} records that witnesses saw is missing, so it can go on\nhint: start the security \
+         server; where the log must be closed all the same, as when its key was stolen, say `--although-whole`"
+    )]
+    Whole(String, u64),
     #[error("the new origin is not one of a note")]
     Origin(#[source] CheckpointError),
     #[error("the new log cannot begin")]
@@ -77,6 +82,8 @@ pub struct Ask {
     pub operator: String,
     /// The last checkpoint of the old log with its cosignatures, as a witness shows it, where it is known better than here.
     pub checkpoint: Option<Vec<u8>>,
+    /// Close the log although nothing is missing of it.
+    pub although_whole: bool,
 }
 
 /// What has begun.
@@ -157,7 +164,10 @@ impl Work {
             let path = path.to_owned();
             move |source| GenerationError::Disk { what, path, source }
         };
+        let sync = |dir: &Path| File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("sync", dir));
         DirBuilder::new().recursive(true).mode(0o700).create(&aside).map_err(failed("make", &aside))?;
+        // What is moved there must not be lost with a directory that is not on the disk yet.
+        aside.ancestors().skip(1).take(2).try_for_each(sync)?;
         let moved = [
             (self.layout.log(), "log"),
             (self.layout.witnessed(), "witnessed"),
@@ -168,8 +178,9 @@ impl Work {
             if from.exists() && !to.exists() {
                 fs::rename(&from, &to).map_err(failed("move", &from))?;
             }
-            for dir in [from.parent(), Some(aside.as_path())].into_iter().flatten() {
-                File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("sync", dir))?;
+            // Where it is going first: it must be found in one place at least.
+            for dir in [Some(aside.as_path()), from.parent()].into_iter().flatten() {
+                sync(dir)?;
             }
         }
         Ok(())

@@ -18,7 +18,7 @@ const PRUNED: &str = "pruned";
 const MOST: usize = 1_000_000;
 
 /// What is asked for. An empty text asks for everything.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Query {
     from: i64,
     /// Not included.
@@ -51,6 +51,11 @@ impl Query {
             outcome: request.outcome.clone(),
             limit: if limit == 0 { MOST } else { limit.min(MOST) },
         })
+    }
+
+    /// The same, where so many are found already.
+    pub(crate) fn up_to(&self, found: usize) -> Self {
+        Self { limit: self.limit.saturating_sub(found), ..self.clone() }
     }
 
     fn matches(&self, entry: &ListLogResponse) -> bool {

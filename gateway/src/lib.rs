@@ -18,6 +18,7 @@ pub mod upkeep;
 mod reconciliation;
 mod erasures;
 mod retention;
+mod generations;
 mod exchange;
 mod services;
 mod bridge;

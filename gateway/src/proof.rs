@@ -1,6 +1,7 @@
 //! Exporting a proof: everything that a stranger needs to verify one exchange, in one file, checked before it is given out.
 
 mod container;
+mod earlier;
 
 use std::sync::Arc;
 
@@ -81,6 +82,11 @@ pub(crate) enum ExportError {
          expired\nhint: a proof that was exported before still holds"
     )]
     Expired(ExchangeId, u32),
+    #[error(
+        "exchange {0} stands in generation {1} of the message log, behind the last timestamped checkpoint of that, and its key signs \
+         no more: it cannot be proved from here\nhint: the other security server of the exchange may prove it"
+    )]
+    NeverSealed(ExchangeId, u64),
     #[error("the message log cannot be read")]
     Log(#[source] LogError),
     #[error(
@@ -139,12 +145,24 @@ pub(crate) async fn export(
     contents: Contents,
 ) -> Result<Bytes, ExportError> {
     let log = exchanges.recorder.log().clone();
-    let pieces = {
+    let gathered = {
         let log = log.clone();
-        blocking(move || chosen(gather(&log, id, contents)?, id)).await?
+        blocking(move || chosen(gather(&log, id, contents)?, id)).await
     };
-    let last = pieces.last().map_or(0, |piece| piece.index);
-    let seal = seal(exchanges, upkeep, last).await?;
+    let (log, pieces, seal) = match gathered {
+        Ok(pieces) => {
+            let last = pieces.last().map_or(0, |piece| piece.index);
+            let seal = seal(exchanges, upkeep, last).await?;
+            (log, pieces, seal)
+        }
+        Err(error @ (ExportError::Unknown(_) | ExportError::NoMessages(_))) => {
+            let generations = Arc::clone(upkeep.erasing().generations());
+            let found = blocking(move || generations.of(id).map_err(ExportError::Log)).await?;
+            let generation = found.ok_or(error)?;
+            blocking(move || earlier::gathered(&generation, id, contents)).await?
+        }
+        Err(error) => return Err(error),
+    };
     let (trust, now) = (Arc::clone(&exchanges.trust), exchanges.clock.now());
     blocking(move || {
         let proof = assemble((&log, &trust, now), id, pieces, seal)?;

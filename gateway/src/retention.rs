@@ -153,6 +153,8 @@ pub(crate) struct Schedules<'a> {
     now: Time,
     /// From when on records of administration are not needed any more; those that are missing here still are.
     over: HashMap<u64, Time>,
+    /// Of a log in whose place another goes on: since when nothing of its administration is needed any more.
+    closed: Option<Time>,
     known: HashMap<ExchangeId, Option<About>>,
 }
 
@@ -172,7 +174,16 @@ impl<'a> Schedules<'a> {
         for kind in kinds.into_iter().chain([kind::PEER_CHECKPOINT]) {
             superseded(log, kind, &mut over)?;
         }
-        Ok(Self { log, retention, holds, now, over, known: HashMap::new() })
+        Ok(Self { log, retention, holds, now, over, closed: None, known: HashMap::new() })
+    }
+
+    /// The same of a log in whose place another goes on since then.
+    pub(crate) fn closed(self, since: Time) -> Self {
+        Self { closed: Some(since), ..self }
+    }
+
+    fn over(&self, index: u64) -> Option<Time> {
+        self.over.get(&index).copied().or(self.closed)
     }
 
     fn exchange(&self, about: &About) -> Due {
@@ -281,13 +292,13 @@ impl Schedule for Schedules<'_> {
             | Entry::Group(_)
             | Entry::Hold(_)
             | Entry::ErasureNotice(_)
-            | Entry::PeerCheckpoint(_) => match self.over.get(&index) {
-                Some(over) => self.administration(*over),
+            | Entry::PeerCheckpoint(_) => match self.over(index) {
+                Some(over) => self.administration(over),
                 None => Due::default(),
             },
             // Nobody knows which of them the records name that are held.
             Entry::Configuration(_) if self.holds.any(self.now) => Due::default(),
-            Entry::Configuration(_) => match self.over.get(&index) {
+            Entry::Configuration(_) => match self.over(index) {
                 // As long as a record may name it.
                 Some(over) => record(
                     over.plus_months(self.retention.bounds().0.max(self.retention.administration_months)),

@@ -15,7 +15,7 @@ use trave_host::listen::{Limits, ListenError, Listener};
 use trave_host::tls::{self, Clients, Http, Identity, TlsError};
 use trave_message_log::batching::Gauge;
 use trave_message_log::{Log, LogError, Options, StoredRecord, kind};
-use trave_proto::checkpoint::{CheckpointError, NoteSigner};
+use trave_proto::checkpoint::{CheckpointError, NoteSigner, NoteVerifier};
 use trave_proto::clock::Clock;
 use trave_proto::conversation::TOLERANCE;
 use trave_proto::fault::Side;
@@ -29,6 +29,7 @@ use crate::containers::Containers;
 use crate::custody::{BatchSigner, Custody, CustodyError, Layout};
 use crate::erasures::Erasing;
 use crate::exchange::{Exchanges, KEPT, ReplayGuard, Suspicion, Times, VerifiedRecently};
+use crate::generations::Generations;
 use crate::listener::agency::{AgencyDoor, AgencyDoorError};
 use crate::listener::auditors::{AuditorsDoor, AuditorsDoorError};
 use crate::listener::citizen::CockpitDoor;
@@ -119,6 +120,7 @@ pub struct SecurityServer {
     /// Where health and metrics are told.
     pub operations: Option<SocketAddr>,
     exchanges: Arc<Exchanges>,
+    generations: Arc<Generations>,
     drain: Drain,
     /// As it was started with.
     config: Config,
@@ -169,9 +171,15 @@ impl SecurityServer {
         let (operators, policy) = (operators.map_err(StartError::Listen)?, operator::Policy::of(&config));
         let erasing = {
             let (recorder, own) = (exchanges.recorder.clone(), exchanges.own.server.clone());
-            tokio::task::spawn_blocking(move || Erasing::read(recorder, own))
+            let (layout, listed) = (Layout::new(config.data()), listed_logs(&exchanges));
+            let clock = Arc::clone(&clock);
+            tokio::task::spawn_blocking(move || {
+                let generations = Generations::open(recorder.clone(), &layout, &listed, &clock)?;
+                Erasing::read(recorder, own, Arc::new(generations))
+            })
         };
         let erasing = erasing.await.unwrap_or(Err(LogError::Closed)).map_err(StartError::Log)?;
+        let generations = Arc::clone(erasing.generations());
         let upkeep = Upkeep::start(
             &config,
             &exchanges,
@@ -188,7 +196,8 @@ impl SecurityServer {
         if let Some(door) = auditors {
             let log = exchanges.recorder.log().clone();
             let searcher = log.searcher().map_err(StartError::Log)?;
-            let (records, drain_of) = (Records { log, searcher, begun }, drain.clone());
+            let generations = Arc::clone(&generations);
+            let (records, drain_of) = (Records { log, searcher, begun, generations }, drain.clone());
             let served = (Arc::clone(&exchanges), Arc::clone(&upkeep));
             drain.spawn(door.serve(records, served, drain_of));
         }
@@ -203,7 +212,8 @@ impl SecurityServer {
             drain.spawn(door.serve(Arc::clone(&exchanges), Arc::clone(&containers), drain.clone()));
         }
         tracing::info!(server = %exchanges.own.server, "serving");
-        Ok(Self { peer, agency, auditors: auditors_at, cockpits, operations, exchanges, drain, config })
+        let auditors = auditors_at;
+        Ok(Self { peer, agency, auditors, cockpits, operations, exchanges, generations, drain, config })
     }
 
     /// Takes into use what `config` says now of services, routes and limits; exchanges under way go on with what they began
@@ -234,9 +244,22 @@ impl SecurityServer {
         self.exchanges.signing.close();
         let log = self.exchanges.recorder.log().clone();
         // Writing what is queued blocks for as long as the disk takes.
-        let _ = tokio::task::spawn_blocking(move || log.close()).await;
+        let generations = self.generations;
+        let closing = tokio::task::spawn_blocking(move || {
+            log.close();
+            generations.close();
+        });
+        let _ = closing.await;
         tracing::info!("stopped");
     }
+}
+
+/// The keys of this server's logs, of all generations that the configuration lists.
+fn listed_logs(exchanges: &Exchanges) -> Vec<NoteVerifier> {
+    let configuration = Arc::clone(&exchanges.trust.snapshot().configuration);
+    let listed = configuration.security_server(&exchanges.own.server);
+    let logs = listed.into_iter().flat_map(|listed| listed.logs());
+    logs.filter_map(|log| NoteVerifier::new(&log.origin, log.public_key).ok()).collect()
 }
 
 async fn open_auditors(

@@ -16,6 +16,7 @@ mod following;
 mod findings;
 mod alarms;
 mod left_open;
+mod earlier;
 mod retention;
 mod erasing;
 mod watch;
@@ -48,7 +49,7 @@ pub(crate) use pruning::PruneError;
 pub(crate) use reconciling::ReconcileError;
 pub use status::StatusError;
 pub(crate) use status::own_signer;
-pub(crate) use witnesses::{Ways, Witnessed, last_witnessed, last_witnessed_note};
+pub(crate) use witnesses::{Ways, Witnessed, last_witnessed, last_witnessed_note, recall};
 
 /// Shortest and longest pause before something that failed is tried again.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -171,7 +172,8 @@ impl Upkeep {
 
     /// What an operator should look at, in words: first what keeps the server from its work, then what may.
     pub(crate) fn concerns(&self) -> Vec<String> {
-        [self.failures(), self.conditions.warnings()].concat()
+        let generations = self.erasing.generations().unreadable().to_vec();
+        [self.failures(), self.conditions.warnings(), generations].concat()
     }
 
     /// Whether the server can do its work.

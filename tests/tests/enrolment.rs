@@ -323,7 +323,12 @@ async fn the_key_of_a_new_generation_is_approved_by_two_administrators() {
 
     let (asked, clock) = (Config::read(&nord.gateway_file()).unwrap(), nord.clock());
     let begun = tokio::task::spawn_blocking(move || {
-        let ask = Ask { reason: "Platte verloren".into(), operator: "uid 0".into(), checkpoint: None };
+        let ask = Ask {
+            reason: "Platte verloren".into(),
+            operator: "uid 0".into(),
+            checkpoint: None,
+            ..Ask::default()
+        };
         generation::begin(&asked, &ask, clock).unwrap()
     });
     let begun = begun.await.unwrap();

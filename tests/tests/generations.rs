@@ -3,29 +3,40 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use trave_gateway::config::Config;
 use trave_gateway::generation::{self, Ask, Begun, GenerationError};
 use trave_gateway::security_server::StartError;
-use trave_host::client::Fetch;
+use trave_host::client::{Channel, Fetch};
 use trave_host::config::Secret;
 use trave_host::keys::NoteKey;
+use trave_host::stubs::citizen::citizen_service_client::CitizenServiceClient;
 use trave_message_log::LogError;
 use trave_proto::checkpoint::{Checkpoint, Note};
 use trave_proto::digest::Digest;
-use trave_proto::proof::{Conclusion, NotProved};
+use trave_proto::identifier::ExchangeId;
+use trave_proto::proof::{Conclusion, ContentStory, NotProved};
+use trave_proto::schema::citizen::WhoAskedRequest;
 use trave_proto::schema::configuration::LogKey;
 use trave_proto::schema::log::{GrantChange, leaf::Entry};
-use trave_proto::schema::operator::GrantRequest;
+use trave_proto::schema::operator::{
+    ErasePersonRequest, EraseRequest, GrantRequest, LiftHoldRequest, ListLogRequest, SetHoldRequest,
+};
 use trave_tests::network::{
-    Identities, Instance, PASSPHRASE, Witness, copy, export, grant, judge, operator, picture, status,
-    witnessed,
+    Identities, Instance, PASSPHRASE, Plan, Question, Server, Witness, copy, export, grant, judge, operator,
+    picture, status, story, try_export, witnessed,
 };
 
+const DAY: Duration = Duration::from_secs(86_400);
+const PERSON: &str = "steuer-id:12345678901";
+const SUBJECT: &str = "[service.subject]\nscheme = \"steuer-id\"\nheader = true\n";
+
 fn ask(checkpoint: Option<Vec<u8>>) -> Ask {
-    Ask { reason: "Platte verloren".into(), operator: "uid 0".into(), checkpoint }
+    Ask { reason: "Platte verloren".into(), operator: "uid 0".into(), checkpoint, ..Ask::default() }
 }
 
 async fn begin(instance: &Instance, ask: Ask) -> Result<Begun, GenerationError> {
@@ -35,7 +46,7 @@ async fn begin(instance: &Instance, ask: Ask) -> Result<Begun, GenerationError> 
 }
 
 /// What the registry publishes when two administrators have approved the key that lies there now.
-async fn approve(instance: &mut Instance, witnesses: &mut [Witness; 2], origin: &str) {
+async fn approve(instance: &mut Instance, witnesses: &mut [Witness], origin: &str) {
     let key = NoteKey::open(&instance.mv.layout().log_key(), &Secret::new(PASSPHRASE.into())).unwrap();
     let public_key = Bytes::copy_from_slice(&key.public_key());
     let server = instance.mv.id;
@@ -96,6 +107,10 @@ async fn a_new_generation_names_what_is_missing_and_every_proof_from_before_hold
     let seen = status(&instance.mv).await.witnessed_size;
     assert!(matches!(begin(&instance, ask(None)).await, Err(GenerationError::Running)));
     instance.mv.stop().await;
+    // What is whole is not closed by mistake.
+    let refused = begin(&instance, ask(None)).await;
+    assert!(matches!(refused, Err(GenerationError::Whole(_, size)) if size == seen), "{refused:?}");
+    assert!(!instance.mv.layout().generation_plan().exists());
     std::fs::remove_dir_all(&log).unwrap();
     copy(kept.path(), &log);
     let lies = picture(&log);
@@ -159,5 +174,161 @@ async fn a_new_generation_names_what_is_missing_and_every_proof_from_before_hold
     let report = judge(&instance, &export(&instance.mv, exchange, false).await);
     assert_eq!(report.conclusion, Conclusion::Holds);
     assert!(!report.not_proved.contains(&NotProved::Witness));
+    instance.stop().await;
+}
+
+/// Waits until `holds`, for a minute at most.
+async fn soon(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    for _ in 0..600 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("not in a minute: {what}");
+}
+
+/// Whether some file below `folder` holds these bytes.
+fn found(folder: &Path, needle: &[u8]) -> bool {
+    std::fs::read_dir(folder).unwrap().any(|entry| {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found(&path, needle),
+            false => {
+                std::fs::read(&path).unwrap_or_default().windows(needle.len()).any(|window| window == needle)
+            }
+        }
+    })
+}
+
+/// How many exchanges about the person a server tells.
+async fn asked_about(server: &Server) -> usize {
+    let socket = Config::read(&server.configuration_file()).unwrap().operator_socket();
+    let request = WhoAskedRequest { person: PERSON.into(), reason: "Antrag 7".into(), after: None };
+    let mut client = CitizenServiceClient::new(Channel::unix(&socket).await.unwrap());
+    let mut entries = client.who_asked(request).await.unwrap().into_inner();
+    let mut count = 0;
+    while entries.message().await.unwrap().is_some() {
+        count += 1;
+    }
+    count
+}
+
+/// The exchanges that the log tells of, and how they ended.
+async fn told(server: &Server, limit: u32) -> Vec<(Bytes, String)> {
+    let request = ListLogRequest { reason: "Prüfung".into(), limit, ..ListLogRequest::default() };
+    let mut entries = operator(server).await.list_log(request).await.unwrap().into_inner();
+    let mut told = Vec::new();
+    while let Some(entry) = entries.message().await.unwrap() {
+        told.push((entry.exchange_id, entry.outcome));
+    }
+    told
+}
+
+fn bytes_of(exchange: ExchangeId) -> Bytes {
+    Bytes::copy_from_slice(exchange.as_bytes())
+}
+
+/// Whether a server's proof holds, and what it says of the contents.
+async fn contents(instance: &Instance, exchange: ExchangeId) -> Vec<ContentStory> {
+    let file = export(&instance.mv, exchange, false).await;
+    let report = judge(instance, &file);
+    assert_eq!(report.conclusion, Conclusion::Holds, "{exchange}: {:#?}", report.checks);
+    let story = story(instance, &file);
+    story.requests.iter().chain(&story.responses).map(|one| one.content.clone()).collect()
+}
+
+fn are_kept(contents: &[ContentStory]) -> bool {
+    contents.iter().all(|one| matches!(one, ContentStory::Included(_)))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_earlier_generation_is_searched_proved_held_erased_and_expires() {
+    let plan = Plan { keep_at_provider: "all", at_provider: SUBJECT.into(), ..Plan::default() };
+    let mut instance = Instance::planned(plan).await;
+    instance.mv.reconfigure(|text| text.replace("[log]\n", "[log]\npersons_months = 36\n")).await;
+    let question = Question::new().header("trave-subject", PERSON).message(b"wer?");
+    let about = instance.caller().await.ask(question).await.exchange();
+    instance.advance(Duration::from_secs(1));
+    let held = instance.ask(b"bleibt").await.exchange();
+    instance.advance(Duration::from_secs(1));
+    let plain = instance.ask(b"vergeht").await.exchange();
+    let hold = SetHoldRequest {
+        exchange_ids: vec![bytes_of(held)],
+        reason: "VG Schwerin 3 A 12/27".into(),
+        operator: "Muster".into(),
+        ..SetHoldRequest::default()
+    };
+    let hold = operator(&instance.mv).await.set_hold(hold).await.unwrap().into_inner().id;
+    // Under a checkpoint with a timestamp: what comes after the last of these is proved by nobody.
+    export(&instance.mv, plain, false).await;
+    instance.mv.stop().await;
+    let begun = begin(&instance, ask(None)).await.unwrap();
+    approve(&mut instance, &mut [], &begun.origin).await;
+    instance.mv.start().await.unwrap();
+    allow(&instance).await;
+    let newer = instance.ask(b"nachher").await.exchange();
+
+    for exchange in [about, held, plain, newer] {
+        assert!(are_kept(&contents(&instance, exchange).await), "{exchange}");
+    }
+    let all = told(&instance.mv, 0).await;
+    let order: Vec<_> =
+        [about, held, plain, newer].iter().map(|id| (bytes_of(*id), "answered".to_owned())).collect();
+    assert_eq!(all, order);
+    assert_eq!(told(&instance.mv, 2).await, order[2..]);
+    assert_eq!(asked_about(&instance.mv).await, 1);
+    let request =
+        EraseRequest { exchange_id: bytes_of(held), operator: "M".into(), reason: "Art. 17".into() };
+    let refused = operator(&instance.mv).await.erase(request).await.unwrap_err();
+    assert!(refused.message().contains(&hold), "{refused}");
+
+    let request =
+        ErasePersonRequest { person: PERSON.into(), operator: "Muster".into(), reason: "Art. 17".into() };
+    let erased = operator(&instance.mv).await.erase_person(request).await.unwrap().into_inner();
+    assert_eq!((erased.exchanges, erased.pseudonyms), (1, 1));
+    assert!(erased.contents >= 2 && erased.telling == [instance.sh.id], "{erased:?}");
+    let mut acts = 0;
+    for _ in 0..3 {
+        let story = contents(&instance, about).await;
+        assert!(story.iter().all(|one| *one == ContentStory::NotKept), "{story:?}");
+        assert!(are_kept(&contents(&instance, held).await) && are_kept(&contents(&instance, plain).await));
+        assert_eq!(asked_about(&instance.mv).await, 0);
+        assert!(!status(&instance.mv).await.warnings.iter().any(|it| it.contains("generation")));
+        acts = instance
+            .mv
+            .records(0)
+            .iter()
+            .filter(|it| matches!(it.leaf.entry, Some(Entry::Earlier(_))))
+            .count();
+        instance.mv.stop().await;
+        instance.mv.start().await.unwrap();
+    }
+    assert_eq!(acts, 2, "of the exchange and of the person: said once");
+
+    // Two years: what is held stays, all else of it goes; and when the hold ends, that.
+    let pass = async |instance: &mut Instance, time: Duration| {
+        instance.sh.stop().await;
+        instance.mv.stop().await;
+        instance.advance(time);
+        instance.renew();
+        instance.sh.start().await.unwrap();
+        instance.mv.start().await.unwrap();
+    };
+    let generations = instance.mv.layout().generations();
+    assert!(found(&generations, plain.as_bytes()));
+    pass(&mut instance, 740 * DAY).await;
+    soon("what is due is gone", async || !found(&generations, plain.as_bytes())).await;
+    assert!(are_kept(&contents(&instance, held).await));
+    let refused = try_export(&instance.mv, plain, false).await.unwrap_err();
+    assert!(refused.contains("have expired"), "{refused}");
+    let lift = LiftHoldRequest { id: hold, reason: "beendet".into(), operator: "Muster".into() };
+    operator(&instance.mv).await.lift_hold(lift).await.unwrap();
+    pass(&mut instance, DAY).await;
+    soon("what was held is gone", async || {
+        try_export(&instance.mv, held, false).await.is_err_and(|why| why.contains("have expired"))
+    })
+    .await;
+    assert!(!status(&instance.mv).await.warnings.iter().any(|it| it.contains("generation")));
     instance.stop().await;
 }

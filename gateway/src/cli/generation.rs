@@ -18,7 +18,8 @@ pub(super) fn run(path: &Path, arguments: &NewGeneration) -> anyhow::Result<()> 
     let config = Config::read(path)?;
     let checkpoint = arguments.checkpoint.as_deref().map(read).transpose()?;
     let operator = format!("uid {}", files::user_id());
-    let ask = Ask { reason: arguments.reason.clone(), operator, checkpoint };
+    let although_whole = arguments.although_whole;
+    let ask = Ask { reason: arguments.reason.clone(), operator, checkpoint, although_whole };
     eprintln!("reading what is left of the message log; a large one takes minutes");
     let begun = generation::begin(&config, &ask, Arc::new(SystemClock))?;
     eprintln!("the log {} is closed, and lies in {}", begun.previous, begun.aside.display());
@@ -28,7 +29,7 @@ pub(super) fn run(path: &Path, arguments: &NewGeneration) -> anyhow::Result<()> 
         "grants and local groups stood in the old log: nobody may call anything here until they are given again"
     );
     eprintln!(
-        "hint: keep what was moved aside; an administrator of the registry makes a token, `trave-gateway enrol` shows the new \
+        "hint: keep what was moved aside, it is still read, erased and let go of; an administrator of the registry makes a token, `trave-gateway enrol` shows the new \
          key's fingerprint, and two administrators approve it"
     );
     Ok(())

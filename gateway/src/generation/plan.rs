@@ -57,6 +57,11 @@ impl Plan {
         let witnessed = witnessed(layout, &key, configuration, ask)?;
         let size = witnessed.as_ref().map(|(checkpoint, _)| checkpoint.size);
         let left = what_is_left(&layout.log(), &key, size);
+        if let (Some((seen, _)), Ok(left), false) = (&witnessed, &left, ask.although_whole)
+            && left.root_at == Some(seen.root)
+        {
+            return Err(GenerationError::Whole(old.origin.clone(), seen.size));
+        }
         let missing = missing(witnessed.as_ref().map(|(checkpoint, _)| checkpoint), &left);
         let left = left.unwrap_or_default();
         let generation = Generation {

@@ -19,7 +19,7 @@ use trave_host::keys::SigningKey;
 use trave_host::listen::{Connection, Counts, Limits, Listener, TowerToHyperService};
 use trave_host::stubs::citizen::citizen_service_server::{CitizenService, CitizenServiceServer};
 use trave_host::tls::{self, Clients, Http, Identity, Pinned};
-use trave_message_log::{Concerned, Person};
+use trave_message_log::{Concerned, Log, Person};
 use trave_proto::clock::Clock;
 use trave_proto::digest::Digest;
 use trave_proto::global_configuration::Configuration;
@@ -127,14 +127,25 @@ impl Desk {
         Ok(format!("cockpit of {authority}"))
     }
 
-    /// The exchanges that concern a person, each once, in the order of the log.
-    async fn found(&self, person: Person, after: Option<u64>) -> Result<Vec<Concerned>, Status> {
+    /// The exchanges that concern a person, each once, in the order of the log, and which log that is: first those of earlier
+    /// generations, all of them.
+    async fn found(&self, person: Person, after: Option<u64>) -> Result<Vec<(Log, Concerned)>, Status> {
         let log = self.exchanges.recorder.log().clone();
+        let generations = Arc::clone(self.upkeep.erasing().generations());
         let from = after.map_or(0, |after| after.saturating_add(1));
-        let mut found = reading(move || log.of_person(&person, from, MOST)).await?;
-        found.dedup_by_key(|one| one.exchange);
-        found.truncate(MOST);
-        Ok(found)
+        reading(move || {
+            let earlier = generations.all().iter().filter(|_| after.is_none());
+            let earlier = earlier.map(|generation| (generation.log().clone(), usize::MAX));
+            let mut all = Vec::new();
+            for (log, most) in earlier.chain([(log, MOST)]) {
+                let mut found = log.of_person(&person, from, most)?;
+                found.dedup_by_key(|one| one.exchange);
+                found.truncate(most);
+                all.extend(found.into_iter().map(|one| (log.clone(), one)));
+            }
+            Ok(all)
+        })
+        .await
     }
 }
 
@@ -156,11 +167,14 @@ impl CitizenService for Desk {
         let read = LeafEntry::Read(LogRead { reader, reason, query, results });
         let logged = self.exchanges.recorder.event(read, Vec::new()).await;
         logged.map_err(|error| log_failed(&error))?;
-        let (log, begun) = (self.exchanges.recorder.log().clone(), self.upkeep.begun());
+        let begun = self.upkeep.begun();
+        let own = self.exchanges.recorder.log().verifier().name().to_owned();
         let configuration = Arc::clone(&self.exchanges.trust.snapshot().configuration);
         let (sender, entries) = tokio::sync::mpsc::channel(WAITING);
         tokio::task::spawn_blocking(move || {
-            for one in found {
+            for (log, one) in found {
+                // Nothing of an earlier generation is under way.
+                let begun = if log.verifier().name() == own { begun } else { u64::MAX };
                 let entry = journal::entry(&log, Found::Exchange(one.exchange), begun);
                 let entry = entry.map_err(|error| log_failed(&error)).transpose();
                 let Some(entry) = entry else { continue };

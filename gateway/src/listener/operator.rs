@@ -41,6 +41,7 @@ use trave_proto::schema::operator::{
 use super::citizen;
 use crate::access::Waiting;
 use crate::exchange::Exchanges;
+use crate::generations::Generations;
 use crate::journal::{self, Query};
 use crate::proof::{self, Contents, ExportError};
 use crate::upkeep::{Lapse, Upkeep};
@@ -98,6 +99,11 @@ impl Desk {
             .map(Response::new)
     }
 
+    /// The generations of the log before this one.
+    fn generations(&self) -> Arc<Generations> {
+        Arc::clone(self.upkeep.erasing().generations())
+    }
+
     /// Logs that somebody reads, before anything is shown.
     async fn log_read(&self, read: LogRead) -> Result<(), Status> {
         let logged = self.exchanges.recorder.event(LeafEntry::Read(read), Vec::new()).await;
@@ -143,7 +149,9 @@ pub(super) async fn reading<T: Send + 'static>(
 fn export_failed(error: &ExportError) -> Status {
     let code = match error {
         ExportError::Unknown(_) | ExportError::Expired(..) => Code::NotFound,
-        ExportError::NoMessages(_) | ExportError::TooLarge => Code::FailedPrecondition,
+        ExportError::NoMessages(_) | ExportError::TooLarge | ExportError::NeverSealed(..) => {
+            Code::FailedPrecondition
+        }
         ExportError::Seal(_) | ExportError::Stamp(_) | ExportError::Key(_) => Code::Unavailable,
         ExportError::Container(error) if proof::is_mismatch(error) => Code::DataLoss,
         ExportError::Mismatch { .. } | ExportError::DoesNotHold(_) => Code::DataLoss,
@@ -286,15 +294,23 @@ impl OperatorService for Desk {
         let query = Query::read(&request).map_err(Status::invalid_argument)?;
         let (log, begun, asked) =
             (self.exchanges.recorder.log().clone(), self.upkeep.begun(), query.to_string());
-        let found = reading({
-            let log = log.clone();
-            move || journal::find(&log, &query, begun)
+        let generations = self.generations();
+        let found = reading(move || {
+            let mut found = Vec::new();
+            // The latest first, until there are enough; told the earliest first.
+            let earlier = generations.all().iter().rev().map(|one| (one.log().clone(), u64::MAX));
+            for (log, begun) in [(log, begun)].into_iter().chain(earlier) {
+                let query = query.up_to(found.len());
+                let here = journal::find(&log, &query, begun)?.into_iter();
+                found.splice(0..0, here.map(|one| (log.clone(), one, begun)));
+            }
+            Ok(found)
         });
         let found = found.await?;
         self.log_read(LogRead { reader, reason, query: asked, results: found.len() as u64 }).await?;
         let (sender, entries) = mpsc::channel(WAITING);
         tokio::task::spawn_blocking(move || {
-            for one in found {
+            for (log, one, begun) in found {
                 let entry = journal::entry(&log, one, begun).map_err(|error| log_failed(&error));
                 let Some(entry) = entry.transpose() else { continue };
                 // A reader who has gone needs no more.

@@ -137,10 +137,11 @@ impl Upkeep {
             return Ok(None);
         }
         let (log, own) = (self.exchanges.recorder.log().clone(), self.exchanges.own.server.clone());
+        let generations = Arc::clone(self.erasing.generations());
         let (exchanges, now) = (notice.exchanges.clone(), self.exchanges.clock.now());
         let looked = tokio::task::spawn_blocking(move || {
             for exchange in exchanges {
-                let held = match Erasing::subject(&log, &own, exchange)? {
+                let held = match Erasing::subject_of((&log, &generations), &own, exchange)? {
                     Some((about, _)) => holds.holding(&about, now).map(|hold| hold.set.id.clone()),
                     None => None,
                 };

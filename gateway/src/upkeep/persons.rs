@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use trave_message_log::Period;
+use trave_message_log::{LogError, Period};
 
 use super::Upkeep;
 
@@ -20,7 +20,11 @@ impl Upkeep {
             let before = Period::of(now).earlier(months);
             let log = self.exchanges.recorder.log();
             let reason = format!("log.persons_months = {months}");
-            match log.forget_persons_before(before, "the server", &reason).await {
+            let forgotten = async {
+                let here = log.forget_persons_before(before, "the server", &reason).await?;
+                Ok::<_, LogError>(here + self.erasing.generations().forget_before(before, &reason).await?)
+            };
+            match forgotten.await {
                 Ok(0) => {}
                 Ok(_) => {
                     tracing::info!(%before, "the keys of earlier months were destroyed: nobody is found in them")

@@ -36,8 +36,8 @@ const VOUCHED: Duration = Duration::from_secs(86_400);
 pub(crate) struct Retaining {
     policy: config::Retention,
     holds: ArcSwap<Holds>,
-    /// When something in a segment is due next, by its first leaf; and the change of holds for which that is so.
-    next: Mutex<HashMap<u64, Time>>,
+    /// When something in a segment is due next; and the change of holds for which that is so.
+    next: Mutex<HashMap<Segment, Time>>,
     /// Exchanges that began long before their records were logged, because these came back: the earliest begin, by where the
     /// records stand, so many leaves at a time.
     late: Mutex<BTreeMap<u64, Time>>,
@@ -46,8 +46,11 @@ pub(crate) struct Retaining {
     /// One run at a time.
     turn: tokio::sync::Mutex<()>,
     /// Held while something is overwritten by the holds as they stood.
-    step: tokio::sync::Mutex<()>,
+    pub(super) step: tokio::sync::Mutex<()>,
 }
+
+/// The number of an earlier generation of the log, 0 for this one, and the first leaf of a segment.
+pub(super) type Segment = (u64, u64);
 
 /// What a run did.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +60,15 @@ pub(crate) struct Done {
     pub(crate) records: u64,
     /// Records that are due and cannot be taken out of the archive alone.
     pub(crate) stuck: u64,
+}
+
+impl Done {
+    fn add(&mut self, step: Self) {
+        self.segments += step.segments;
+        self.contents += step.contents;
+        self.records += step.records;
+        self.stuck += step.stuck;
+    }
 }
 
 impl Retaining {
@@ -117,7 +129,7 @@ impl Retaining {
         self.came_back.fetch_add(1, Ordering::AcqRel);
         // It is looked again whether something is due there.
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(segment) = next.keys().filter(|first| **first <= index).max().copied() {
+        if let Some(segment) = next.keys().filter(|(of, first)| *of == 0 && *first <= index).max().copied() {
             next.remove(&segment);
         }
     }
@@ -129,16 +141,18 @@ impl Retaining {
         late.range(segment.first / LEAVES..=last / LEAVES).map(|(_, begun)| *begun).min()
     }
 
-    fn is_due(&self, segment: &SegmentSpan, now: Time) -> bool {
-        let next = self.next.lock().unwrap_or_else(PoisonError::into_inner).get(&segment.first).copied();
+    pub(super) fn is_due(&self, generation: u64, segment: &SegmentSpan, now: Time) -> bool {
+        let key = (generation, segment.first);
+        let next = self.next.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
         let next = next.or_else(|| {
             let logged = segment.times.map(|(earliest, _)| earliest);
-            logged.into_iter().chain(self.late(segment)).min().map(|begun| self.policy.earliest(begun))
+            let late = (generation == 0).then(|| self.late(segment)).flatten();
+            logged.into_iter().chain(late).min().map(|begun| self.policy.earliest(begun))
         });
-        next.is_some_and(|next| next <= now)
+        segment.count > 0 && next.is_some_and(|next| next <= now)
     }
 
-    fn remember(&self, segment: u64, next: Time) {
+    pub(super) fn remember(&self, segment: Segment, next: Time) {
         self.next.lock().unwrap_or_else(PoisonError::into_inner).insert(segment, next);
     }
 }
@@ -153,8 +167,12 @@ impl Upkeep {
             }
         }
         let mut holds = Holds::default();
-        for record in self.exchanges.recorder.log().scan_kind(kind::HOLD, 0) {
-            holds.take(&record?.leaf);
+        // What was held goes on being held when another generation of the log begins.
+        let earlier = self.erasing().generations().all().iter().map(|generation| generation.log());
+        for log in earlier.chain([self.exchanges.recorder.log()]) {
+            for record in log.scan_kind(kind::HOLD, 0) {
+                holds.take(&record?.leaf);
+            }
         }
         self.retaining.holds.store(Arc::new(holds));
         Ok(())
@@ -195,9 +213,9 @@ impl Upkeep {
         let _turn = self.retaining.turn.lock().await;
         let (log, now) = (self.exchanges.recorder.log().clone(), self.exchanges.clock.now());
         let mut done = Done::default();
-        let due: Vec<_> =
-            log.segments().into_iter().filter(|it| it.count > 0 && self.retaining.is_due(it, now)).collect();
-        if due.is_empty() {
+        let due: Vec<_> = log.segments().into_iter().filter(|it| self.retaining.is_due(0, it, now)).collect();
+        let earlier = self.due_earlier(now);
+        if due.is_empty() && earlier.is_empty() {
             return Ok(done);
         }
         self.time_is_vouched_for(now).await?;
@@ -213,10 +231,19 @@ impl Upkeep {
                 }
                 Err(error) => return Err(with_causes(&error)),
             };
-            done.segments += step.segments;
-            done.contents += step.contents;
-            done.records += step.records;
-            done.stuck += step.stuck;
+            done.add(step);
+        }
+        for (generation, segment) in earlier {
+            match self.segment_earlier(&generation, segment, now).await {
+                Ok(step) => done.add(step),
+                Err(error) => {
+                    failed.get_or_insert(format!(
+                        "generation {}: {}",
+                        generation.number,
+                        with_causes(&error)
+                    ));
+                }
+            }
         }
         failed.map_or(Ok(done), Err)
     }
@@ -263,7 +290,7 @@ impl Upkeep {
         // What cannot go is looked at, and told, again.
         // And what came back meanwhile may be due sooner.
         if stuck == 0 && self.retaining.came_back.load(Ordering::Acquire) == came_back {
-            self.retaining.remember(first, next);
+            self.retaining.remember((0, first), next);
         }
         Ok(Done { segments: u64::from(contents + records > 0), contents, records, stuck })
     }

@@ -140,7 +140,7 @@ pub(crate) fn last_witnessed_note(layout: &Layout, key: &NoteVerifier) -> Option
 }
 
 /// The last checkpoint that was witnessed, as it was kept. What cannot be read is not believed; witnesses give it again.
-fn recall(path: &Path, key: &NoteVerifier) -> Option<Witnessed> {
+pub(crate) fn recall(path: &Path, key: &NoteVerifier) -> Option<Witnessed> {
     let bytes = std::fs::read(path).ok()?;
     let stored = Stored::decode(bytes.as_slice()).ok()?;
     let checkpoint = Checkpoint::verify(&stored.note, std::slice::from_ref(key)).ok()?;

@@ -109,8 +109,14 @@ fn check_once(shared: &Arc<Shared>, key: &NoteVerifier) -> Report {
         let (what, path) = ("remove it: it is made again at the next start", file::path_of(&segment.path));
         check.report.problems.push(format!("the index {}: {differs}; {what}", path.display()));
     }
-    let open = check.segment(&open_path, closed.last().map_or(0, |last| last.first + last.count), Some(size));
-    overwritten.extend(open.map(|index| index.overwritten).unwrap_or_default());
+    // An earlier generation has no open segment, and what erased pseudonyms in it stands in another log.
+    if open_path.as_os_str().is_empty() {
+        overwritten.clear();
+    } else {
+        let next = closed.last().map_or(0, |last| last.first + last.count);
+        let open = check.segment(&open_path, next, Some(size));
+        overwritten.extend(open.map(|index| index.overwritten).unwrap_or_default());
+    }
     match recovery::is_restored(&*shared.disk, &shared.dir) {
         // An archive holds no pseudonyms, and so does what came out of it.
         Ok(true) => overwritten.clear(),

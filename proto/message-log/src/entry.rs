@@ -135,6 +135,8 @@ pub mod kind {
     pub const RECONCILIATION: u8 = 31;
     /// A segment was archived, an archived object removed, or a range pruned.
     pub const ARCHIVE: u8 = 30;
+    /// Something was overwritten in an earlier generation of the log.
+    pub const EARLIER: u8 = 32;
     /// A legal hold, or its end.
     pub const HOLD: u8 = 21;
     /// Contents or records whose time was over were overwritten.

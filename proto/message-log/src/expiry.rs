@@ -15,6 +15,8 @@ pub(crate) struct Expiries(Mutex<State>);
 struct State {
     /// None: not looked for yet.
     acts: Option<HashMap<u64, Vec<u64>>>,
+    /// Acts that stand in a later log, by the first leaf of the segment that they are about.
+    elsewhere: HashMap<u64, Vec<Expiry>>,
     last: Option<(u64, Arc<Covered>)>,
 }
 
@@ -94,6 +96,21 @@ impl Expiries {
         if state.acts.as_ref().is_some_and(|known| known.get(&segment).map_or(0, Vec::len) == acts) {
             state.last = Some((segment, Arc::clone(covered)));
         }
+    }
+
+    /// Takes note of an act that is durable in a later log.
+    pub(crate) fn note_elsewhere(&self, act: &Expiry) {
+        let mut state = self.lock();
+        let acts = state.elsewhere.entry(act.segment).or_default();
+        if !acts.contains(act) {
+            acts.push(act.clone());
+        }
+        state.last = None;
+    }
+
+    /// Adds what acts in a later log cover of a segment.
+    pub(crate) fn add_elsewhere(&self, segment: u64, covered: &mut Covered) {
+        self.lock().elsewhere.get(&segment).into_iter().flatten().for_each(|act| covered.add(act));
     }
 
     /// Takes note of an act that is durable at `index`.

@@ -59,6 +59,7 @@ pub use contents::ContentParts;
 pub use entry::{Artefact, Entry, MAX_PERSONS, kind};
 pub use error::LogError;
 pub use log::archiving::Prunable;
+pub use log::earlier::EarlierLog;
 pub use log::{Concerned, ErasedPerson, Log, Options};
 pub use pending::{Logged, Pending};
 pub use person::{PLAIN_SCHEME, Person, PersonError, is_scheme};

@@ -3,6 +3,7 @@
 //! [`Log::append`] never waits; its [`Pending`] is ready when the record is durable, and then every record before it is
 //! durable too.
 
+pub(crate) mod earlier;
 mod persons;
 mod queries;
 pub(crate) mod archiving;
@@ -191,10 +192,18 @@ impl Log {
         let lock_path = dir.join("lock");
         let lock = disk.lock(&lock_path).map_err(LogError::disk("lock", &lock_path))?;
         let lock = lock.ok_or(LogError::Locked { path: lock_path })?;
-        let shared = recovery::open_restored(&disk, dir, key)?;
+        Ok(Self::read_only(recovery::open_restored(&disk, dir, key)?, key, (clock, lock)))
+    }
+
+    /// A log to which nothing is appended.
+    fn read_only(
+        shared: Arc<Shared>,
+        key: &NoteVerifier,
+        (clock, lock): (Arc<dyn Clock>, Box<dyn Held>),
+    ) -> Self {
         let queue = Arc::new(Queue::new(Gauge::default(), LIMITS));
         queue.close();
-        Ok(Self(Arc::new(Inner {
+        Self(Arc::new(Inner {
             shared,
             queue,
             committer: Mutex::default(),
@@ -202,7 +211,7 @@ impl Log {
             verifier: key.clone(),
             reserve: 0,
             lock: Mutex::new(Some(lock)),
-        })))
+        }))
     }
 
     /// Queues a record, and never waits. The order of calls is the order in the log. `carried` comes back with the proof

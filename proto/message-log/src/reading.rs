@@ -202,7 +202,8 @@ fn content(shared: &Shared, located: &Located, raw: &Raw) -> Result<ContentState
     // A content that was on its way while its exchange was erased stands behind the erasure, under the erased key.
     let key_erased = matches!(slot, SlotState::Erased);
     let erased = finding::last_erasure(shared, exchange)?;
-    let erased = erased.is_some_and(|last| last > located.index || key_erased);
+    let erased = erased.is_some_and(|last| last > located.index || key_erased)
+        || key_erased && shared.is_erased_elsewhere(exchange);
     Ok(if erased {
         ContentState::Erased
     } else if covered(shared, located.index)?.contents(located.index) {
@@ -259,6 +260,7 @@ pub(crate) fn covered(shared: &Shared, index: u64) -> Result<Arc<Covered>, LogEr
             covered.add(act);
         }
     }
+    shared.expiries.add_elsewhere(segment, &mut covered);
     let covered = Arc::new(covered);
     shared.expiries.read(segment, acts.len(), &covered);
     Ok(covered)

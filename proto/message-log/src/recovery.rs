@@ -99,6 +99,39 @@ pub(crate) fn open_restored(
     Ok(shared)
 }
 
+/// Opens a log in whose place another one goes on: to be read, and to have overwritten what must go. No segment of it is open:
+/// the last one is closed as it was found.
+pub(crate) fn open_earlier(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    key: &NoteVerifier,
+) -> Result<Arc<Shared>, LogError> {
+    let keys = KeyFiles::new(disk, &dir.join(KEYS_DIR));
+    let found = Found::read((disk, &keys), dir, key)?;
+    let last = found.last.as_ref().ok_or(LogError::Refused("no segment is here"))?;
+    last.cut_tail()?;
+    let path = last.path.clone();
+    let tree = load_tree(disk, dir, &found, &mut Recovered::default())?;
+    let Found { mut closed, mut open, unwritten, replaced, .. } = found;
+    let keys_dir = dir.join(KEYS_DIR);
+    disk.create_dir(&keys_dir).map_err(LogError::disk("create", &keys_dir))?;
+    let (period_keys, _) = PeriodKeys::load(disk, &keys_dir)?;
+    let keys = (keys, KeyRing::new(open.next_slot, 1), period_keys);
+    let (first, count, times) = (open.first, open.leaves.len() as u64, open.times());
+    let next = MemoryIndex { next_slot: open.next_slot, ..MemoryIndex::new(open.next()) };
+    if count > 0 {
+        let persons = Table::Memory(std::mem::take(&mut open.persons));
+        let last = Closed::new(path, first, count, times, Arc::new(open));
+        closed.push(Arc::new(last.with_persons(persons).indexed()));
+    }
+    let catalogue = Catalogue { closed, open_path: PathBuf::new(), open: next, checkpoint: None };
+    let shared = Arc::new(Shared::new(disk.clone(), dir.to_owned(), tree, keys, catalogue));
+    continuity::check_restored(&shared, key)?;
+    write_indexes(&shared, unwritten)?;
+    replaced.iter().try_for_each(|path| compaction::destroy(&**disk, path))?;
+    Ok(shared)
+}
+
 /// Refuses to begin a log of which others saw a checkpoint: asked before anything is made.
 pub(crate) fn must_have_begun(disk: &dyn Disk, dir: &Path, seen: &Checkpoint) -> Result<(), LogError> {
     let begun = !list(disk, &dir.join(SEGMENTS_DIR))?.segments.is_empty();

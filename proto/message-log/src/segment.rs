@@ -276,6 +276,7 @@ pub(crate) fn describe(leaf: &Leaf) -> (u8, [u8; 16]) {
         Some(Entry::PeerCondition(_)) => (35, [0; 16]),
         Some(Entry::HourNotCompared(_)) => (36, [0; 16]),
         Some(Entry::SummaryCommitted(_)) => (37, [0; 16]),
+        Some(Entry::Earlier(_)) => (32, [0; 16]),
         Some(Entry::Hold(_)) => (21, [0; 16]),
         Some(Entry::Expiry(_)) => (22, [0; 16]),
         Some(Entry::ErasureNotice(_)) => (23, [0; 16]),

@@ -1,6 +1,6 @@
 //! What the one writer and the many readers of a log share: the catalogue of its segments, the tree, the keys.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -112,6 +112,8 @@ pub(crate) struct Shared {
     rewritten: AtomicU64,
     catalogue: RwLock<Catalogue>,
     last_erasures: Mutex<HashMap<[u8; 16], LastErasure>>,
+    /// Of an earlier generation: the exchanges whose erasure stands in a later log.
+    erased_elsewhere: Mutex<HashSet<[u8; 16]>>,
 }
 
 /// The last erasure of an exchange, as far as the log was looked through.
@@ -239,6 +241,7 @@ impl Shared {
             rewritten: AtomicU64::new(0),
             catalogue: RwLock::new(catalogue),
             last_erasures: Mutex::default(),
+            erased_elsewhere: Mutex::default(),
         }
     }
 
@@ -322,6 +325,16 @@ impl Shared {
     /// The last erasures of exchanges that were asked for.
     pub(crate) fn last_erasures(&self) -> MutexGuard<'_, HashMap<[u8; 16], LastErasure>> {
         self.last_erasures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note that a later log says that the contents of an exchange were erased here.
+    pub(crate) fn note_erased_elsewhere(&self, exchange: [u8; 16]) {
+        self.erased_elsewhere.lock().unwrap_or_else(PoisonError::into_inner).insert(exchange);
+    }
+
+    /// Whether a later log says so.
+    pub(crate) fn is_erased_elsewhere(&self, exchange: &[u8; 16]) -> bool {
+        self.erased_elsewhere.lock().unwrap_or_else(PoisonError::into_inner).contains(exchange)
     }
 
     /// The tree, for reading.

@@ -15,3 +15,4 @@ mod pruning;
 mod pruned;
 mod expiry;
 mod expiry_archive;
+mod earlier;

@@ -42,6 +42,7 @@ pub fn told(record: &Record) -> String {
         Entry::Grant(grant) => format!("grant {}", grant.id),
         Entry::Group(group) => format!("group {}", group.id),
         Entry::Archive(_) => "archive".into(),
+        Entry::Earlier(earlier) => format!("overwritten in {}", earlier.origin),
         Entry::Erasure(_) => "erasure".into(),
         Entry::Configuration(adopted) => {
             format!("configuration {} from {}", adopted.number, adopted.source)

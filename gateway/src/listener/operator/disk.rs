@@ -38,6 +38,12 @@ const KINDS: &[(&str, &str, &str, &str)] = &[
     ("log/tree", "", "hashes of the records", "nothing but hashes"),
     ("log/state", "", "what can be made again", "no record of an exchange"),
     ("log", "", "last checkpoint, lists of what is under way", "no record of an exchange"),
+    (
+        "generations",
+        "",
+        "earlier generations of the log",
+        "as of the log itself, with their keys: leave them out of archives and ordinary backups",
+    ),
     ("keys", "", "private keys", "encrypted under the passphrase"),
     ("certificates", "", "certificates and their status", "public"),
     ("configurations", "", "global configurations", "public within the instance"),
@@ -147,6 +153,7 @@ fn until(what: &str, end: &str, policy: &Retention, segments: &[SegmentSpan]) ->
         }
         "indexes of the records" if end.is_empty() => "as long as the records that they name".into(),
         "keys of contents" => "as long as the contents".into(),
+        "earlier generations of the log" => "as long as what is in them, as in the log".into(),
         "hashes of the records" => "as long as the log: they name nobody".into(),
         "keys of pseudonyms" => "as long as persons can ask about their month".into(),
         _ => "as long as this server needs them".into(),

@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 
 use tonic::Status;
-use trave_message_log::ErasedPerson;
+use trave_message_log::{Concerned, ErasedPerson};
 use trave_proto::identifier::ExchangeId;
+use trave_proto::schema::log::PseudonymPlace;
 use trave_proto::schema::operator::{
     ApproveResponse, DropErasureRequest, DropErasureResponse, ErasePersonRequest, ErasePersonResponse,
     EraseRequest, EraseResponse, ErasureEntry, ListErasuresResponse,
@@ -35,8 +36,9 @@ impl Desk {
     ) -> Result<EraseResponse, Status> {
         let reason = words("the reason for erasing", &request.reason)?;
         let id = exchange_id(&request.exchange_id)?;
-        let log = self.exchanges.recorder.log().clone();
-        if reading(move || log.places(id)).await?.is_empty() {
+        let (log, generations) = (self.exchanges.recorder.log().clone(), self.generations());
+        let known = reading(move || Ok(!log.places(id)?.is_empty() || generations.of(id)?.is_some()));
+        if !known.await? {
             return Err(Status::not_found(ExportError::Unknown(id).to_string()));
         }
         let notice = Notice { exchanges: vec![id], reason, ..Notice::default() };
@@ -55,13 +57,26 @@ impl Desk {
         let person = citizen::person(&request.person)?;
         // Until it is applied for, nothing is written anew: a place is one in a file.
         let still = self.upkeep.retaining.still().await;
-        let log = self.exchanges.recorder.log().clone();
-        let concerned = reading(move || log.of_person(&person, 0, usize::MAX)).await?;
+        let (log, generations) = (self.exchanges.recorder.log().clone(), self.generations());
+        let concerned = reading(move || {
+            let mut concerned: Vec<_> = log
+                .of_person(&person, 0, usize::MAX)?
+                .iter()
+                .map(|one| (one.exchange, one.place()))
+                .collect();
+            for earlier in generations.all() {
+                let found = earlier.log().of_person(&person, 0, usize::MAX)?;
+                let place = |one: &Concerned| PseudonymPlace { generation: earlier.number, ..one.place() };
+                concerned.extend(found.iter().map(|one| (one.exchange, place(one))));
+            }
+            Ok(concerned)
+        });
+        let concerned = concerned.await?;
         if concerned.is_empty() {
             return Ok(ErasePersonResponse::default());
         }
-        let exchanges: BTreeSet<ExchangeId> = concerned.iter().map(|one| one.exchange).collect();
-        let persons = concerned.iter().map(trave_message_log::Concerned::place).collect();
+        let exchanges: BTreeSet<ExchangeId> = concerned.iter().map(|(exchange, _)| *exchange).collect();
+        let persons = concerned.iter().map(|(_, place)| *place).collect();
         let exchanges = exchanges.into_iter().collect();
         let notice = Notice { exchanges, persons, reason, ..Notice::default() };
         let Applied { id, waiting, erased, telling } = self.apply(notice, operator, still).await?;

@@ -33,7 +33,7 @@ pub struct Concerned {
 impl Concerned {
     /// Where the pseudonym stands, for the record.
     pub fn place(&self) -> PseudonymPlace {
-        PseudonymPlace { leaf: self.index, offset: self.offset }
+        PseudonymPlace { leaf: self.index, offset: self.offset, generation: 0 }
     }
 }
 
