@@ -9,6 +9,7 @@ mod grants;
 mod keeping;
 mod erasures;
 mod log;
+mod restored;
 mod archive;
 mod persons;
 mod call;
@@ -21,6 +22,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use trave_host::moment::Moment;
+use trave_proto::checkpoint::NoteVerifier;
 use trave_proto::identifier::{ExchangeId, Method, ServerId, ServiceId, SubsystemId};
 use trave_proto::message::Code;
 
@@ -200,6 +202,19 @@ struct List {
     /// Why the log is read; it is logged
     #[arg(long)]
     reason: String,
+    #[command(flatten)]
+    from_archive: Restored,
+}
+
+// A log that came out of an archive: no comment that would take the place of the command's.
+#[derive(Debug, Args)]
+struct Restored {
+    /// Read this directory, which came out of an archive, and ask no server; such a read is not logged
+    #[arg(long, value_name = "DIR")]
+    restored: Option<PathBuf>,
+    /// The restored log's own key, ORIGIN+ID+KEY, where the global configuration does not list it or lists several
+    #[arg(long, value_name = "KEY", requires = "restored")]
+    log_key: Option<NoteVerifier>,
 }
 
 #[derive(Debug, Args)]
@@ -213,11 +228,13 @@ struct Proof {
     #[arg(long)]
     without_content: bool,
     /// An ASiC-E container, which programs for eIDAS signatures open too, under this security server's own seal
-    #[arg(long)]
+    #[arg(long, conflicts_with = "restored")]
     asice: bool,
     /// Why; it is logged
     #[arg(long)]
     reason: String,
+    #[command(flatten)]
+    from_archive: Restored,
 }
 
 #[derive(Debug, Args)]

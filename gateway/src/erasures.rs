@@ -346,7 +346,8 @@ impl Erasing {
         reading(move || {
             let mut left = Vec::new();
             for exchange in exchanges {
-                if !log.is_erased(exchange)? || generations.are_left(exchange)? {
+                let here = !log.is_erased(exchange)? && !log.places(exchange)?.is_empty();
+                if here || generations.are_left(exchange)? {
                     left.push(exchange);
                 }
             }

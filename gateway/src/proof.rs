@@ -21,6 +21,7 @@ use trave_proto::schema::log::leaf::Entry as LeafEntry;
 use trave_proto::schema::message::Signature;
 
 pub(crate) use container::{export_container, is_mismatch};
+pub(crate) use earlier::export_restored;
 
 use crate::exchange::Exchanges;
 use crate::trust::{Trust, TrustError};
@@ -83,10 +84,10 @@ pub(crate) enum ExportError {
     )]
     Expired(ExchangeId, u32),
     #[error(
-        "exchange {0} stands in generation {1} of the message log, behind the last timestamped checkpoint of that, and its key signs \
-         no more: it cannot be proved from here\nhint: the other security server of the exchange may prove it"
+        "exchange {0} stands in the log {1} behind the last timestamped checkpoint of that, and nothing is added to it any more: it \
+         cannot be proved from here\nhint: the other security server of the exchange may prove it"
     )]
-    NeverSealed(ExchangeId, u64),
+    NeverSealed(ExchangeId, String),
     #[error("the message log cannot be read")]
     Log(#[source] LogError),
     #[error(
@@ -164,15 +165,22 @@ pub(crate) async fn export(
         Err(error) => return Err(error),
     };
     let (trust, now) = (Arc::clone(&exchanges.trust), exchanges.clock.now());
-    blocking(move || {
-        let proof = assemble((&log, &trust, now), id, pieces, seal)?;
-        let report = proof::verify(&proof, trust.anchor(), Some(now));
-        if report.conclusion == Conclusion::DoesNotHold {
-            return Err(ExportError::DoesNotHold(failures(&report)));
-        }
-        Ok(proof.encode())
-    })
-    .await
+    blocking(move || verified((&log, &trust, now), id, pieces, seal)).await
+}
+
+/// The proof file, verified before it is given out.
+fn verified(
+    (log, trust, now): (&Log, &Trust, Time),
+    id: ExchangeId,
+    pieces: Vec<Piece>,
+    seal: Witnessed,
+) -> Result<Bytes, ExportError> {
+    let proof = assemble((log, trust, now), id, pieces, seal)?;
+    let report = proof::verify(&proof, trust.anchor(), Some(now));
+    if report.conclusion == Conclusion::DoesNotHold {
+        return Err(ExportError::DoesNotHold(failures(&report)));
+    }
+    Ok(proof.encode())
 }
 
 /// The checkpoint under which record `last` is proved: a witnessed one, if there is any or the witnesses cosign one now.

@@ -4,11 +4,13 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use trave_tests::network::{Instance, Plan, Server};
+use trave_proto::proof::Conclusion;
+use trave_tests::network::{Instance, Plan, Server, export, judge, status};
 use trave_tests::program::program;
 
 async fn run(server: &Server, args: &[&str]) -> Output {
@@ -65,6 +67,8 @@ async fn the_log_comes_back_from_its_archive() {
     let (mut instance, place) = archiving().await;
     let (key, archive, new) =
         (place.path().join("key"), place.path().join("archive"), place.path().join("new"));
+    let first = instance.ask(b"zuerst").await.exchange();
+    export(&instance.mv, first, false).await;
     ask_much(&instance).await;
     for _ in 0..300 {
         if objects(&archive).len() >= 2 {
@@ -90,6 +94,21 @@ async fn the_log_comes_back_from_its_archive() {
     assert!(said.contains("missing: records ") && !said.contains("problem:"), "{said}");
     assert!(text(&restored.stderr).contains("contents are unreadable"), "{}", text(&restored.stderr));
     assert_eq!(std::fs::read_dir(new.join("segments")).unwrap().count(), objects(&archive).len());
+    // It is read and proved from without a server: what the last archived checkpoint with a timestamp covers.
+    let listed = run(&instance.mv, &["log", "list", "--reason", "Probe", "--restored", to]).await;
+    assert!(
+        listed.status.success() && text(&listed.stdout).contains(&first.to_string()),
+        "{}",
+        text(&listed.stderr)
+    );
+    let file = place.path().join("proof");
+    let out = file.to_str().unwrap();
+    let id = first.to_string();
+    let proved = ["proof", &id, "--reason", "Probe", "--restored", to, "--out", out];
+    let done = run(&instance.mv, &proved).await;
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    let report = judge(&instance, &std::fs::read(&file).unwrap().into());
+    assert_eq!(report.conclusion, Conclusion::Holds, "{:#?}", report.checks);
     // It is not continued, whoever puts it in the place of the old one.
     std::fs::rename(&new, instance.mv.layout().log()).unwrap();
     let refused = instance.mv.start().await.unwrap_err();
@@ -159,5 +178,32 @@ async fn the_log_comes_back_from_an_object_storage() {
     let said = text(&restored.stdout);
     assert!(said.contains("missing: records ") && !said.contains("problem:"), "{said}");
     assert_eq!(std::fs::read_dir(new.join("segments")).unwrap().count(), objects(&last.1));
+    instance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_segment_keeps_no_other_from_the_archive() {
+    let (mut instance, place) = archiving().await;
+    let archive = place.path().join("archive");
+    ask_much(&instance).await;
+    // A byte of a content in the first segment, before anything is archived: by the clock, that was at the start.
+    assert!(objects(&archive).is_empty());
+    let segment = instance.mv.layout().log().join("segments/segment-00000000000000000000.log");
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(segment).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 300_000).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], 300_000).unwrap();
+    let mut told = false;
+    for _ in 0..300 {
+        instance.advance(Duration::from_secs(60));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        told = status(&instance.mv).await.warnings.iter().any(|it| it.contains("are not archived"));
+        if told && !objects(&archive).is_empty() {
+            break;
+        }
+    }
+    let names = objects(&archive);
+    assert!(told && !names.is_empty(), "{told} {names:?}");
+    assert!(!names.iter().any(|name| name.contains("00000000000000000000")), "{names:?}");
     instance.stop().await;
 }

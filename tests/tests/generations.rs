@@ -15,7 +15,7 @@ use trave_host::client::{Channel, Fetch};
 use trave_host::config::Secret;
 use trave_host::keys::NoteKey;
 use trave_host::stubs::citizen::citizen_service_client::CitizenServiceClient;
-use trave_message_log::LogError;
+use trave_message_log::{ArchiveIdentity, DirectoryStore, LogError, Source};
 use trave_proto::checkpoint::{Checkpoint, Note};
 use trave_proto::digest::Digest;
 use trave_proto::identifier::ExchangeId;
@@ -329,6 +329,55 @@ async fn an_earlier_generation_is_searched_proved_held_erased_and_expires() {
         try_export(&instance.mv, held, false).await.is_err_and(|why| why.contains("have expired"))
     })
     .await;
+    assert!(!status(&instance.mv).await.warnings.iter().any(|it| it.contains("generation")));
+    instance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_log_comes_back_from_its_archive_before_a_new_generation() {
+    let (place, identity) = (tempfile::tempdir().unwrap(), ArchiveIdentity::generate());
+    let archive = place.path().join("archive");
+    std::fs::create_dir(&archive).unwrap();
+    let recipient = identity.recipient().to_string();
+    let to =
+        format!("[archive]\ndirectory = {archive:?}\nrecipients = [{recipient:?}]\nevery_seconds = 60\n");
+    let plan = Plan { keep_at_provider: "all", at_provider: to, ..Plan::default() };
+    let mut instance = Instance::planned(plan).await;
+    let first = instance.ask(b"archiviert").await.exchange();
+    export(&instance.mv, first, false).await;
+    for number in 0..4_u8 {
+        instance.advance(Duration::from_secs(1));
+        assert_eq!(instance.ask(&[number; 400_000]).await.status(), 0);
+    }
+    soon("segments are archived", async || {
+        instance.advance(Duration::from_secs(60));
+        std::fs::read_dir(&archive).unwrap().count() >= 2
+    })
+    .await;
+    let last = instance.ask(b"nur auf der Platte").await.exchange();
+    instance.mv.stop().await;
+
+    // The disk is lost. What the archive has takes the log's place, and is closed.
+    let log = instance.mv.layout().log();
+    std::fs::remove_dir_all(&log).unwrap();
+    let (store, key) = (DirectoryStore::new(&archive), Identities::get().of(instance.mv.id).log.verifier());
+    let source = Source { store: &store, identity: &identity, key: &key, checkpoint: None };
+    let whole = source.restore(&log, &mut |_, _| {}).unwrap();
+    assert!(whole.problems.is_empty() && whole.records > 5, "{whole:?}");
+    assert!(instance.mv.start().await.is_err(), "it is not continued");
+    let begun = begin(&instance, ask(None)).await.unwrap();
+    assert_eq!(begun.left, whole.records, "{begun:?}");
+    approve(&mut instance, &mut [], &begun.origin).await;
+    instance.mv.start().await.unwrap();
+
+    // What was archived is found and proved, without contents, whose keys were in no archive; what was not is not there.
+    let listed = told(&instance.mv, 0).await;
+    assert!(listed.contains(&(bytes_of(first), "answered".into())), "{listed:?}");
+    assert!(!listed.iter().any(|(id, _)| *id == bytes_of(last)));
+    let story = contents(&instance, first).await;
+    assert!(!story.is_empty() && story.iter().all(|one| *one == ContentStory::NotKept), "{story:?}");
+    let refused = try_export(&instance.mv, last, false).await.unwrap_err();
+    assert!(refused.contains("knows no exchange"), "{refused}");
     assert!(!status(&instance.mv).await.warnings.iter().any(|it| it.contains("generation")));
     instance.stop().await;
 }

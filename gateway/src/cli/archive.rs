@@ -215,7 +215,7 @@ impl Opened {
 }
 
 /// The key of this server's log, as the last global configuration in the data directory lists it.
-fn known_key(config: &Config) -> anyhow::Result<NoteVerifier> {
+pub(super) fn known_key(config: &Config) -> anyhow::Result<NoteVerifier> {
     let hint = "hint: where the data directory is lost, --log-key names the key, ORIGIN+ID+KEY: a proof, a witness or the \
                 registry knows it";
     let layout = Layout::new(config.data());

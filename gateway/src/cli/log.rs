@@ -15,7 +15,9 @@ use trave_proto::schema::operator::{
 
 use super::erasures;
 use super::operate::{Door, said, user};
+use super::restored::Restored;
 use super::{List, Proof};
+use crate::proof::Contents;
 
 pub(super) fn list(door: &Door<'_>, list: List) -> anyhow::Result<()> {
     let text = |value: Option<String>| value.unwrap_or_default();
@@ -31,6 +33,14 @@ pub(super) fn list(door: &Door<'_>, list: List) -> anyhow::Result<()> {
         reason: list.reason,
         limit,
     };
+    if let Some(dir) = &list.from_archive.restored {
+        let restored = Restored::open(door.config, dir, list.from_archive.log_key.as_ref())?;
+        let mut out = std::io::stdout().lock();
+        for entry in restored.list(&request)? {
+            writeln!(out, "{}", line(&entry)).context("cannot write")?;
+        }
+        return Ok(());
+    }
     let count = door.with(async |client| {
         let mut entries = client.list_log(request).await.map_err(said)?.into_inner();
         let (mut out, mut count) = (std::io::stdout().lock(), 0_u32);
@@ -80,21 +90,13 @@ fn bridged(what: &str, id: &str) -> String {
 }
 
 pub(super) fn proof(door: &Door<'_>, proof: &Proof) -> anyhow::Result<()> {
-    let request = ProveRequest {
-        exchange_id: Bytes::copy_from_slice(proof.exchange.as_bytes()),
-        without_content: proof.without_content,
-        reader: user(),
-        reason: proof.reason.clone(),
-        format: if proof.asice { ProofFormat::Asice } else { ProofFormat::Unspecified }.into(),
-    };
-    let file = door.with(async |client| {
-        let mut pieces = client.prove(request).await.map_err(said)?.into_inner();
-        let mut file = Vec::new();
-        while let Some(piece) = pieces.message().await.map_err(said)? {
-            file.extend_from_slice(&piece.chunk);
+    let file = match &proof.from_archive.restored {
+        Some(dir) => {
+            let restored = Restored::open(door.config, dir, proof.from_archive.log_key.as_ref())?;
+            restored.prove(proof.exchange, Contents::all_if(!proof.without_content))?
         }
-        Ok(file)
-    })?;
+        None => asked(door, proof)?.into(),
+    };
     if proof.out == Path::new("-") {
         return std::io::stdout().write_all(&file).context("cannot write the proof");
     }
@@ -107,6 +109,25 @@ pub(super) fn proof(door: &Door<'_>, proof: &Proof) -> anyhow::Result<()> {
     }
     eprintln!("hint: trave-verify {path} --anchor data/anchor");
     Ok(())
+}
+
+/// The file as the running server makes it.
+fn asked(door: &Door<'_>, proof: &Proof) -> anyhow::Result<Vec<u8>> {
+    let request = ProveRequest {
+        exchange_id: Bytes::copy_from_slice(proof.exchange.as_bytes()),
+        without_content: proof.without_content,
+        reader: user(),
+        reason: proof.reason.clone(),
+        format: if proof.asice { ProofFormat::Asice } else { ProofFormat::Unspecified }.into(),
+    };
+    door.with(async |client| {
+        let mut pieces = client.prove(request).await.map_err(said)?.into_inner();
+        let mut file = Vec::new();
+        while let Some(piece) = pieces.message().await.map_err(said)? {
+            file.extend_from_slice(&piece.chunk);
+        }
+        Ok(file)
+    })
 }
 
 pub(super) fn erase(door: &Door<'_>, exchange: ExchangeId, reason: String) -> anyhow::Result<()> {

@@ -1,20 +1,44 @@
-//! Proving from an earlier generation of the log: under the last checkpoint of it that was witnessed, or stamped, as no other is
-//! signed any more.
+//! Proving from a log to which nothing is added any more, an earlier generation or what came out of an archive: under the last
+//! checkpoint of it that was witnessed, or stamped, as no other is signed.
 
+use bytes::Bytes;
 use trave_message_log::Log;
+use trave_proto::clock::Time;
 use trave_proto::identifier::ExchangeId;
 
-use super::{Contents, ExportError, ExportedContent, Kind, Piece, chosen, gather};
+use super::{Contents, ExportError, ExportedContent, Kind, Piece, chosen, gather, verified};
 use crate::generations::Generation;
+use crate::trust::Trust;
 use crate::upkeep::{Witnessed, recall};
 
-/// What a proof of an exchange in it is made of.
+/// What a proof of an exchange in an earlier generation is made of.
 pub(super) fn gathered(
     generation: &Generation,
     id: ExchangeId,
     contents: Contents,
 ) -> Result<(Log, Vec<Piece>, Witnessed), ExportError> {
     let log = generation.log();
+    let witnessed = recall(&generation.witnessed, log.verifier());
+    let (pieces, seal) = closed(log, witnessed, id, contents)?;
+    Ok((log.clone(), pieces, seal))
+}
+
+/// The proof file of an exchange in a log that came out of an archive. Reads the disk.
+pub(crate) fn export_restored(
+    (log, trust, now): (&Log, &Trust, Time),
+    id: ExchangeId,
+    contents: Contents,
+) -> Result<Bytes, ExportError> {
+    let (pieces, seal) = closed(log, None, id, contents)?;
+    verified((log, trust, now), id, pieces, seal)
+}
+
+fn closed(
+    log: &Log,
+    witnessed: Option<Witnessed>,
+    id: ExchangeId,
+    contents: Contents,
+) -> Result<(Vec<Piece>, Witnessed), ExportError> {
     let mut pieces = chosen(gather(log, id, contents)?, id)?;
     // That it was erased after this log had ended stands in another one: here it is not kept any longer.
     if pieces.iter().all(|piece| piece.kind != Kind::Erasure) {
@@ -27,7 +51,6 @@ pub(super) fn gathered(
     let last = pieces.last().map_or(0, |piece| piece.index);
     let stamped = log.last_stamped().map_err(ExportError::Log)?;
     let stamped = stamped.map(|checkpoint| Witnessed { checkpoint, lines: String::new() });
-    let seals = [recall(&generation.witnessed, log.verifier()), stamped];
     // One of more than is left of the log proves nothing that could be shown.
     let proves = |seal: &Witnessed| {
         let size = seal.checkpoint.checkpoint.size;
@@ -36,7 +59,7 @@ pub(super) fn gathered(
             && size <= log.size()
             && log.root(size).is_ok_and(|root| root == seal.checkpoint.checkpoint.root)
     };
-    let seal = seals.into_iter().flatten().find(proves);
-    let seal = seal.ok_or(ExportError::NeverSealed(id, generation.number))?;
-    Ok((log.clone(), pieces, seal))
+    let seal = witnessed.into_iter().chain(stamped).find(proves);
+    let seal = seal.ok_or_else(|| ExportError::NeverSealed(id, log.verifier().name().to_owned()))?;
+    Ok((pieces, seal))
 }

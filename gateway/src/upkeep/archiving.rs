@@ -52,11 +52,23 @@ impl Upkeep {
         let log = self.exchanges.recorder.log();
         let mut state = self.read_state(archiving).await?;
         let Some(state) = state.as_mut() else { return Ok(()) };
+        let mut damaged = None;
         for first in log.due_for_archive(state) {
-            let segment = log.archive_segment(&archiving.archive, first, state).await?;
-            tracing::info!(first, records = segment.count, bytes = segment.length, "segment archived");
+            match log.archive_segment(&archiving.archive, first, state).await {
+                Ok(segment) => {
+                    tracing::info!(
+                        first,
+                        records = segment.count,
+                        bytes = segment.length,
+                        "segment archived"
+                    );
+                }
+                // What is wrong with one segment keeps no other from the archive.
+                Err(error @ LogError::Damaged { .. }) => drop(damaged.get_or_insert(error)),
+                Err(error) => return Err(error),
+            }
         }
-        Ok(())
+        damaged.map_or(Ok(()), Err)
     }
 
     /// What the log says of its archive, read once.

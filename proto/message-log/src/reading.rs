@@ -197,6 +197,8 @@ fn content(shared: &Shared, located: &Located, raw: &Raw) -> Result<ContentState
             }
         }
         SlotState::Erased => "the key was overwritten".to_owned(),
+        // No key is in an archive: where no key file was put back, nobody expects one.
+        SlotState::Missing(_) if shared.is_restored() => return Ok(ContentState::NotKept),
         SlotState::Missing(why) => why.clone(),
     };
     // A content that was on its way while its exchange was erased stands behind the erasure, under the erased key.

@@ -94,6 +94,7 @@ pub(crate) fn open_restored(
     let keys = (keys, KeyRing::new(open.next_slot, 1), period_keys);
     let catalogue = Catalogue { closed, open_path: path, open, checkpoint: None };
     let shared = Arc::new(Shared::new(disk.clone(), dir.to_owned(), tree, keys, catalogue));
+    shared.set_restored();
     continuity::check_restored(&shared, key)?;
     write_indexes(&shared, unwritten)?;
     Ok(shared)
@@ -126,6 +127,9 @@ pub(crate) fn open_earlier(
     }
     let catalogue = Catalogue { closed, open_path: PathBuf::new(), open: next, checkpoint: None };
     let shared = Arc::new(Shared::new(disk.clone(), dir.to_owned(), tree, keys, catalogue));
+    if is_restored(&**disk, dir)? {
+        shared.set_restored();
+    }
     continuity::check_restored(&shared, key)?;
     write_indexes(&shared, unwritten)?;
     replaced.iter().try_for_each(|path| compaction::destroy(&**disk, path))?;

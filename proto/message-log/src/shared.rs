@@ -114,6 +114,8 @@ pub(crate) struct Shared {
     last_erasures: Mutex<HashMap<[u8; 16], LastErasure>>,
     /// Of an earlier generation: the exchanges whose erasure stands in a later log.
     erased_elsewhere: Mutex<HashSet<[u8; 16]>>,
+    /// Whether it came out of an archive, in which there are no keys of contents.
+    restored: AtomicBool,
 }
 
 /// The last erasure of an exchange, as far as the log was looked through.
@@ -242,6 +244,7 @@ impl Shared {
             catalogue: RwLock::new(catalogue),
             last_erasures: Mutex::default(),
             erased_elsewhere: Mutex::default(),
+            restored: AtomicBool::new(false),
         }
     }
 
@@ -325,6 +328,16 @@ impl Shared {
     /// The last erasures of exchanges that were asked for.
     pub(crate) fn last_erasures(&self) -> MutexGuard<'_, HashMap<[u8; 16], LastErasure>> {
         self.last_erasures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note that it came out of an archive.
+    pub(crate) fn set_restored(&self) {
+        self.restored.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it came out of an archive.
+    pub(crate) fn is_restored(&self) -> bool {
+        self.restored.load(Ordering::Relaxed)
     }
 
     /// Takes note that a later log says that the contents of an exchange were erased here.

@@ -14,9 +14,11 @@ use trave_proto::schema::log::{EarlierAct, Expiry, PersonsChange, PseudonymPlace
 
 use super::Log;
 use crate::compaction::{self, Installed};
+use crate::concerned;
 use crate::disk::{Disk, RealDisk};
 use crate::erasure;
 use crate::error::LogError;
+use crate::finding;
 use crate::forgetting::{self, Forgetting};
 use crate::pseudonyms::Period;
 use crate::recovery;
@@ -84,7 +86,12 @@ impl EarlierLog {
             Some(Act::Erasure(erasure)) => {
                 let Ok(exchange) = <[u8; 16]>::try_from(&erasure.exchange_id[..]) else { return Ok(0) };
                 shared.note_erased_elsewhere(exchange);
-                erasure::overwrite(shared, &exchange, u64::MAX)
+                let contents = erasure::overwrite(shared, &exchange, u64::MAX)?;
+                // What its caller called it by goes with it.
+                let leaves = finding::of_exchange(shared, &exchange, 0)?;
+                let places = concerned::references_beside(shared, &leaves)?;
+                forgetting::forget(shared, &Forgetting { places, before: None, again: None })?;
+                Ok(contents)
             }
             Some(Act::Persons(change)) => {
                 self.note(change);

@@ -207,7 +207,8 @@ impl Log {
         let places = shared.steady(|| concerned::references_beside(shared, &leaves))?;
         let mut acts = Vec::new();
         for some in places.chunks(AT_A_TIME) {
-            let erased = some.iter().map(|&(leaf, offset)| PseudonymPlace { leaf, offset }).collect();
+            let erased =
+                some.iter().map(|&(leaf, offset)| PseudonymPlace { leaf, offset, generation: 0 }).collect();
             let (operator, reason) = (operator.to_owned(), reason.to_owned());
             let change = PersonsChange { operator, reason, erased, destroyed_before: String::new() };
             let act = self.log_change(&change)?;
