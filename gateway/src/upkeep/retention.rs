@@ -343,13 +343,13 @@ mod tests {
         let times = Some((logged, logged));
         let segment = |first| SegmentSpan { first, count: 5_000, times, open: false, pruned: false };
         let year = begun.plus_months(12);
-        assert!(!retaining.is_due(&segment(10_000), year));
+        assert!(!retaining.is_due(0, &segment(10_000), year));
         // Also where it was looked before, and the next time was known.
-        retaining.remember(10_000, logged.plus_months(12));
+        retaining.remember((0, 10_000), logged.plus_months(12));
         retaining.came_back(12_345, begun);
-        assert!(retaining.is_due(&segment(10_000), year) && !retaining.is_due(&segment(30_000), year));
-        assert!(!retaining.is_due(&segment(10_000), year.minus(Duration::from_secs(1))));
-        retaining.remember(10_000, logged.plus_months(12));
-        assert!(!retaining.is_due(&segment(10_000), year), "it was looked");
+        assert!(retaining.is_due(0, &segment(10_000), year) && !retaining.is_due(0, &segment(30_000), year));
+        assert!(!retaining.is_due(0, &segment(10_000), year.minus(Duration::from_secs(1))));
+        retaining.remember((0, 10_000), logged.plus_months(12));
+        assert!(!retaining.is_due(0, &segment(10_000), year), "it was looked");
     }
 }
