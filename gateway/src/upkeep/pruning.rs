@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tokio::sync::MutexGuard;
-use trave_message_log::{ArchiveState, LogError, Survey};
+use trave_message_log::{ArchiveState, Log, LogError, Survey};
 use trave_proto::clock::Time;
 use trave_proto::schema::log::{Leaf, RangePruned};
 
@@ -29,6 +29,8 @@ pub(crate) enum PruneError {
         told(.0)
     )]
     Nothing(Vec<String>),
+    #[error("the range is not pruned: something in it must stay by now{}\nhint: prune anew, what may go", told(.0))]
+    Stays(Vec<String>),
     #[error("nothing waits for approval as {0}")]
     Unknown(String),
     #[error("the range was not pruned")]
@@ -51,11 +53,10 @@ impl Upkeep {
             let mut stays = Vec::new();
             let range = Schedules::read(&log, &policy, &holds, now).and_then(|mut schedules| {
                 log.prunable(&state, before, &mut |first| {
-                    let why = obstacle(&log.survey(first, now, &mut schedules)?);
-                    stays.extend(
-                        why.map(|why| format!("the segment that begins with record {first} stays: {why}")),
-                    );
-                    Ok(why.is_none())
+                    let why = stays_as(&log, first, now, &mut schedules)?;
+                    let goes = why.is_none();
+                    stays.extend(why);
+                    Ok(goes)
                 })
             });
             (range, stays, state)
@@ -81,8 +82,14 @@ impl Upkeep {
         waiting.ok_or_else(|| PruneError::Unknown(id.to_owned()))
     }
 
-    /// Prunes what the statement says; how many segments were removed.
+    /// Prunes what the statement says; how many segments were removed. What came between, a hold or the end of a time, is
+    /// looked at before: it may have been applied for long ago. Until it is done no hold comes into force.
     pub(crate) async fn prune(&self, statement: RangePruned) -> Result<u64, PruneError> {
+        let _still = self.retaining.still().await;
+        let stays = self.stays(&statement).await?;
+        if !stays.is_empty() {
+            return Err(PruneError::Stays(stays));
+        }
         let (archiving, mut state) = self.archiving_state().await?;
         let Some(state) = state.as_mut() else { return Err(PruneError::Nothing(Vec::new())) };
         let log = self.exchanges.recorder.log();
@@ -90,6 +97,20 @@ impl Upkeep {
         // What is due of it next is looked for anew.
         self.retaining.look_again();
         Ok(segments)
+    }
+
+    /// What of a range must stay now, in words.
+    async fn stays(&self, range: &RangePruned) -> Result<Vec<String>, PruneError> {
+        let (log, now) = (self.exchanges.recorder.log().clone(), self.exchanges.clock.now());
+        let (policy, holds) = (self.retaining.policy().clone(), self.retaining.holds());
+        let range = range.first..range.first.saturating_add(range.count);
+        let found = tokio::task::spawn_blocking(move || {
+            let mut schedules = Schedules::read(&log, &policy, &holds, now)?;
+            let segments = log.segments().into_iter().filter(|it| range.contains(&it.first));
+            let stays = segments.map(|it| stays_as(&log, it.first, now, &mut schedules));
+            stays.filter_map(Result::transpose).collect()
+        });
+        found.await.unwrap_or(Err(LogError::Closed)).map_err(PruneError::Log)
     }
 
     /// Takes a record about the archive into account that somebody else logged.
@@ -107,6 +128,17 @@ impl Upkeep {
         let archiving = self.archiving.as_ref().ok_or(PruneError::NoArchive)?;
         Ok((archiving, self.read_state(archiving).await.map_err(PruneError::Log)?))
     }
+}
+
+/// That the segment which begins with this record must stay, in words; none if it may go.
+fn stays_as(
+    log: &Log,
+    first: u64,
+    now: Time,
+    schedules: &mut Schedules<'_>,
+) -> Result<Option<String>, LogError> {
+    let why = obstacle(&log.survey(first, now, schedules)?);
+    Ok(why.map(|why| format!("the segment that begins with record {first} stays: {why}")))
 }
 
 /// Why a segment must stay, by what is due in it; none if it may go.

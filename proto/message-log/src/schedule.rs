@@ -114,6 +114,8 @@ pub struct Survey {
     /// not due at any time that is known.
     span: Option<(Time, Time)>,
     undated: u64,
+    /// When the first of the records is due that are kept when a segment is pruned.
+    kept: Option<Time>,
     /// Records of a pruned segment that are due, and cannot be taken out of its object, as others of it stay.
     stuck: u64,
 }
@@ -135,9 +137,10 @@ impl Survey {
     }
 
     /// The earliest and the latest time at which a record is due that only says what exchanges there were; none if there is no
-    /// such record.
+    /// such record. What is due earlier and stays here when a segment is pruned counts too: it stands in the same object of the
+    /// archive.
     pub fn span(&self) -> Option<(Time, Time)> {
-        self.span
+        self.span.map(|(earliest, latest)| (self.kept.map_or(earliest, |kept| kept.min(earliest)), latest))
     }
 
     /// Such records that are not due at any time, as long as a hold keeps them.
@@ -160,6 +163,7 @@ impl Survey {
             unreadable: 0,
             span: None,
             undated: 0,
+            kept: None,
             stuck: 0,
         }
     }
@@ -167,6 +171,7 @@ impl Survey {
     /// Takes into account when one more record is due.
     fn dated(&mut self, kind: u8, due: Option<Time>) {
         if remnant::is_kept(kind) {
+            self.kept = [self.kept, due].into_iter().flatten().min();
             return;
         }
         match (due, self.span) {
@@ -319,8 +324,9 @@ pub(crate) fn survey(
     Ok(survey)
 }
 
-/// The same of a segment that was pruned. Its contents go one by one, by their keys; of its records all that are in the
-/// archive alone, or none: they stand in one object.
+/// The same of a segment that was pruned. Its contents go one by one, by their keys; its records when all that are in the
+/// archive alone are due, and none before: they stand in one object. What of the others is due then goes with them, or, where
+/// nothing is in the archive alone any more, when it is due.
 fn survey_pruned(
     shared: &Shared,
     segment: &Closed,
@@ -330,7 +336,7 @@ fn survey_pruned(
     let mut survey = Survey::new(segment.first);
     let (remnant, index) = (Remnant::open(&*shared.disk, &segment.path)?, segment.index());
     let is_due = |time: Option<Time>| time.is_some_and(|time| time <= now);
-    let (mut stays, mut slots, mut alone, mut all) = (HashSet::new(), Vec::new(), 0, true);
+    let (mut stays, mut slots, mut all) = (HashSet::new(), Vec::new(), true);
     for at in segment.first..segment.first + segment.count {
         let entry = index.leaf(at)?.ok_or_else(|| segment.pruned())?;
         if entry.kind == EXPIRED {
@@ -344,7 +350,6 @@ fn survey_pruned(
         survey.dated(entry.kind, due.record);
         if is_due(due.record) {
             survey.records.push(at);
-            alone += u64::from(!kept);
         } else {
             all &= kept;
         }
@@ -364,9 +369,7 @@ fn survey_pruned(
     }
     slots.retain(|(_, slot)| !stays.contains(slot));
     if !all {
-        survey.stuck = alone;
-    }
-    if !all || alone == 0 {
+        survey.stuck = survey.records.len() as u64;
         survey.records.clear();
     }
     let gone: HashSet<_> = survey.records.iter().copied().collect();

@@ -74,7 +74,9 @@ impl Desk {
 
 fn refused(error: &PruneError) -> Status {
     match error {
-        PruneError::NoArchive | PruneError::Nothing(_) => Status::failed_precondition(error.to_string()),
+        PruneError::NoArchive | PruneError::Nothing(_) | PruneError::Stays(_) => {
+            Status::failed_precondition(error.to_string())
+        }
         PruneError::Unknown(_) => Status::not_found(error.to_string()),
         PruneError::Log(_) => Status::unavailable(with_causes(error)),
     }

@@ -20,6 +20,8 @@ use crate::{ArchiveStore as _, ContentState, Due, Log, LogError, PrunedRecord, S
 struct Until {
     place: u64,
     contents: BTreeSet<u64>,
+    /// Grants are due.
+    grants: bool,
 }
 
 impl Schedule for Until {
@@ -36,7 +38,10 @@ impl Schedule for Until {
 impl Until {
     fn of(&self, index: u64, of: u8) -> Due {
         let due = |it: bool| (it && matches!(of, kind::MESSAGE | kind::REFUSAL)).then_some(NOW);
-        Due { record: due(index < self.place), content: due(self.contents.contains(&index)) }
+        match of {
+            kind::GRANT => Due { record: self.grants.then_some(NOW), content: None },
+            _ => Due { record: due(index < self.place), content: due(self.contents.contains(&index)) },
+        }
     }
 }
 
@@ -104,7 +109,8 @@ fn a_person_in_what_was_pruned_is_found_and_erased() {
 #[test]
 fn contents_of_what_was_pruned_go_when_they_are_due() {
     let (disk, log, (_, count)) = pruned();
-    let plan = Until { place: 0, contents: (0..count).filter(|place| place % 2 == 0).collect() };
+    let contents = (0..count).filter(|place| place % 2 == 0).collect();
+    let plan = Until { contents, ..Until::default() };
     let (contents, records, stuck) = step(&log, &plan).unwrap();
     assert!(contents > 10 && (records, stuck) == (0, 0), "{contents} {records} {stuck}");
     assert_eq!(step(&log, &plan).unwrap(), (0, 0, 0), "once");
@@ -178,6 +184,32 @@ fn a_pruned_segment_expires_as_a_whole_and_leaves_the_archive_too() {
     let all = Until { place: second.first + second.count, ..Until::default() };
     assert_eq!(step(&log, &all).unwrap(), (0, second.count, 0));
     assert_eq!(log.check().problems, Vec::<String>::new());
+}
+
+#[test]
+fn what_is_kept_of_a_pruned_segment_goes_when_it_is_due() {
+    let (disk, log, _) = pruned();
+    let first = log.segments()[0];
+    // As long as messages of it stay in the archive, the grant stands in one object with them; and that is said.
+    let early = Until { grants: true, ..Until::default() };
+    assert_eq!(step(&log, &early).unwrap(), (0, 0, 1));
+    // A segment of which nothing but the grant was left when it was pruned.
+    let plan = Until { place: first.count, ..Until::default() };
+    assert_eq!(step(&log, &plan).unwrap(), (0, first.count - 2, 0));
+    archive_all(&log, &archive(&disk)).unwrap();
+    block_on(log.checkpoint()).unwrap();
+    prune(&log, &disk).unwrap().unwrap();
+    assert!(log.segments()[0].pruned);
+    let plan = Until { grants: true, ..plan };
+    assert_eq!(step(&log, &plan).unwrap(), (0, 1, 0));
+    assert_eq!(step(&log, &plan).unwrap(), (0, 0, 0), "once");
+    assert_eq!(log.scan_kind(kind::GRANT, 0).count(), 0);
+    assert!(matches!(log.record(1), Err(LogError::Expired { .. })));
+    assert_eq!(log.check().problems, Vec::<String>::new());
+    archive_all(&log, &archive(&disk)).unwrap();
+    assert!(check(&disk).is_whole());
+    drop(log);
+    assert_eq!(open(&disk.restart()).unwrap().check().problems, Vec::<String>::new());
 }
 
 #[test]
