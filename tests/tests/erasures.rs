@@ -16,20 +16,11 @@ use trave_proto::schema::operator::{
     ListErasuresRequest, SetHoldRequest, StatusRequest,
 };
 use trave_tests::network::hostile::{Credentials, HostileClient};
-use trave_tests::network::{Instance, KIEL, LUEBECK, Plan, Question, Server, export, judge, operator, story};
+use trave_tests::network::{
+    Instance, KIEL, LUEBECK, Plan, Question, Server, export, judge, operator, soon, story,
+};
 
 const PERSON: &str = "steuer-id:12345678901";
-
-/// Waits until `holds`, for a minute at most.
-async fn soon(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..600 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("not in a minute: {what}");
-}
 
 fn bytes_of(exchange: ExchangeId) -> Bytes {
     Bytes::copy_from_slice(exchange.as_bytes())

@@ -28,7 +28,7 @@ use trave_proto::schema::operator::{
 };
 use trave_tests::network::{
     Identities, Instance, PASSPHRASE, Plan, Question, Server, Witness, copy, export, grant, judge, operator,
-    picture, status, story, try_export, witnessed,
+    picture, soon, status, story, try_export, witnessed,
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -175,17 +175,6 @@ async fn a_new_generation_names_what_is_missing_and_every_proof_from_before_hold
     assert_eq!(report.conclusion, Conclusion::Holds);
     assert!(!report.not_proved.contains(&NotProved::Witness));
     instance.stop().await;
-}
-
-/// Waits until `holds`, for a minute at most.
-async fn soon(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..600 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("not in a minute: {what}");
 }
 
 /// Whether some file below `folder` holds these bytes.

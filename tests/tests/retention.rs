@@ -20,24 +20,13 @@ use trave_proto::schema::operator::{
     StatusRequest,
 };
 use trave_tests::network::{
-    CLIENT, Identities, Instance, Plan, Question, Server, export, judge, operator, story, try_export,
+    CLIENT, Identities, Instance, Plan, Question, Server, export, judge, operator, soon, story, try_export,
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
 const PERSON: &str = "steuer-id:12345678901";
 const SUBJECT: &str = "[service.subject]\nscheme = \"steuer-id\"\nheader = true\n";
 const REASON: &str = "VG Schwerin 3 A 12/27";
-
-/// Waits until `holds`, for a minute at most.
-async fn soon(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..600 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("not in a minute: {what}");
-}
 
 /// Whether some file below `folder` holds these bytes.
 fn found(folder: &Path, needle: &[u8]) -> bool {

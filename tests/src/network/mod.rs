@@ -24,6 +24,7 @@ mod register;
 mod http_register;
 mod told;
 mod tunnel;
+mod waiting;
 mod x_road;
 
 pub use caller::{Answer, Caller, Open, Question, Sender, binary, frame};
@@ -41,6 +42,7 @@ pub use server::{Record, Server, reserve};
 pub use told::{ended_after, exchange_of, happened, manifest_of, manifests, summary, told};
 pub use trust_services::Authorities;
 pub use tunnel::{Certified, Tunnel, certified_by_itself};
+pub use waiting::soon;
 pub use witness::{Witness, witnessed};
 pub use x_road::{Release, XRoad};
 

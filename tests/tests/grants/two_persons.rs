@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use super::*;
+use trave_message_log::ArchiveIdentity;
 use trave_proto::proof::Conclusion;
+use trave_proto::schema::log::archive_act;
 use trave_proto::schema::operator::EraseRequest;
-use trave_tests::network::{Server, export, judge};
+use trave_tests::network::{Server, export, judge, soon};
 use trave_tests::program::program;
 
 /// Two accounts of the machine that runs the test; they need not exist.
@@ -26,13 +28,18 @@ struct World {
 
 impl World {
     async fn start(users: [u32; 2]) -> Self {
+        Self::with(users, "").await
+    }
+
+    /// With more in the provider's configuration.
+    async fn with(users: [u32; 2], more: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o711)).unwrap();
         // Others must be able to run it, wherever the tests were built.
         let own = directory.path().join("trave-gateway");
         std::fs::copy(program("trave-gateway"), &own).unwrap();
         let at_provider = format!(
-            "[access]\napproval = \"two_persons\"\n[operator]\nsocket = \"{}\"\nusers = {users:?}\n",
+            "[access]\napproval = \"two_persons\"\n[operator]\nsocket = \"{}\"\nusers = {users:?}\n{more}",
             directory.path().join("operator/door.sock").display()
         );
         let plan = Plan { grants: vec![], at_provider, ..Plan::default() };
@@ -254,5 +261,78 @@ async fn what_another_server_told_takes_two_persons_too() {
     assert!(listed.contains("waits for another person's approval"), "{listed}");
     world.done(UWE, &["erasures", "approve", &id]).await;
     assert_eq!(erased(&world.instance.mv), 1);
+    world.instance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_prunes_anything_alone_and_what_is_held_by_then_stays() {
+    if own_user() != 0 {
+        println!("NOT RUN: only root can be two other users");
+        return;
+    }
+    let (archive, identity) = (tempfile::tempdir().unwrap(), ArchiveIdentity::generate());
+    let (directory, recipient) = (archive.path(), identity.recipient().to_string());
+    let to =
+        format!("[archive]\ndirectory = {directory:?}\nrecipients = [{recipient:?}]\nevery_seconds = 60\n");
+    let mut world = World::with([FRAUKE, UWE], &to).await;
+    let granted = world.done(FRAUKE, &applying(CLIENT)).await;
+    world.done(UWE, &["grant", "approve", &granted]).await;
+    let exchange = world.instance.ask(&[7; 400_000]).await.exchange().to_string();
+    for _ in 0..4 {
+        assert_eq!(world.instance.ask(&[7; 400_000]).await.status(), 0);
+    }
+    soon("two segments are archived", async || {
+        world.instance.advance(Duration::from_secs(60));
+        std::fs::read_dir(directory).unwrap().count() >= 2
+    })
+    .await;
+    world.instance.sh.stop().await;
+    world.instance.mv.stop().await;
+    world.instance.advance(Duration::from_secs(40 * 86_400));
+    world.instance.renew();
+    world.instance.sh.start().await.unwrap();
+    world.instance.mv.start().await.unwrap();
+    // Without a checkpoint and a timestamp behind them, no segments go.
+    let apply = ["archive", "prune", "--before", "2030-01-01", "--reason", "Platz"];
+    let mut id = String::new();
+    soon("there is something to prune", async || {
+        world.instance.advance(Duration::from_secs(60));
+        let output = world.as_user(FRAUKE, &apply).await;
+        id = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+        output.status.success()
+    })
+    .await;
+    assert!(id.starts_with("p-"), "{id}");
+    let alone = world.refused(FRAUKE, &["archive", "approve", &id]).await;
+    assert!(alone.contains("applied for it and cannot approve it"), "{alone}");
+    world.refused(STRANGER, &["archive", "approve", &id]).await;
+    // What is held since then stays, whatever was applied for.
+    world.done(UWE, &["hold", "set", "--exchange", &exchange, "--reason", "Klage"]).await;
+    let listed = world.done(UWE, &["hold", "list"]).await;
+    let hold = listed.split('\t').next().unwrap().to_owned();
+    world.done(FRAUKE, &["hold", "approve", &hold]).await;
+    let held = world.refused(UWE, &["archive", "approve", &id]).await;
+    assert!(held.contains("something in it is held"), "{held}");
+    // What was pruned is read here no more.
+    let pruned = |server: &Server, from: u64| {
+        let acts = server.records(from).into_iter().filter_map(|record| match record.leaf.entry {
+            Some(Entry::Archive(act)) => act.act,
+            _ => None,
+        });
+        let pruned = acts.filter_map(|act| match act {
+            archive_act::Act::Pruned(range) if !range.applied => Some(range),
+            _ => None,
+        });
+        pruned.collect::<Vec<_>>()
+    };
+    assert!(pruned(&world.instance.mv, 0).is_empty());
+    world.done(UWE, &["hold", "lift", &hold, "--reason", "erledigt"]).await;
+    let still = world.refused(UWE, &["archive", "approve", &id]).await;
+    assert!(still.contains("something in it is held"), "a hold is not lifted alone either: {still}");
+    world.done(FRAUKE, &["hold", "approve", &hold]).await;
+    let before = world.instance.mv.records(0).len() as u64;
+    world.done(UWE, &["archive", "approve", &id]).await;
+    let [range] = &pruned(&world.instance.mv, before)[..] else { panic!("one range") };
+    assert_eq!((range.operator_user, range.approver_user), (Some(FRAUKE), Some(UWE)));
     world.instance.stop().await;
 }
