@@ -15,7 +15,7 @@ mod following;
 mod standing;
 mod records;
 
-pub(crate) use compare::{CompareError, compare};
+pub(crate) use compare::{CompareError, Wrong, challenge, compare};
 pub(crate) use desk::{AnswerError, Desk, too_old};
 pub(crate) use following::{Seen, Shown, shown};
 pub(crate) use judge::{Judged, Known, Lost, exchanges, judge, record};

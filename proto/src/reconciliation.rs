@@ -18,8 +18,8 @@ pub struct Period(i64);
 
 const HOUR: i64 = 60 * 60 * 1000;
 /// What is compared, how it is digested, and who says what first. In version 1 nobody had to commit to anything before being
-/// told: who speaks it is not compared with.
-const VERSION: u32 = 2;
+/// told, and in version 2 who asked could repeat what it was told: who speaks those is not compared with.
+const VERSION: u32 = 3;
 
 impl Period {
     /// How long it is.
@@ -138,7 +138,8 @@ impl Name {
 /// repeat an earlier answer, nor give back what it was answered itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Challenge<'a> {
-    /// Fresh and random, of the asker's.
+    /// Fresh and random, of the asker's. Who asks for more proves in the same way that it knows the list: then whom it asks
+    /// stands here as the asker.
     pub nonce: &'a [u8; NONCE],
     /// Who asks.
     pub asker: &'a ServerId,
@@ -223,7 +224,7 @@ mod tests {
         assert_eq!(Period::read(&period.to_schema()), Some(period));
         let off = schema::Period { from_ms: 1_795_255_200_001, ..period.to_schema() };
         assert_eq!(Period::read(&off), None);
-        for version in [0, 1, 3] {
+        for version in [0, 1, 2, 4] {
             assert_eq!(Period::read(&schema::Period { version, ..period.to_schema() }), None, "{version}");
         }
         assert_eq!(Period::read(&schema::Period { from_ms: i64::MIN, ..period.to_schema() }), None);

@@ -57,13 +57,16 @@ mod tests {
     #[test]
     fn an_alarm_is_one_line_and_says_whether_somebody_has_looked_into_it() {
         let mut alarm = AlarmEntry {
-            id: "a-1f2e3d4c5b6a".into(),
+            id: "a-1f2e3d4c5b6a79881f2e3d4c5b6a7988".into(),
             kind: "logs_disagree".into(),
             peer: "NORD/MV/a/s1".into(),
             what: "1 messages differ".into(),
             ..AlarmEntry::default()
         };
-        assert_eq!(line(&alarm), "a-1f2e3d4c5b6a\tlogs_disagree\tNORD/MV/a/s1\topen\t1 messages differ");
+        assert_eq!(
+            line(&alarm),
+            "a-1f2e3d4c5b6a79881f2e3d4c5b6a7988\tlogs_disagree\tNORD/MV/a/s1\topen\t1 messages differ"
+        );
         (alarm.acknowledged_by, alarm.acknowledged_ms) = ("Muster".into(), 1_000);
         alarm.reason = "Platte getauscht".into();
         let told = line(&alarm);

@@ -130,10 +130,15 @@ fn answered<T>(answer: Result<T, AnswerError>) -> Result<Response<T>, Status> {
         let why = trave_host::config::with_causes(&error);
         match error {
             AnswerError::Malformed(_) => Status::invalid_argument(why),
-            AnswerError::TooOld | AnswerError::NotCommitted => Status::failed_precondition(why),
+            AnswerError::TooOld | AnswerError::NotOver | AnswerError::NotCommitted => {
+                Status::failed_precondition(why)
+            }
             AnswerError::NotHeld => Status::not_found(why),
             AnswerError::Busy | AnswerError::TooMany => Status::resource_exhausted(why),
-            AnswerError::Records(_) | AnswerError::Log(_) | AnswerError::Interrupted => {
+            AnswerError::Records(_)
+            | AnswerError::Log(_)
+            | AnswerError::NoRandom
+            | AnswerError::Interrupted => {
                 tracing::warn!(error = why, "a peer's question about records is not answered");
                 Status::unavailable("the message log of this security server fails; its operator must look")
             }

@@ -36,15 +36,18 @@ pub(crate) enum CompareError {
 
 /// The other server, as far as it is asked.
 pub(crate) trait Other {
-    /// Has it say what it holds of the whole hour, before it is told anything: whether that is what `own` holds.
-    fn agrees(&mut self, own: &Records) -> impl Future<Output = Result<bool, CompareError>> + Send;
+    /// Has it say what it holds of the whole hour, before it is told anything: none if that is what `own` holds.
+    fn challenge(
+        &mut self,
+        own: &Records,
+    ) -> impl Future<Output = Result<Option<Wrong>, CompareError>> + Send;
 
     /// What it holds of each of these ranges; as many answers as ranges. `own` is what this log holds of the whole hour, where
-    /// it is told.
+    /// it is told, once after each challenge.
     fn summaries(
         &mut self,
         ranges: &[Bounds],
-        own: Option<Summary>,
+        own: Option<&Records>,
     ) -> impl Future<Output = Result<Vec<Summary>, CompareError>> + Send;
 
     /// The first of what it holds of a range, in order, and whether there is more.
@@ -65,7 +68,7 @@ pub(crate) struct Compared {
     pub(crate) there: Summary,
     /// Whether both hold the same, as the other server has said before it was told anything.
     pub(crate) agree: bool,
-    /// Whether the other server, once it was told, said that it holds just that, and had not known it.
+    /// Whether the other server said that it holds just what this log holds, but only when it could have been told.
     pub(crate) repeats: bool,
     pub(crate) differences: Vec<Difference>,
     /// Whether all was looked at.
@@ -81,26 +84,42 @@ pub(crate) struct Difference {
     pub(crate) there: Option<(Digest, bool)>,
 }
 
-/// Compares.
+/// What another server answered to a challenge, and what it should have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wrong {
+    pub(crate) there: Summary,
+    pub(crate) here: Summary,
+}
+
+/// Has another server say what it holds; what was found where that is the same, and else what is to be on record before it
+/// is [told more](compare).
+///
+/// # Errors
+/// If the other server cannot be asked, or does not answer as one.
+pub(crate) async fn challenge(
+    other: &mut impl Other,
+    own: &Records,
+) -> Result<Result<Compared, Wrong>, CompareError> {
+    let wrong = other.challenge(own).await?;
+    let here = own.summary(&Bounds::default());
+    let (agree, repeats, whole) = (true, false, true);
+    let agreed = Compared { here, there: here, agree, repeats, differences: Vec::new(), whole };
+    Ok(wrong.map_or(Ok(agreed), Err))
+}
+
+/// Compares with a server that answered a challenge wrongly.
 ///
 /// # Errors
 /// If the other server cannot be asked, or does not answer as one.
 pub(crate) async fn compare(other: &mut impl Other, own: &Records) -> Result<Compared, CompareError> {
     let all = Bounds::default();
     let here = own.summary(&all);
-    let agreed =
-        Compared { here, there: here, agree: true, repeats: false, differences: Vec::new(), whole: true };
-    if other.agrees(own).await? {
-        return Ok(agreed);
-    }
     // It has committed itself. This log does the same: only then is it answered further, and the other looks, too.
-    let there = one(other.summaries(&[all], Some(here)).await?)?;
+    let there = one(other.summaries(&[all], Some(own)).await?)?;
+    // That it holds the same after all is what it says once it could be told: no agreement, whatever it answers then. A log that
+    // got its last message meanwhile agrees the next time.
     let repeats = here == there;
-    // Its log may have got the last message meanwhile: then it knows all of them now.
-    if repeats && other.agrees(own).await? {
-        return Ok(agreed);
-    }
-    let mut search = Search { other, own, asked: 3, listed: 0, differences: Vec::new() };
+    let mut search = Search { other, own, asked: 2, listed: 0, differences: Vec::new() };
     let whole = search.narrow(all).await?;
     Ok(Compared { here, there, agree: false, repeats, differences: search.differences, whole })
 }

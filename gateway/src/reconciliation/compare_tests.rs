@@ -13,6 +13,19 @@ fn record(n: u32) -> (Name, Digest) {
     (name(n), Digest::of(&n.to_be_bytes()))
 }
 
+fn wrong(there: Summary, own: &Records) -> Option<Wrong> {
+    let here = own.summary(&Bounds::default());
+    (there != here).then_some(Wrong { there, here })
+}
+
+/// Compares as a server does, whatever is answered first.
+async fn compared(other: &mut impl Other, own: &Records) -> Result<Compared, CompareError> {
+    match challenge(other, own).await? {
+        Ok(agreed) => Ok(agreed),
+        Err(_) => compare(other, own).await,
+    }
+}
+
 /// Another server with these records, that counts what it is asked.
 #[derive(Default)]
 struct Honest {
@@ -28,16 +41,15 @@ impl Honest {
 }
 
 impl Other for Honest {
-    async fn agrees(&mut self, own: &Records) -> Result<bool, CompareError> {
+    async fn challenge(&mut self, own: &Records) -> Result<Option<Wrong>, CompareError> {
         self.asked += 1;
-        let all = Bounds::default();
-        Ok(self.records.summary(&all) == own.summary(&all))
+        Ok(wrong(self.records.summary(&Bounds::default()), own))
     }
 
     async fn summaries(
         &mut self,
         ranges: &[Bounds],
-        _: Option<Summary>,
+        _: Option<&Records>,
     ) -> Result<Vec<Summary>, CompareError> {
         assert!(ranges.len() <= RANGES);
         self.asked += 1;
@@ -62,15 +74,15 @@ struct Endless {
 }
 
 impl Other for Endless {
-    async fn agrees(&mut self, _: &Records) -> Result<bool, CompareError> {
+    async fn challenge(&mut self, own: &Records) -> Result<Option<Wrong>, CompareError> {
         self.asked += 1;
-        Ok(false)
+        Ok(wrong(Summary { count: 0, digest: Digest::of(b"garbage") }, own))
     }
 
     async fn summaries(
         &mut self,
         ranges: &[Bounds],
-        _: Option<Summary>,
+        _: Option<&Records>,
     ) -> Result<Vec<Summary>, CompareError> {
         self.asked += 1;
         Ok(vec![Summary { count: u64::MAX, digest: Digest::of(b"else") }; ranges.len()])
@@ -90,7 +102,7 @@ impl Other for Endless {
 async fn equal_logs_cost_one_question() {
     let mut other = Honest::of((0..5_000).map(record));
     let own = Records::of((0..5_000).map(record));
-    let found = compare(&mut other, &own).await.unwrap();
+    let found = compared(&mut other, &own).await.unwrap();
     assert!(found.whole && found.agree && found.differences.is_empty());
     assert_eq!((found.here, other.asked, other.listed), (found.there, 1, 0));
 }
@@ -122,7 +134,7 @@ async fn one_difference_in_many_is_found_in_few_questions() {
         ),
     ] {
         let mut other = Honest::of(theirs);
-        let found = compare(&mut other, &Records::of(own.clone())).await.unwrap();
+        let found = compared(&mut other, &Records::of(own.clone())).await.unwrap();
         assert!(found.whole && !found.agree && found.here != found.there);
         let [one] = found.differences[..] else { panic!("{:?}", found.differences) };
         assert_eq!((one.here.is_some(), one.there.is_some()), (here, there));
@@ -137,7 +149,7 @@ async fn one_log_that_holds_nothing_is_listed_whole_either_way() {
     let all: Vec<_> = (0..900).map(record).collect();
     for (own, theirs) in [(all.clone(), Vec::new()), (Vec::new(), all.clone())] {
         let (ours, others) = (own.len(), theirs.len());
-        let found = compare(&mut Honest::of(theirs), &Records::of(own)).await.unwrap();
+        let found = compared(&mut Honest::of(theirs), &Records::of(own)).await.unwrap();
         assert!(found.whole);
         assert_eq!(found.differences.len(), 900);
         assert_eq!(found.differences.iter().filter(|one| one.here.is_some()).count(), ours);
@@ -149,12 +161,12 @@ async fn one_log_that_holds_nothing_is_listed_whole_either_way() {
 async fn who_never_ends_is_left() {
     for own in [0, 50_000] {
         let mut other = Endless { asked: 0, records: true };
-        let found = compare(&mut other, &Records::of((0..own).map(record))).await.unwrap();
+        let found = compared(&mut other, &Records::of((0..own).map(record))).await.unwrap();
         assert!(!found.whole);
         assert!(other.asked <= QUESTIONS + 1, "{} questions", other.asked);
         assert!(found.differences.len() <= LISTED + 50_000);
     }
-    let refused = compare(&mut Endless { asked: 0, records: false }, &Records::default()).await;
+    let refused = compared(&mut Endless { asked: 0, records: false }, &Records::default()).await;
     assert!(matches!(refused, Err(CompareError::Malformed(_))));
 }
 
@@ -165,32 +177,35 @@ async fn a_second_message_under_one_name_is_another_story_also_beside_the_first(
     for (ours, theirs) in
         [(own.to_vec(), [&own[..], &[forged]].concat()), ([&own[..], &[forged]].concat(), own.to_vec())]
     {
-        let found = compare(&mut Honest::of(theirs), &Records::of(ours)).await.unwrap();
+        let found = compared(&mut Honest::of(theirs), &Records::of(ours)).await.unwrap();
         let [one] = found.differences[..] else { panic!("{:?}", found.differences) };
         let digests = [one.here.unwrap().0, one.there.unwrap().0];
         assert!(digests.contains(&forged.1) && digests.contains(&record(2).1));
     }
 }
 
-/// One that does not hold what it should, and repeats what it is told.
+/// One that does not hold what it should. As soon as it is told, it holds it: it asks at the other's own door meanwhile, and
+/// answers whatever it is asked then.
 struct Repeating {
-    told: Option<Summary>,
+    told: bool,
+    all: Records,
     lists: Honest,
 }
 
 impl Other for Repeating {
-    async fn agrees(&mut self, _: &Records) -> Result<bool, CompareError> {
-        Ok(false)
+    async fn challenge(&mut self, own: &Records) -> Result<Option<Wrong>, CompareError> {
+        let known = if self.told { &self.all } else { &self.lists.records };
+        Ok(wrong(known.summary(&Bounds::default()), own))
     }
 
     async fn summaries(
         &mut self,
         ranges: &[Bounds],
-        own: Option<Summary>,
+        own: Option<&Records>,
     ) -> Result<Vec<Summary>, CompareError> {
-        self.told = own.or(self.told);
+        self.told |= own.is_some();
         match own {
-            Some(own) => Ok(vec![own; ranges.len()]),
+            Some(own) => Ok(vec![own.summary(&Bounds::default()); ranges.len()]),
             None => self.lists.summaries(ranges, None).await,
         }
     }
@@ -203,13 +218,12 @@ impl Other for Repeating {
 #[tokio::test]
 async fn who_repeats_what_it_was_told_does_not_agree_whatever_it_says_then() {
     let records: Vec<_> = (0..300).map(record).collect();
-    for lists in [Honest::of(records.clone()), Honest::default()] {
-        let (mut other, differ) = (Repeating { told: None, lists }, 300);
-        let missing = if other.lists.records.count(&Bounds::default()) == 0 { differ } else { 0 };
-        let found = compare(&mut other, &Records::of(records.clone())).await.unwrap();
-        assert!(!found.agree && found.repeats);
-        assert_eq!(found.differences.len(), missing, "what nothing explains, and what is missing");
-        assert_eq!(other.told, Some(found.here));
+    for (lists, missing) in [(Honest::of(records[1..].to_vec()), 1), (Honest::default(), 300)] {
+        let all = Records::of(records.clone());
+        let mut other = Repeating { told: false, all: all.clone(), lists };
+        let found = compared(&mut other, &all).await.unwrap();
+        assert!(other.told && !found.agree && found.repeats, "it knew all in the end, and not before");
+        assert_eq!(found.differences.len(), missing);
     }
 }
 
@@ -217,16 +231,18 @@ async fn who_repeats_what_it_was_told_does_not_agree_whatever_it_says_then() {
 struct JustInTime(Honest, Honest);
 
 impl Other for JustInTime {
-    async fn agrees(&mut self, own: &Records) -> Result<bool, CompareError> {
-        self.0.agrees(own).await
+    async fn challenge(&mut self, own: &Records) -> Result<Option<Wrong>, CompareError> {
+        self.0.challenge(own).await
     }
 
     async fn summaries(
         &mut self,
         ranges: &[Bounds],
-        own: Option<Summary>,
+        own: Option<&Records>,
     ) -> Result<Vec<Summary>, CompareError> {
-        std::mem::swap(&mut self.0, &mut self.1);
+        if own.is_some() {
+            std::mem::swap(&mut self.0, &mut self.1);
+        }
         self.0.summaries(ranges, own).await
     }
 
@@ -236,9 +252,11 @@ impl Other for JustInTime {
 }
 
 #[tokio::test]
-async fn a_message_that_comes_between_two_questions_is_no_difference() {
+async fn a_message_that_comes_between_two_questions_is_told_of_until_the_next_comparison() {
     let records: Vec<_> = (0..300).map(record).collect();
     let mut other = JustInTime(Honest::of(records[1..].to_vec()), Honest::of(records.clone()));
-    let found = compare(&mut other, &Records::of(records)).await.unwrap();
-    assert!(found.agree && !found.repeats && found.here == found.there);
+    let own = Records::of(records);
+    let found = compared(&mut other, &own).await.unwrap();
+    assert!(!found.agree && found.repeats && found.differences.is_empty(), "nobody can tell it from a lie");
+    assert!(compared(&mut other, &own).await.unwrap().agree);
 }

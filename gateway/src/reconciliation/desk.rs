@@ -5,12 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::time::Instant;
 use trave_message_log::{Log, LogError};
 use trave_proto::checkpoint::MAX_NOTE;
 use trave_proto::clock::{Clock, Time};
+use trave_proto::conversation::TOLERANCE;
 use trave_proto::digest::Digest;
 use trave_proto::identifier::{ExchangeId, ServerId};
 use trave_proto::reconciliation::{Challenge, NONCE, Name, Period, Summary};
+use trave_proto::schema::log::CommitmentKind;
 use trave_proto::schema::transport as wire;
 use trave_proto::tree::Head;
 
@@ -39,10 +43,14 @@ pub(crate) enum AnswerError {
     Malformed(&'static str),
     #[error("records of that time expire, so that they are not compared")]
     TooOld,
+    #[error("the hour is not over, or not for long: messages may still come")]
+    NotOver,
     #[error("the last question of this security server is not answered yet")]
     Busy,
-    #[error("it must say first what its log holds of the hour")]
+    #[error("it must say first what its log holds of the hour, in this very comparison, and once")]
     NotCommitted,
+    #[error("this server's system gives no random bytes")]
+    NoRandom,
     #[error("too much of what this security server said that it holds was logged in this hour")]
     TooMany,
     #[error("what it said that it holds cannot be logged")]
@@ -71,19 +79,44 @@ pub(crate) struct Desk {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Committed {
     pub(crate) period: Period,
-    pub(crate) there: Summary,
-    /// What this log holds.
-    pub(crate) here: Summary,
-    /// Whether this log is to say it, before anything is answered.
-    pub(crate) to_log: bool,
+    claim: Claim,
+    /// What this log is to say of it before anything is answered: what that server said, and what this log holds.
+    pub(crate) to_log: Option<(CommitmentKind, Summary, Summary)>,
+}
+
+/// What another server claims, and how far it holds.
+#[derive(Debug, Clone, Copy)]
+struct Claim {
+    nonce: [u8; NONCE],
+    there: Summary,
+    here: Summary,
+    /// Its proof, and what it should be.
+    proofs: (Summary, Summary),
+}
+
+impl Claim {
+    fn proven(&self) -> bool {
+        self.proofs.0 == self.proofs.1
+    }
+
+    /// What is not so in it; none if it holds just what this log holds, and knows it.
+    fn other(&self) -> Option<(CommitmentKind, Summary, Summary)> {
+        match (self.there == self.here, self.proven()) {
+            (true, true) => None,
+            (true, false) => Some((CommitmentKind::Proof, self.proofs.0, self.proofs.1)),
+            (false, _) => Some((CommitmentKind::Summary, self.there, self.here)),
+        }
+    }
 }
 
 /// What is asked of an hour.
 enum Asked {
     /// What this log holds of the whole, before this server is told anything.
     Challenge([u8; NONCE]),
-    /// More, and the asker says what it holds, or has said it.
-    More(Option<Summary>),
+    /// More, and the asker says what it holds, with the digest that proves it.
+    Commit(Summary, Digest),
+    /// More, and the asker has said what it holds.
+    More,
 }
 
 impl Desk {
@@ -120,43 +153,57 @@ impl Desk {
         let period = self.period(request.period.as_ref())?;
         let ranges = ranges(&request)?;
         let asked = asked(&request, &ranges)?;
-        if matches!(asked, Asked::More(None)) && !self.commitments.has(peer, period) {
-            return Err(AnswerError::NotCommitted);
-        }
+        let nonce = self.nonce(peer, period, &asked)?;
+        let begins = matches!(asked, Asked::Challenge(_));
         // Hashing a whole hour takes long, and is done where nobody waits for it.
         let read = self.read(peer, move |hours, peer| {
             let records = hours.with(peer, period)?;
             let here = |range: &Bounds| records.summary(range);
+            let answering = |nonce: &[u8; NONCE], asker: &ServerId, answerer: &ServerId| {
+                records.answering(&Challenge { nonce, asker, answerer, period })
+            };
             Ok(match asked {
-                Asked::Challenge(nonce) => {
-                    let challenge = Challenge { nonce: &nonce, asker: peer, answerer: hours.own(), period };
-                    (vec![records.answering(&challenge)], None)
+                Asked::Challenge(theirs) => (vec![answering(&theirs, peer, hours.own())], None),
+                Asked::Commit(there, proof) => {
+                    let proofs = (Summary { digest: proof, ..there }, answering(&nonce, hours.own(), peer));
+                    let claim = Claim { nonce, there, here: here(&Bounds::default()), proofs };
+                    (ranges.iter().map(here).collect(), Some(claim))
                 }
-                Asked::More(own) => {
-                    let own = own.map(|there| (there, here(&Bounds::default())));
-                    (ranges.iter().map(here).collect(), own)
-                }
+                Asked::More => (ranges.iter().map(here).collect(), None),
             })
         });
-        let (summaries, own) = read.await?;
-        let committed = own.map(|(there, here)| self.committed(peer, (period, there), here)).transpose()?;
+        let (summaries, claim) = read.await?;
+        let committed = claim.map(|claim| self.committed(peer, period, claim)).transpose()?;
         let summaries = summaries.into_iter().map(Summary::to_schema).collect();
-        Ok((wire::CompareRecordsResponse { summaries }, committed))
+        let nonce = if begins { Bytes::copy_from_slice(&nonce) } else { Bytes::new() };
+        Ok((wire::CompareRecordsResponse { summaries, nonce }, committed))
     }
 
-    fn committed(
-        &self,
-        peer: &ServerId,
-        (period, there): (Period, Summary),
-        here: Summary,
-    ) -> Result<Committed, AnswerError> {
-        let mut to_log = false;
-        if there != here {
-            to_log = match self.commitments.is_to_log(peer, (period, there), Period::of(self.clock.now())) {
-                ToLog::Yes => true,
-                ToLog::Known => false,
+    /// The nonce of the comparison that a question begins or goes on with, if it may.
+    fn nonce(&self, peer: &ServerId, period: Period, asked: &Asked) -> Result<[u8; NONCE], AnswerError> {
+        let now = Instant::now();
+        match asked {
+            Asked::Challenge(_) => {
+                let mut nonce = [0; NONCE];
+                SystemRandom::new().fill(&mut nonce).map_err(|_| AnswerError::NoRandom)?;
+                self.commitments.begin(peer, period, (nonce, now));
+                Ok(nonce)
+            }
+            Asked::Commit(..) => self.commitments.nonce(peer, period, now).ok_or(AnswerError::NotCommitted),
+            Asked::More if self.commitments.has(peer, period, now) => Ok([0; NONCE]),
+            Asked::More => Err(AnswerError::NotCommitted),
+        }
+    }
+
+    fn committed(&self, peer: &ServerId, period: Period, claim: Claim) -> Result<Committed, AnswerError> {
+        let mut to_log = claim.other();
+        if let Some((_, there, _)) = to_log {
+            let said = (period, claim.there, claim.proven());
+            match self.commitments.is_to_log(peer, said, Period::of(self.clock.now())) {
+                ToLog::Yes => {}
+                ToLog::Known => to_log = None,
                 ToLog::TooMany => return Err(AnswerError::TooMany),
-            };
+            }
             let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
             let said = said.entry(peer.clone()).or_default();
             said.insert(period, there);
@@ -164,12 +211,15 @@ impl Desk {
                 said.pop_first();
             }
         }
-        Ok(Committed { period, there, here, to_log })
+        Ok(Committed { period, claim, to_log })
     }
 
-    /// What another server said counts from now on: it may be told more of the hour.
-    pub(crate) fn commit(&self, peer: &ServerId, committed: &Committed) {
-        self.commitments.take(peer, committed.period, committed.there);
+    /// What another server said counts from now on, for this comparison: it may be told more of the hour.
+    pub(crate) fn commit(&self, peer: &ServerId, Committed { period, claim, to_log }: &Committed) {
+        if to_log.is_some() {
+            self.commitments.logged(peer, (*period, claim.there, claim.proven()));
+        }
+        self.commitments.take(peer, &claim.nonce);
     }
 
     /// The first messages of a range.
@@ -180,7 +230,7 @@ impl Desk {
     ) -> Result<wire::ListRecordsResponse, AnswerError> {
         let period = self.period(request.period.as_ref())?;
         let range = bounds(&request.range.unwrap_or_default())?;
-        if !self.commitments.has(peer, period) {
+        if !self.commitments.has(peer, period, Instant::now()) {
             return Err(AnswerError::NotCommitted);
         }
         let records = self.read(peer, move |hours, peer| hours.with(peer, period)).await?;
@@ -254,7 +304,12 @@ impl Desk {
 
     fn period(&self, period: Option<&wire::Period>) -> Result<Period, AnswerError> {
         let period = period.and_then(Period::read).ok_or(AnswerError::Malformed("its hour is none"))?;
-        if too_old(period, self.clock.now()) { Err(AnswerError::TooOld) } else { Ok(period) }
+        let now = self.clock.now();
+        if too_old(period, now) {
+            return Err(AnswerError::TooOld);
+        }
+        // What may still come is compared with nobody.
+        if period.end().plus(TOLERANCE) > now { Err(AnswerError::NotOver) } else { Ok(period) }
     }
 
     /// Reads where nobody waits for the disk, one question of `peer` at a time.
@@ -316,13 +371,20 @@ fn ranges(request: &wire::CompareRecordsRequest) -> Result<Vec<Bounds>, AnswerEr
 }
 
 fn asked(request: &wire::CompareRecordsRequest, ranges: &[Bounds]) -> Result<Asked, AnswerError> {
-    let own = match &request.own {
-        Some(own) => Some(Summary::read(own).ok_or(AnswerError::Malformed("a digest has not 32 bytes"))?),
+    let claim = match &request.own {
+        Some(own) => {
+            let own = Summary::read(own).zip(Digest::from_slice(&request.proof));
+            Some(own.ok_or(AnswerError::Malformed("a digest has not 32 bytes"))?)
+        }
+        None if !request.proof.is_empty() => {
+            return Err(AnswerError::Malformed("a proof stands beside what is proven"));
+        }
         None => None,
     };
-    match <[u8; NONCE]>::try_from(&request.nonce[..]) {
-        Ok(nonce) if own.is_none() && *ranges == [Bounds::default()] => Ok(Asked::Challenge(nonce)),
-        Err(_) if request.nonce.is_empty() => Ok(Asked::More(own)),
+    match (<[u8; NONCE]>::try_from(&request.nonce[..]), claim) {
+        (Ok(nonce), None) if *ranges == [Bounds::default()] => Ok(Asked::Challenge(nonce)),
+        (Err(_), Some((own, proof))) if request.nonce.is_empty() => Ok(Asked::Commit(own, proof)),
+        (Err(_), None) if request.nonce.is_empty() => Ok(Asked::More),
         _ => Err(AnswerError::Malformed(
             "a nonce of 32 bytes stands beside one range, the whole, and nothing else",
         )),

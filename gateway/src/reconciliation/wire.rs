@@ -17,14 +17,14 @@ use trave_proto::schema::transport::{
     ListedRecord, RecordRange, TellExchangesRequest,
 };
 
-use super::compare::{CompareError, Other, Page};
+use super::compare::{CompareError, Other, Page, Wrong};
 use super::desk::{EXCHANGES, PAGE};
 use super::records::{Bounds, Records};
 
 /// For one answer: the other server may have to read much of its log.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// For all answers about one hour.
-const OVERALL: Duration = Duration::from_secs(300);
+/// For all answers about one hour, and so for one comparison.
+pub(super) const OVERALL: Duration = Duration::from_secs(300);
 
 /// Another security server, asked about one hour.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub(crate) struct Line {
     period: Period,
     /// This server and the other one.
     between: (ServerId, ServerId),
+    /// What the other server gave this one to prove it with that it knows the list.
+    theirs: Option<[u8; NONCE]>,
     /// What is not answered by then, is not waited for.
     until: Instant,
 }
@@ -44,7 +46,7 @@ impl Line {
         period: Period,
         between: (ServerId, ServerId),
     ) -> Self {
-        Self { client, period, between, until: Instant::now() + OVERALL }
+        Self { client, period, between, theirs: None, until: Instant::now() + OVERALL }
     }
 
     /// A message that this log has lost.
@@ -76,7 +78,7 @@ impl Line {
 }
 
 impl Other for Line {
-    async fn agrees(&mut self, own: &Records) -> Result<bool, CompareError> {
+    async fn challenge(&mut self, own: &Records) -> Result<Option<Wrong>, CompareError> {
         let mut nonce = [0; NONCE];
         SystemRandom::new().fill(&mut nonce).map_err(|_| CompareError::NoRandom)?;
         let request = CompareRecordsRequest {
@@ -84,6 +86,7 @@ impl Other for Line {
             ranges: vec![RecordRange::default()],
             own: None,
             nonce: Bytes::copy_from_slice(&nonce),
+            proof: Bytes::new(),
         };
         let answer = in_time(self.until, self.client.compare_records(request)).await?;
         let [there] = &answer.summaries[..] else {
@@ -92,19 +95,30 @@ impl Other for Line {
         let there = Summary::read(there).ok_or(CompareError::Malformed("a digest has not 32 bytes"))?;
         let (asker, answerer) = (&self.between.0, &self.between.1);
         let challenge = Challenge { nonce: &nonce, asker, answerer, period: self.period };
-        Ok(there == own.answering(&challenge))
+        let here = own.answering(&challenge);
+        let theirs = <[u8; NONCE]>::try_from(&answer.nonce[..]);
+        self.theirs = Some(theirs.map_err(|_| CompareError::Malformed("its nonce has not 32 bytes"))?);
+        Ok((there != here).then_some(Wrong { there, here }))
     }
 
     async fn summaries(
         &mut self,
         ranges: &[Bounds],
-        own: Option<Summary>,
+        own: Option<&Records>,
     ) -> Result<Vec<Summary>, CompareError> {
+        // It can be repeated to nobody: the nonce is the other server's, and this one stands in it as who answers.
+        let proof = |own: &Records| {
+            let nonce = &self.theirs.take().ok_or(CompareError::Malformed("it gave no nonce"))?;
+            let (answerer, asker) = (&self.between.0, &self.between.1);
+            Ok(own.answering(&Challenge { nonce, asker, answerer, period: self.period }).digest.to_bytes())
+        };
+        let proof = own.map(proof).transpose()?.unwrap_or_default();
         let request = CompareRecordsRequest {
             period: Some(self.period.to_schema()),
             ranges: ranges.iter().map(range).collect(),
-            own: own.map(Summary::to_schema),
+            own: own.map(|own| own.summary(&Bounds::default()).to_schema()),
             nonce: Bytes::new(),
+            proof,
         };
         let answer = in_time(self.until, self.client.compare_records(request)).await?;
         let summaries: Option<Vec<_>> = answer.summaries.iter().map(Summary::read).collect();

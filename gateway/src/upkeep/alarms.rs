@@ -163,11 +163,27 @@ impl Upkeep {
 fn alarm(kind: Kind, peer: String, matter: Matter, acknowledged: Option<Acknowledged>) -> Alarm {
     let Matter { what, found, up_to } = matter;
     let named = Digest::of(&[kind.as_str().as_bytes(), b" ", peer.as_bytes(), b" ", &found].concat());
-    let id = format!("a-{}", &named.to_string()[..12]);
+    // The other server writes part of what is digested: as many digits as nobody finds two alarms with one id for.
+    let id = format!("a-{}", &named.to_string()[..32]);
     Alarm { id, kind: kind.as_str(), peer, what, acknowledged, up_to }
 }
 
 /// A failure to read what the log says of alarms, for whoever watches the server.
 pub(super) fn unreadable(error: &LogError) {
     tracing::error!(error = with_causes(error), "what the log says of other servers' logs cannot be read");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_of_one_alarm_and_too_long_to_be_hit() {
+        let id = |found: &[u8]| {
+            let matter = Matter { found: found.to_vec(), ..Matter::default() };
+            alarm(Kind::LogsDisagree, "NORD/MV/register/s1".into(), matter, None).id
+        };
+        assert_eq!((id(b"one").len(), id(b"one")), (2 + 32, id(b"one")));
+        assert_ne!(id(b"one"), id(b"two"));
+    }
 }

@@ -1,7 +1,6 @@
 //! What other servers ask about this log and say of theirs: what they say first is logged before they are told more.
 
 use trave_proto::identifier::ServerId;
-use trave_proto::reconciliation::Summary;
 use trave_proto::schema::log::SummaryCommitted;
 use trave_proto::schema::log::leaf::Entry;
 use trave_proto::schema::transport::{CompareRecordsRequest, CompareRecordsResponse};
@@ -19,12 +18,13 @@ impl Upkeep {
     ) -> Result<CompareRecordsResponse, AnswerError> {
         let (answer, committed) = self.desk().compare(peer, request).await?;
         if let Some(committed) = committed {
-            if committed.to_log {
+            if let Some((kind, there, here)) = committed.to_log {
                 let said = SummaryCommitted {
                     peer: peer.to_string(),
                     from_ms: committed.period.begin().as_millis(),
-                    there: Some(Summary::to_schema(committed.there)),
-                    here: Some(Summary::to_schema(committed.here)),
+                    there: Some(there.to_schema()),
+                    here: Some(here.to_schema()),
+                    kind: kind.into(),
                 };
                 let logged = self.exchanges.recorder.event(Entry::SummaryCommitted(said), Vec::new()).await;
                 logged.map_err(AnswerError::Log)?;

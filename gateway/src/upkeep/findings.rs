@@ -18,8 +18,8 @@ use super::alarms::{Matter, Matters};
 use super::conditions::Kind;
 use crate::reconciliation::too_old;
 
-/// Findings about one hour with one server that are logged: who answers otherwise every time does not fill the log. One that
-/// is graver than all before is logged beyond that.
+/// Records of each kind about one hour with one server that are logged: who answers otherwise every time does not fill the
+/// log. A finding that is graver than all before is logged beyond that.
 const LOGGED: u32 = 24;
 /// Hours that ended longer ago are forgotten, unless something is open in them that nobody has looked into.
 pub(super) const RECALLED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -32,7 +32,27 @@ pub(super) struct Findings {
     /// What was found last of each hour: those of the last days, those that are open, and those that somebody asked for.
     found: Mutex<BTreeMap<(ServerId, Period), Finding>>,
     /// Why hours could not be compared; an hour stays until it was.
-    failed: Mutex<BTreeMap<(ServerId, Period), String>>,
+    failed: Mutex<BTreeMap<(ServerId, Period), Failed>>,
+    /// Hours of which servers answered wrongly what they hold.
+    wrong: Mutex<BTreeMap<(ServerId, Period), Wrongly>>,
+}
+
+/// An hour that could not be compared.
+#[derive(Debug, Default)]
+struct Failed {
+    /// Why; none once it was.
+    why: Option<String>,
+    /// How many times the log says it, and whether it says this one.
+    logged: u32,
+    on_record: bool,
+}
+
+/// An hour of which a server answered wrongly.
+#[derive(Debug, Default)]
+struct Wrongly {
+    /// How many times the log says it, and whether it does since the hour was agreed on last.
+    logged: u32,
+    since: bool,
 }
 
 /// Of a finding so much as is needed later: an hour's differences may be many.
@@ -147,12 +167,40 @@ impl Findings {
         all.get(&(peer.clone(), period)).is_none_or(|finding| {
             let graver = Grave::of(found).is_graver_than(&finding.gravest);
             finding.digest != digest(found) && (finding.logged < LOGGED || graver)
-        })
+        }) || self.takes_back(peer, period)
+    }
+
+    /// Whether the log says that this hour could not be compared, which only a later finding takes back. It says so as many
+    /// times as it may, and is taken back as many times.
+    fn takes_back(&self, peer: &ServerId, period: Period) -> bool {
+        let failed = locked(&self.failed);
+        failed.get(&(peer.clone(), period)).is_some_and(|failed| failed.why.is_some() && failed.on_record)
+    }
+
+    /// Whether the log is to say that a server answered wrongly what it holds.
+    pub(super) fn is_wrong_to_log(&self, peer: &ServerId, period: Period) -> bool {
+        let wrong = locked(&self.wrong);
+        wrong.get(&(peer.clone(), period)).is_none_or(|wrong| !wrong.since && wrong.logged < LOGGED)
+    }
+
+    /// Takes that the log says so.
+    pub(super) fn answered_wrongly(&self, peer: &ServerId, period: Period) {
+        let mut wrong = locked(&self.wrong);
+        let wrong = wrong.entry((peer.clone(), period)).or_default();
+        (wrong.logged, wrong.since) = (wrong.logged.saturating_add(1), true);
     }
 
     /// Takes what was found, and where it was logged, if it was; with it the hour was compared.
     pub(super) fn remember(&self, peer: &ServerId, period: Period, found: &Reconciliation, at: Option<u64>) {
-        locked(&self.failed).remove(&(peer.clone(), period));
+        if let Some(failed) = locked(&self.failed).get_mut(&(peer.clone(), period)) {
+            failed.why = None;
+        }
+        if found.here == found.there
+            && Grave::of(found) == Grave::default()
+            && let Some(wrong) = locked(&self.wrong).get_mut(&(peer.clone(), period))
+        {
+            wrong.since = false;
+        }
         let mut all = locked(&self.found);
         let before = all.get(&(peer.clone(), period));
         let (grave, gravest) = (Grave::of(found), before.map(|before| before.gravest).unwrap_or_default());
@@ -169,9 +217,16 @@ impl Findings {
         all.insert((peer.clone(), period), finding);
     }
 
-    /// Takes why an hour was not compared; whether that is new.
+    /// Takes why an hour was not compared; whether the log is to say so: that is new, and was not said too many times.
     pub(super) fn failed(&self, peer: &ServerId, period: Period, why: String) -> bool {
-        locked(&self.failed).insert((peer.clone(), period), why).is_none()
+        let mut all = locked(&self.failed);
+        let failed = all.entry((peer.clone(), period)).or_default();
+        if failed.why.replace(why).is_some() {
+            return false;
+        }
+        failed.on_record = failed.logged < LOGGED;
+        failed.logged += u32::from(failed.on_record);
+        failed.on_record
     }
 
     /// Takes that somebody has looked into what the log says so far.
@@ -189,8 +244,11 @@ impl Findings {
     /// Forgets what is long over: hours that nobody has to look into, those that can be compared no more, and servers that
     /// are listed no more.
     pub(super) fn forget(&self, now: Time, listed: impl Fn(&ServerId) -> bool) {
-        locked(&self.failed).retain(|(peer, period), _| listed(peer) && !too_old(*period, now));
         let recent = |period: &Period| period.end() > now.minus(RECALLED);
+        locked(&self.failed).retain(|(peer, period), failed| {
+            listed(peer) && !too_old(*period, now) && (failed.why.is_some() || recent(period))
+        });
+        locked(&self.wrong).retain(|(_, period), _| recent(period));
         locked(&self.found).retain(|(_, period), finding| recent(period) || finding.is_alarm());
     }
 
@@ -204,7 +262,8 @@ impl Findings {
     pub(super) fn not_compared(&self) -> BTreeMap<String, String> {
         let failed = locked(&self.failed);
         let mut told = BTreeMap::<&ServerId, (Period, &str, usize)>::new();
-        for ((peer, period), why) in failed.iter() {
+        for ((peer, period), failed) in failed.iter() {
+            let Some(why) = &failed.why else { continue };
             let (_, last, count) = told.entry(peer).or_insert((*period, why, 0));
             (*last, *count) = (why, *count + 1);
         }
@@ -279,121 +338,5 @@ fn count(found: &Reconciliation, kind: DifferenceKind) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use trave_proto::schema::log::DifferenceCount;
-
-    fn peer() -> ServerId {
-        "NORD/MV/register/s1".parse().unwrap()
-    }
-
-    fn hour() -> Period {
-        Period::of(Time::from_millis(1_795_255_200_000))
-    }
-
-    fn missing(count: u64) -> Reconciliation {
-        let counts = vec![DifferenceCount { kind: DifferenceKind::MissingHere.into(), count }];
-        Reconciliation { counts, ..Reconciliation::default() }
-    }
-
-    fn acknowledgement(up_to: u64) -> PeerCondition {
-        let (peer, kind) = (peer().to_string(), "logs_disagree".into());
-        PeerCondition { peer, kind, up_to, ..PeerCondition::default() }
-    }
-
-    #[test]
-    fn an_hour_that_was_refused_is_told_of_until_that_hour_is_compared() {
-        let (findings, first) = (Findings::default(), hour());
-        let found = Reconciliation::default();
-        assert!(findings.failed(&peer(), first, "it is busy".into()));
-        assert!(findings.failed(&peer(), first.next(), "it does not answer".into()));
-        findings.remember(&peer(), first.next(), &found, Some(1));
-        findings.remember(&peer(), first.next().next(), &found, Some(2));
-        let told = findings.not_compared()[peer().as_str()].clone();
-        assert!(told.ends_with(&format!("s1, the hour from {}: it is busy", first.begin())), "{told}");
-        assert!(!findings.failed(&peer(), first, "it is busy".into()), "that is known");
-        assert!(findings.failed(&peer(), first.next(), "it does not answer".into()));
-        let told = findings.not_compared()[peer().as_str()].clone();
-        assert!(told.contains(&format!("2 hours, the first from {}", first.begin())), "{told}");
-        findings.forget(first.end(), |listed| *listed == peer());
-        assert_eq!(findings.not_compared().len(), 1);
-        findings.remember(&peer(), first, &found, Some(3));
-        findings.forget(first.end(), |_| false);
-        assert!(findings.not_compared().is_empty());
-    }
-
-    #[test]
-    fn what_is_found_again_is_not_logged_again_and_never_without_end() {
-        let findings = Findings::default();
-        let mut logged = 0;
-        for n in 0..100 {
-            let found = Reconciliation { recovered: n / 2, ..Reconciliation::default() };
-            let at = findings.is_to_log(&peer(), hour(), &found).then_some(n);
-            findings.remember(&peer(), hour(), &found, at);
-            logged += u32::from(at.is_some());
-        }
-        assert_eq!(logged, LOGGED);
-        assert!(
-            findings.is_to_log(&peer(), hour().next(), &Reconciliation::default()),
-            "each hour for itself"
-        );
-    }
-
-    #[test]
-    fn however_much_was_logged_what_is_graver_is_logged() {
-        let findings = Findings::default();
-        for n in 0..100 {
-            let found = Reconciliation { recovered: n, ..Reconciliation::default() };
-            let at = findings.is_to_log(&peer(), hour(), &found).then_some(n);
-            findings.remember(&peer(), hour(), &found, at);
-        }
-        let unexplained = Reconciliation { unexplained: true, ..Reconciliation::default() };
-        assert!(findings.is_to_log(&peer(), hour(), &unexplained));
-        // One message more each time: as many records as there are powers of two.
-        let mut logged = 0;
-        for count in 1..=16_384 {
-            let at = findings.is_to_log(&peer(), hour(), &missing(count)).then_some(count);
-            findings.remember(&peer(), hour(), &missing(count), at);
-            logged += u32::from(at.is_some());
-        }
-        assert_eq!(logged, 15);
-        assert!(!findings.is_to_log(&peer(), hour(), &missing(3)), "that is no graver");
-    }
-
-    #[test]
-    fn who_has_looked_into_it_is_told_again_of_what_is_found_later() {
-        let findings = Findings::default();
-        findings.remember(&peer(), hour(), &missing(1), Some(7));
-        let open = findings.matters().open.remove(peer().as_str()).unwrap();
-        assert!(open.what.contains("1 messages are missing here") && open.up_to == 7, "{}", open.what);
-        findings.acknowledge(&acknowledgement(6));
-        assert_eq!(findings.matters().open.len(), 1, "of what came before it");
-        findings.acknowledge(&acknowledgement(7));
-        let Matters { open, acknowledged } = findings.matters();
-        assert_eq!((open.len(), acknowledged.len()), (0, 1));
-        assert_eq!(findings.standings()[0].missing_here, 1, "it is so all the same");
-        // The same again is nothing new; another hour, and another finding of this one, are.
-        findings.remember(&peer(), hour(), &missing(1), None);
-        assert!(findings.matters().open.is_empty());
-        findings.remember(&peer(), hour().next(), &missing(1), Some(9));
-        assert_eq!(findings.matters().open.len(), 1);
-        findings.acknowledge(&acknowledgement(9));
-        findings.remember(&peer(), hour(), &missing(2), None);
-        assert_eq!(findings.matters().open.len(), 1, "also where the log has had enough of that hour");
-    }
-
-    #[test]
-    fn what_is_long_over_is_forgotten_and_what_is_open_is_not() {
-        let findings = Findings::default();
-        findings.remember(&peer(), hour(), &Reconciliation::default(), Some(1));
-        findings.remember(&peer(), hour().next(), &missing(1), Some(2));
-        findings.failed(&peer(), hour(), "it is busy".into());
-        let month = hour().end().plus(RECALLED * 2);
-        findings.forget(month, |_| true);
-        assert_eq!(locked(&findings.found).len(), 1);
-        assert_eq!(findings.not_compared().len(), 1, "it can still be compared");
-        findings.acknowledge(&acknowledgement(2));
-        findings.forget(hour().end().plus(RECALLED * 12), |_| true);
-        assert!(locked(&findings.found).is_empty() && findings.not_compared().is_empty());
-    }
-}
+#[path = "findings_tests.rs"]
+mod tests;

@@ -39,7 +39,7 @@ pub(super) struct Following {
     recalled: OnceCell<()>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct State {
     /// By origin.
     logs: BTreeMap<String, Followed>,
@@ -59,6 +59,8 @@ struct Followed {
     peer: String,
     /// The last checkpoint that continued all before, or that somebody has looked into.
     seen: Option<Seen>,
+    /// The place of that in this log.
+    seen_at: u64,
     /// How one that was shown later contradicts it. What both say is signed: that it goes on as if nothing had been does not
     /// take it back.
     contradiction: Option<Contradiction>,
@@ -117,6 +119,11 @@ impl Following {
         })
     }
 
+    /// Forgets since when servers are silent that are listed no more.
+    fn forget(&self, listed: impl Fn(&ServerId) -> bool) {
+        self.state().silent.retain(|peer, _| listed(peer));
+    }
+
     /// Servers that have shown nothing for long, in words.
     fn silent(&self, now: Time) -> BTreeMap<String, String> {
         let state = self.state();
@@ -162,11 +169,12 @@ impl State {
         } else if let Some(seen) = seen
             && followed.seen.as_ref().is_none_or(|before| before.head.size <= seen.head.size)
         {
-            followed.seen = Some(seen);
+            (followed.seen, followed.seen_at) = (Some(seen), at);
         }
     }
 
-    /// Somebody has looked into it: from now on, it is continued what was shown last.
+    /// Somebody has looked into it: from now on the one that contradicted is to be continued, unless none was shown, or the
+    /// log went on since as if nothing had been.
     fn acknowledge(&mut self, said: &PeerCondition) {
         if said.kind == Kind::HeldOtherwise.as_str()
             && let Some(held) = self.otherwise.get_mut(&said.peer)
@@ -180,7 +188,11 @@ impl State {
                     && found.at <= said.up_to
                 {
                     found.acknowledged = true;
-                    followed.seen.clone_from(&found.seen);
+                    // What continued the one before after this was found is held to all the same.
+                    if found.seen.is_some() && followed.seen_at < found.at {
+                        followed.seen.clone_from(&found.seen);
+                        followed.seen_at = found.at;
+                    }
                 }
             }
         }
@@ -190,11 +202,14 @@ impl State {
     fn is_new(&self, origin: &str, shown: &Shown) -> bool {
         let Some(followed) = self.logs.get(origin) else { return true };
         match shown.contradiction {
-            // That none was shown is signed by nobody, and takes the place of no proof.
-            Some(_) => followed
-                .contradiction
-                .as_ref()
-                .is_none_or(|known| known.acknowledged || known.seen.is_none() && shown.seen.is_some()),
+            // That none was shown is signed by nobody, and takes the place of no proof. Whoever has looked into that is told
+            // again once there was one in between.
+            Some(_) => followed.contradiction.as_ref().is_none_or(|known| {
+                match (known.seen.is_none(), shown.seen.is_none()) {
+                    (true, true) => known.acknowledged && followed.seen_at > known.at,
+                    (none_before, _) => known.acknowledged || none_before,
+                }
+            }),
             None => followed.seen != shown.seen,
         }
     }
@@ -247,6 +262,14 @@ impl Upkeep {
         }
     }
 
+    /// Forgets who is silent and is listed no more: nobody asks it again.
+    pub(super) async fn forget_unlisted(&self) {
+        let configuration = Arc::clone(&self.exchanges.trust.snapshot().configuration);
+        let (following, now) = (&self.following, self.exchanges.clock.now());
+        following.forget(|peer| configuration.security_server(peer).is_some());
+        self.conditions.set_each(Kind::NotFollowed, || following.silent(now)).await;
+    }
+
     /// Asks another server for the last checkpoint of its log, and logs it. Without an answer nothing is said of its log; if
     /// that goes on, people are told.
     pub(crate) async fn follow(&self, peer: &ServerId) {
@@ -297,12 +320,11 @@ impl Upkeep {
         let witnesses: Vec<_> =
             configuration.witnesses().iter().map(|witness| witness.verifier.clone()).collect();
         let shown = shown(&answer, (&key, &witnesses), before.as_ref(), self.exchanges.clock.now());
-        if let Some(shown) =
-            shown.map_err(|why| format!("what it shows is no checkpoint of its log: {why}"))?
-        {
-            self.take_shown(peer, origin, before, shown).await;
-        }
-        Ok(())
+        let shown = shown.map_err(|why| format!("what it shows is no checkpoint of its log: {why}"))?;
+        let shown = shown.ok_or("its log shows no checkpoint yet")?;
+        let silent = shown.seen.is_none().then(|| "its log shows no checkpoint any more".to_owned());
+        self.take_shown(peer, origin, before, shown).await;
+        silent.map_or(Ok(()), Err)
     }
 
     async fn take_shown(&self, peer: &ServerId, origin: String, before: Option<Seen>, shown: Shown) {
@@ -385,3 +407,7 @@ fn recalled(log: &Log) -> Result<Vec<(u64, Said)>, LogError> {
     found.sort_by_key(|(at, _)| *at);
     Ok(found)
 }
+
+#[cfg(test)]
+#[path = "following_tests.rs"]
+mod tests;

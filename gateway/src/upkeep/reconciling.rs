@@ -17,15 +17,17 @@ use trave_proto::fault::plain;
 use trave_proto::identifier::ServerId;
 use trave_proto::reconciliation::{Period, Summary};
 use trave_proto::schema::log::leaf::Entry;
-use trave_proto::schema::log::{HourNotCompared, PeerCondition, Reconciliation};
+use trave_proto::schema::log::{
+    CommitmentKind, HourNotCompared, PeerCondition, Reconciliation, SummaryCommitted,
+};
 
 use super::Upkeep;
 use super::alarms::{acknowledgements, unreadable};
 use super::conditions::Kind;
 use super::findings::PeerStanding;
 use crate::reconciliation::{
-    CompareError, Desk, Judged, Known, Line, Lost, RecordsError, RecoveryError, compare, exchanges, judge,
-    record, too_old,
+    CompareError, Desk, Judged, Known, Line, Lost, RecordsError, RecoveryError, Wrong, challenge, compare,
+    exchanges, judge, record, too_old,
 };
 use crate::transport::TransportError;
 use crate::turns::Turns;
@@ -108,6 +110,7 @@ impl Upkeep {
         loop {
             let now = clock.now();
             let hour = Period::of(now);
+            self.forget_unlisted().await;
             for (peer, periods) in self.open_now(now, &mut settled).await {
                 // Who still answers what it was asked before is asked again in a later round.
                 let Some(turn) = turns.take(&peer) else { continue };
@@ -250,6 +253,24 @@ impl Upkeep {
         Ok(())
     }
 
+    /// What a server answered wrongly is durable before it is told anything: whatever it says or breaks off then, and whatever
+    /// it answers another time, it has not known the list.
+    async fn keep_wrong(&self, peer: &ServerId, period: Period, wrong: &Wrong) -> Result<(), ReconcileError> {
+        if self.findings.is_wrong_to_log(peer, period) {
+            let said = SummaryCommitted {
+                peer: peer.to_string(),
+                from_ms: period.begin().as_millis(),
+                there: Some(wrong.there.to_schema()),
+                here: Some(wrong.here.to_schema()),
+                kind: CommitmentKind::Answer.into(),
+            };
+            let logged = self.exchanges.recorder.event(Entry::SummaryCommitted(said), Vec::new()).await;
+            logged.map_err(ReconcileError::Log)?;
+            self.findings.answered_wrongly(peer, period);
+        }
+        Ok(())
+    }
+
     async fn compared(
         &self,
         peer: &ServerId,
@@ -259,7 +280,13 @@ impl Upkeep {
         let (hours, of) = (Arc::clone(self.desk().hours()), peer.clone());
         let own = blocking(move || hours.with(&of, period).map_err(ReconcileError::Own)).await?;
         let (mut line, _) = self.line(peer, period).await?;
-        let compared = compare(&mut line, &own).await.map_err(ReconcileError::Compare)?;
+        let compared = match challenge(&mut line, &own).await.map_err(ReconcileError::Compare)? {
+            Ok(agreed) => agreed,
+            Err(wrong) => {
+                self.keep_wrong(peer, period, &wrong).await?;
+                compare(&mut line, &own).await.map_err(ReconcileError::Compare)?
+            }
+        };
         let ids: Vec<_> = exchanges(&compared.differences).into_iter().collect();
         let states = line.states(&ids).await.map_err(ReconcileError::Compare)?;
         let (hours, of, differences) =
@@ -301,6 +328,7 @@ impl Upkeep {
                         Said::NotCompared(peer, period, why) => {
                             let _known = self.findings.failed(&peer, period, why);
                         }
+                        Said::AnsweredWrongly(peer, period) => self.findings.answered_wrongly(&peer, period),
                         Said::Acknowledged(said, at) => {
                             self.findings.acknowledge(&said);
                             self.alarms.take(&said, at);
@@ -331,6 +359,7 @@ fn due(now: Time) -> impl Iterator<Item = Period> {
 enum Said {
     Found(ServerId, Period, Reconciliation),
     NotCompared(ServerId, Period, String),
+    AnsweredWrongly(ServerId, Period),
     Acknowledged(PeerCondition, Time),
 }
 
@@ -338,7 +367,7 @@ enum Said {
 fn recalled(log: &Log) -> Result<Vec<(u64, Said)>, LogError> {
     let mut found = Vec::new();
     let hour = |from_ms| Period::of(Time::from_millis(from_ms));
-    for kind in [kind::RECONCILIATION, kind::HOUR_NOT_COMPARED] {
+    for kind in [kind::RECONCILIATION, kind::HOUR_NOT_COMPARED, kind::SUMMARY_COMMITTED] {
         for record in log.scan_kind(kind, 0) {
             let record = record?;
             let said = match record.leaf.entry {
@@ -347,6 +376,9 @@ fn recalled(log: &Log) -> Result<Vec<(u64, Said)>, LogError> {
                 }
                 Some(Entry::HourNotCompared(one)) => {
                     one.peer.parse().ok().map(|peer| Said::NotCompared(peer, hour(one.from_ms), one.why))
+                }
+                Some(Entry::SummaryCommitted(one)) if one.kind() == CommitmentKind::Answer => {
+                    one.peer.parse().ok().map(|peer| Said::AnsweredWrongly(peer, hour(one.from_ms)))
                 }
                 _ => None,
             };

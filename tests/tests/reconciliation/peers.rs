@@ -1,11 +1,12 @@
 //! Peers that ask for more than is theirs, that do not answer, and that say what they like.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use prost::Message;
 use trave_proto::reconciliation::Name;
-use trave_proto::schema::log::SummaryCommitted;
+use trave_proto::schema::log::{CommitmentKind, SummaryCommitted};
 use trave_proto::schema::transport::{
     CompareRecordsRequest, CompareRecordsResponse, ExchangeState, ListRecordsRequest, ListRecordsResponse,
     ListedRecord, RecordRange, RecordSummary,
@@ -29,17 +30,28 @@ fn said_first(server: &Server, peer: &str) -> Vec<SummaryCommitted> {
 async fn a_peer_is_told_of_its_own_exchanges_alone() {
     let mut instance = Instance::start().await;
     let exchange = instance.ask(b"geht Kiel nichts an").await.exchange();
+    // The honest one compares nothing meanwhile.
+    instance.sh.stop().await;
     let id = Bytes::copy_from_slice(exchange.as_bytes());
     let compare = |ranges: usize| CompareRecordsRequest {
         period: Some(hour().to_schema()),
         ranges: vec![RecordRange::default(); ranges],
         nonce: Bytes::from_static(&[5; 32]),
-        own: None,
+        ..CompareRecordsRequest::default()
     };
     // What the asker says that it holds, as if it held something else.
     let own = Some(RecordSummary { count: 1, digest: Digest::of(b"else").to_bytes() });
-    let commit = CompareRecordsRequest { nonce: Bytes::new(), own, ..compare(1) };
+    let proof = Bytes::from_static(&[6; 32]);
+    let commit = CompareRecordsRequest { nonce: Bytes::new(), own, proof, ..compare(1) };
     let list = ListRecordsRequest { period: Some(hour().to_schema()), range: None };
+    let credentials = Credentials::of(LUEBECK, &instance.authorities, &instance.configuration);
+    let mut early = HostileClient::connect(&instance, credentials).await.unwrap();
+    for refused in [early.compare(compare(1)).await.map(drop), early.list(list.clone()).await.map(drop)] {
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{}", refused.message());
+        assert!(refused.message().contains("is not over"), "{}", refused.message());
+    }
+    instance.advance(LATER);
     for (server, records, state) in
         [(LUEBECK, 2..10, ExchangeState::Answered), (KIEL, 0..1, ExchangeState::Nothing)]
     {
@@ -53,10 +65,16 @@ async fn a_peer_is_told_of_its_own_exchanges_alone() {
         assert_eq!(client.compare(more.clone()).await.unwrap_err().code(), Code::FailedPrecondition);
         assert_eq!(said_first(&instance.mv, server).len(), 0);
         for _ in 0..3 {
+            // It holds for one comparison, and is said once in each.
+            assert_eq!(client.compare(compare(1)).await.unwrap().nonce.len(), 32);
+            assert_eq!(client.compare(more.clone()).await.unwrap_err().code(), Code::FailedPrecondition);
+            assert_eq!(client.list(list.clone()).await.unwrap_err().code(), Code::FailedPrecondition);
             assert!(records.contains(&client.compare(commit.clone()).await.unwrap().summaries[0].count));
+            assert_eq!(client.compare(commit.clone()).await.unwrap_err().code(), Code::FailedPrecondition);
         }
         let [said] = &said_first(&instance.mv, server)[..] else { panic!("it is logged, and once") };
         assert_eq!((said.from_ms, &said.there), (START.as_millis(), &commit.own));
+        assert_eq!(said.kind(), CommitmentKind::Summary);
         assert!(records.contains(&said.here.as_ref().unwrap().count));
         assert!(client.compare(more).await.is_ok());
         assert!(records.contains(&(client.list(list.clone()).await.unwrap().records.len() as u64)));
@@ -67,7 +85,9 @@ async fn a_peer_is_told_of_its_own_exchanges_alone() {
         }
         let short = CompareRecordsRequest { nonce: Bytes::from_static(&[5; 31]), ..compare(1) };
         let both = CompareRecordsRequest { own: commit.own.clone(), ..compare(1) };
-        for wrong in [short, both, compare(2)] {
+        let unproven = CompareRecordsRequest { proof: Bytes::new(), ..commit.clone() };
+        let of_nothing = CompareRecordsRequest { own: None, ..commit.clone() };
+        for wrong in [short, both, unproven, of_nothing, compare(2)] {
             assert_eq!(client.compare(wrong).await.unwrap_err().code(), Code::InvalidArgument);
         }
         for wrong in [Vec::new(), vec![1; 24], vec![1; 26]].into_iter().skip(1) {
@@ -131,7 +151,11 @@ async fn who_does_not_answer_holds_up_no_other_and_is_asked_again() {
 
 fn other_digests(request: &CompareRecordsRequest) -> CompareRecordsResponse {
     let summary = RecordSummary { count: 1, digest: Digest::of(b"else").to_bytes() };
-    CompareRecordsResponse { summaries: vec![summary; request.ranges.len()] }
+    CompareRecordsResponse { summaries: vec![summary; request.ranges.len()], nonce: nonce() }
+}
+
+fn nonce() -> Bytes {
+    Bytes::from_static(&[4; 32])
 }
 
 /// A page full of what was never said, and more behind it.
@@ -163,7 +187,9 @@ fn out_of_order(request: &ListRecordsRequest) -> ListRecordsResponse {
 fn the_same(request: &CompareRecordsRequest) -> CompareRecordsResponse {
     // What the caller itself says that it holds, if it does.
     match &request.own {
-        Some(own) => CompareRecordsResponse { summaries: vec![own.clone(); request.ranges.len()] },
+        Some(own) => {
+            CompareRecordsResponse { summaries: vec![own.clone(); request.ranges.len()], nonce: nonce() }
+        }
         None => other_digests(request),
     }
 }
@@ -190,36 +216,79 @@ fn of_another_hour(request: &ListRecordsRequest) -> ListRecordsResponse {
     answer
 }
 
+/// Has the agency's server compare the first hour with a hostile one in the place of the register's.
+async fn compares(alteration: Alteration, instance: &Instance) -> Result<Reconciliation, tonic::Status> {
+    let credentials = Credentials::of(REGISTER, &instance.authorities, &instance.configuration);
+    let hostile = HostileProvider::start(instance, credentials, alteration).await;
+    let request =
+        ReconcileRequest { peer: REGISTER.into(), from_ms: START.as_millis(), to_ms: START.as_millis() + 1 };
+    // The first connections may still be those to the server that stood there.
+    let mut found = Err(tonic::Status::unavailable("not asked"));
+    for _ in 0..20 {
+        let mut answers = operator(&instance.sh).await.reconcile(request.clone()).await.unwrap().into_inner();
+        found = answers.message().await.map(|answer| answer.unwrap().found.unwrap());
+        match &found {
+            Err(status) if !status.message().contains("malformed") => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            _ => break,
+        }
+    }
+    hostile.stop().await;
+    found
+}
+
+/// The nonce that the agency's own door gave.
+static GIVEN: Mutex<Bytes> = Mutex::new(Bytes::new());
+/// What the agency's server said that it holds, when it asked.
+static TOLD: Mutex<Option<CompareRecordsRequest>> = Mutex::new(None);
+
+/// Asks back with the nonce that the caller's own door gave, and keeps what it is told then.
+fn asking_back(request: &CompareRecordsRequest) -> CompareRecordsResponse {
+    if request.own.is_some() {
+        *TOLD.lock().unwrap() = Some(request.clone());
+    }
+    CompareRecordsResponse { nonce: GIVEN.lock().unwrap().clone(), ..other_digests(request) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_and_is_asked_at_once_has_no_use_for_what_it_is_told_and_leaves_a_record() {
+    let mut instance = Instance::start().await;
+    instance.ask(b"eine Frage").await;
+    instance.mv.stop().await;
+    instance.advance(LATER);
+    let credentials = Credentials::of(REGISTER, &instance.authorities, &instance.configuration);
+    let mut client = HostileClient::connect_to(&instance, instance.sh.peer, credentials).await.unwrap();
+    let begin = CompareRecordsRequest {
+        period: Some(hour().to_schema()),
+        ranges: vec![RecordRange::default()],
+        nonce: Bytes::from_static(&[5; 32]),
+        ..CompareRecordsRequest::default()
+    };
+    *GIVEN.lock().unwrap() = client.compare(begin).await.unwrap().nonce;
+    // It is told what the other one holds, and breaks off.
+    compares(Alteration::Comparing(asking_back, nothing), &instance).await.unwrap_err();
+    let [answered] = &said_first(&instance.sh, REGISTER)[..] else { panic!("it is logged, and once") };
+    assert_eq!((answered.kind(), answered.from_ms), (CommitmentKind::Answer, START.as_millis()));
+    assert_ne!(answered.there, answered.here);
+    // What it was told is no answer at the other one's door, though it is of the very nonce.
+    let told = TOLD.lock().unwrap().take().unwrap();
+    assert!(told.own.as_ref().unwrap().count >= 2 && told.nonce.is_empty() && told.proof.len() == 32);
+    client.compare(told.clone()).await.unwrap();
+    let [_, repeated] = &said_first(&instance.sh, REGISTER)[..] else { panic!("that is logged too") };
+    let digest = |summary: &Option<RecordSummary>| summary.as_ref().unwrap().digest.clone();
+    assert_eq!((repeated.kind(), digest(&repeated.there)), (CommitmentKind::Proof, told.proof));
+    assert_ne!(digest(&repeated.here), digest(&repeated.there));
+    assert!(logged(&instance.sh).iter().all(|found| found.here != found.there), "nothing is agreed on");
+    instance.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_says_what_it_likes_comes_to_an_end_and_is_not_believed() {
     let mut instance = Instance::start().await;
     instance.ask(b"eine Frage").await;
     instance.mv.stop().await;
     instance.advance(LATER);
-    let compares = async |alteration, instance: &Instance| {
-        let credentials = Credentials::of(REGISTER, &instance.authorities, &instance.configuration);
-        let hostile = HostileProvider::start(instance, credentials, alteration).await;
-        let request = ReconcileRequest {
-            peer: REGISTER.into(),
-            from_ms: START.as_millis(),
-            to_ms: START.as_millis() + 1,
-        };
-        // The first connections may still be those to the server that stood there.
-        let mut found = Err(tonic::Status::unavailable("not asked"));
-        for _ in 0..20 {
-            let mut answers =
-                operator(&instance.sh).await.reconcile(request.clone()).await.unwrap().into_inner();
-            found = answers.message().await.map(|answer| answer.unwrap().found.unwrap());
-            match &found {
-                Err(status) if !status.message().contains("malformed") => {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-                _ => break,
-            }
-        }
-        hostile.stop().await;
-        found
-    };
     let found = compares(Alteration::Comparing(other_digests, endless), &instance).await.unwrap();
     assert!(found.unexplained, "more than is looked at");
     assert!(found.differences.len() <= 256);

@@ -1,5 +1,7 @@
 //! A hostile security server of a client: it asks a register's security server what it should not.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use prost::Message;
 use tokio::sync::{mpsc, watch};
@@ -62,8 +64,20 @@ impl HostileClient {
     /// # Errors
     /// What the other side, or TLS, says no with.
     pub async fn connect(instance: &Instance, credentials: Credentials) -> Result<Self, tonic::Status> {
+        Self::connect_to(instance, instance.way_to_register(), credentials).await
+    }
+
+    /// Connects to the security server of `instance` that has this address, and greets it.
+    ///
+    /// # Errors
+    /// What the other side, or TLS, says no with.
+    pub async fn connect_to(
+        instance: &Instance,
+        address: SocketAddr,
+        credentials: Credentials,
+    ) -> Result<Self, tonic::Status> {
         let tls = credentials.tls(&instance.clock);
-        let channel = Channel::tls(&instance.way_to_register().to_string(), &tls).await;
+        let channel = Channel::tls(&address.to_string(), &tls).await;
         let channel = channel.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
         let mut client = PeerServiceClient::new(channel);
         let nonce = [7; 32];
