@@ -65,7 +65,8 @@ fn spread(mut took: Vec<Duration>) -> String {
 struct Weight {
     /// Segments, as far as they are written.
     segments: u64,
-    /// What is set aside for the records that come: zeros at the end of segments. It does not grow with the log.
+    /// What is set aside for the records that come: zeros at the end of segments, and the next one. It does not grow with
+    /// the log.
     set_aside: u64,
     /// Indexes of records and of what is searched for.
     indexes: u64,
@@ -90,7 +91,7 @@ impl Weight {
             let is = |part: &str| path.components().any(|here| here.as_os_str() == part);
             match path.extension().and_then(|extension| extension.to_str()) {
                 _ if facts.is_dir() => self.add(&path),
-                Some("log") if is("segments") => {
+                Some("log" | "tmp") if is("segments") => {
                     let aside = zeros_at_the_end(&path).min(bytes);
                     self.segments += bytes - aside;
                     self.set_aside += aside;
