@@ -231,6 +231,12 @@ struct Piece {
     message: Option<ExportedMessage>,
 }
 
+impl Piece {
+    fn is_erased(&self) -> bool {
+        self.message.as_ref().is_some_and(|message| matches!(message.content, ExportedContent::Erased))
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Message,
@@ -238,8 +244,20 @@ enum Kind {
     Erasure,
 }
 
-/// Reads the records of the exchange, one after the other.
+/// Reads the records of the exchange. A content that is erased meanwhile has its erasure logged before it goes: read once
+/// more, the record of it is there too.
 fn gather(log: &Log, id: ExchangeId, contents: Contents) -> Result<Vec<Piece>, ExportError> {
+    let pieces = gather_once(log, id, contents)?;
+    let explained = pieces.iter().any(|piece| piece.kind == Kind::Erasure);
+    if explained || !pieces.iter().any(Piece::is_erased) {
+        Ok(pieces)
+    } else {
+        gather_once(log, id, contents)
+    }
+}
+
+/// Reads the records of the exchange, one after the other.
+fn gather_once(log: &Log, id: ExchangeId, contents: Contents) -> Result<Vec<Piece>, ExportError> {
     let places = log.places(id).map_err(ExportError::Log)?;
     if places.is_empty() {
         return Err(ExportError::Unknown(id));
@@ -282,9 +300,7 @@ fn chosen(mut pieces: Vec<Piece>, id: ExchangeId) -> Result<Vec<Piece>, ExportEr
     }
     let is = |kind: Kind| move |piece: &&Piece| piece.kind == kind;
     let end = pieces.iter().find(is(Kind::Ended)).map(|piece| piece.index);
-    let erased = pieces.iter().any(|piece| {
-        piece.message.as_ref().is_some_and(|message| matches!(message.content, ExportedContent::Erased))
-    });
+    let erased = pieces.iter().any(Piece::is_erased);
     let erasure = pieces.iter().rfind(is(Kind::Erasure)).map(|piece| piece.index).filter(|_| erased);
     pieces.retain(|piece| match piece.kind {
         Kind::Message => true,

@@ -309,6 +309,34 @@ async fn what_is_erased_is_not_erased_again_however_often_it_is_told_under_other
     instance.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proof_that_is_exported_while_its_content_is_erased_holds() {
+    let mut instance = Instance::start().await;
+    for _ in 0..12 {
+        let exchange = instance.ask(b"gleichzeitig").await.exchange();
+        let request = EraseRequest {
+            exchange_id: bytes_of(exchange),
+            operator: "Muster".into(),
+            reason: "Art. 17".into(),
+        };
+        let mut door = operator(&instance.mv).await;
+        let erasing = async { door.erase(request).await.unwrap() };
+        // Some before, some after, and now and then one in the midst of it.
+        let exporting = async |at: u64| {
+            tokio::time::sleep(Duration::from_micros(700 * at)).await;
+            for _ in 0..3 {
+                let report = judge(&instance, &export(&instance.mv, exchange, false).await);
+                assert_eq!(report.conclusion, Conclusion::Holds, "{:#?}", report.checks);
+            }
+        };
+        let first = async { tokio::join!(exporting(0), exporting(1), exporting(2), exporting(3)) };
+        let then = async { tokio::join!(exporting(4), exporting(5), exporting(6), exporting(7)) };
+        tokio::join!(erasing, first, then);
+        assert!(is_erased(&instance, &instance.mv, exchange).await);
+    }
+    instance.stop().await;
+}
+
 /// Appends to the log of a server that does not run.
 async fn append(server: &Server, leaves: &[Leaf]) {
     let log = server.open_log();
