@@ -38,6 +38,8 @@ pub(crate) use notices::{Notice, Notices};
 pub(crate) const AT_A_TIME: usize = 1_000;
 /// What one other server told and nobody has decided; more is refused until somebody does.
 const MOST_OPEN: usize = 100;
+/// How often an erasure that fails is tried in one run of the server; each time after twice as long.
+const MOST_TRIES: u32 = 10;
 
 /// Why an erasure does not go on.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +80,8 @@ pub(crate) struct Erasing {
     turn: tokio::sync::Mutex<()>,
     /// What one server tells is taken one at a time.
     telling: Turns,
+    /// What was approved and failed, how often, and how many turns it is left alone for.
+    failing: Mutex<BTreeMap<String, (u32, u32)>>,
     /// One is received at a time.
     receiving: tokio::sync::Mutex<()>,
     news: Notify,
@@ -102,6 +106,7 @@ impl Erasing {
             notices: Mutex::new(notices),
             turn: tokio::sync::Mutex::default(),
             telling: Turns::default(),
+            failing: Mutex::default(),
             receiving: tokio::sync::Mutex::default(),
             news: Notify::new(),
         })
@@ -227,13 +232,38 @@ impl Erasing {
         Ok(())
     }
 
-    /// Does what a crash cut off: erases where an approval stands in the log and no erasure.
+    /// Does what a crash cut off: erases where an approval stands in the log and no erasure. One that fails holds up no
+    /// other; it is tried again ever more rarely, and after [`MOST_TRIES`] only when the server is started again, because
+    /// each attempt may stand in the log.
     pub(crate) async fn redo(&self) -> Result<(), ErasureError> {
         let _turn = self.turn.lock().await;
+        let mut failed = Ok(());
         for (notice, at) in self.look(Notices::approved) {
-            self.carry_out(&notice, at).await?;
+            if self.is_left_alone(&notice.id) {
+                continue;
+            }
+            if let Err(error) = self.carry_out(&notice, at).await {
+                self.failed(&notice.id);
+                failed = failed.and(Err(error));
+            }
         }
-        Ok(())
+        failed
+    }
+
+    /// Whether an erasure that failed is left alone for this turn.
+    fn is_left_alone(&self, id: &str) -> bool {
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((tries, turns)) = failing.get_mut(id) else { return false };
+        let wait = *turns > 0 || *tries >= MOST_TRIES;
+        *turns = turns.saturating_sub(1);
+        wait
+    }
+
+    fn failed(&self, id: &str) {
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (tries, turns) = failing.entry(id.to_owned()).or_default();
+        *tries += 1;
+        *turns = 1 << (*tries).min(MOST_TRIES);
     }
 
     /// What waits under this id.
@@ -298,9 +328,15 @@ impl Erasing {
         let (looking, exchanges) = (log.clone(), notice.exchanges.clone());
         let (concerned, others) = reading(move || {
             let left = |exchange: ExchangeId| looking.is_erased_since(exchange, approved).map(|done| !done);
+            // A crash may have come between the erasing of an exchange and the forgetting of the person. A table that cannot
+            // be read keeps nothing from being erased.
+            let named = looking.still_named(&all);
+            let named = named
+                .inspect_err(|error| tracing::warn!(error = with_causes(error), "whom the log still names"));
+            let named = named.unwrap_or_else(|_| all.clone());
             let mut concerned = Vec::new();
             for one in all {
-                if left(one.exchange)? {
+                if named.contains(&one) || left(one.exchange)? {
                     concerned.push(one);
                 }
             }
@@ -315,20 +351,33 @@ impl Erasing {
         })
         .await?;
         let (by, reason) = (notice.by(), notice.why());
-        let mut erased = log.erase_person(&concerned, &by, &reason).await.map_err(ErasureError::Log)?;
+        let of_person = log.erase_person(&concerned, &by, &reason).await;
+        // What fails of one exchange keeps no other.
+        let (mut of_others, mut failed) = (ErasedPerson::default(), Ok(()));
         for exchange in others {
-            erased.contents += log.erase(exchange, &by, &reason).await.map_err(ErasureError::Log)?;
-            erased.exchanges += 1;
+            match log.erase(exchange, &by, &reason).await {
+                Ok(contents) => of_others.contents += contents,
+                Err(error) => failed = failed.and(Err(error)),
+            }
+            of_others.exchanges += 1;
         }
         // The contents first: as long as a pseudonym is there, a person whose erasing failed is found again.
         for exchange in &notice.exchanges {
-            let earlier = self.generations.erase(*exchange, &by, &reason).await.map_err(ErasureError::Log)?;
-            erased.exchanges += u64::from(earlier.is_some());
-            erased.contents += earlier.unwrap_or(0);
+            match self.generations.erase(*exchange, &by, &reason).await {
+                Ok(earlier) => {
+                    of_others.exchanges += u64::from(earlier.is_some());
+                    of_others.contents += earlier.unwrap_or(0);
+                }
+                Err(error) => failed = failed.and(Err(error)),
+            }
         }
+        let mut erased = of_person.and_then(|it| failed.map(|()| it)).map_err(ErasureError::Log)?;
+        erased.contents += of_others.contents;
+        erased.exchanges += of_others.exchanges;
         let forgotten = self.generations.forget(&notice.persons, &by, &reason).await;
         erased.pseudonyms += forgotten.map_err(ErasureError::Log)?;
         self.notices.lock().unwrap_or_else(PoisonError::into_inner).done(&notice.id);
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner).remove(&notice.id);
         Ok(erased)
     }
 

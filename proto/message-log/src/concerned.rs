@@ -100,10 +100,10 @@ pub(crate) fn of_reference(shared: &Shared, reference: &Reference, first: u64) -
     Ok(leaves)
 }
 
-/// Where the pseudonyms of references stand beside these leaves, which ascend: each leaf, and where the record begins or, in a
-/// pruned segment, began.
-pub(crate) fn references_beside(shared: &Shared, leaves: &[u64]) -> Result<Vec<(u64, u64)>, LogError> {
-    let beside = |row: &&PersonRow| row.reference && leaves.binary_search(&row.leaf).is_ok();
+/// Where the pseudonyms of references, or else of persons, stand beside these leaves, which ascend: each leaf, and where the
+/// record begins or, in a pruned segment, began.
+pub(crate) fn beside(shared: &Shared, leaves: &[u64], references: bool) -> Result<Vec<(u64, u64)>, LogError> {
+    let beside = |row: &&PersonRow| row.reference == references && leaves.binary_search(&row.leaf).is_ok();
     let (closed, mut found) = {
         let catalogue = shared.catalogue();
         let open = catalogue.open.persons.iter().filter(beside).map(|row| (row.leaf, row.offset));
@@ -151,9 +151,19 @@ fn find(shared: &Shared, segment: &Closed, hashes: &[[u8; HASH]]) -> Result<Vec<
 /// All rows of a segment, in order.
 pub(crate) fn all(shared: &Shared, segment: &Closed) -> Result<Vec<PersonRow>, LogError> {
     let mut table = segment.persons();
-    let mut rows = match &*table {
-        Table::File(file) => file.all()?,
-        _ => in_memory(shared, segment, &mut table)?.clone(),
+    let mut read = None;
+    if let Table::File(file) = &*table {
+        match file.all() {
+            Ok(rows) => read = Some(rows),
+            Err(error) => {
+                damaged(segment, &error);
+                *table = Table::Unknown;
+            }
+        }
+    }
+    let mut rows = match read {
+        Some(rows) => rows,
+        None => in_memory(shared, segment, &mut table)?.clone(),
     };
     rows.sort_unstable();
     Ok(rows)

@@ -259,14 +259,17 @@ impl Log {
             reason: reason.to_owned(),
         });
         let leaf = Leaf::of(self.0.clock.now().as_millis(), entry);
-        // Both acts are durable before a byte is overwritten, so that a restart does both.
-        let references = self.log_references(&[exchange], operator, reason)?;
+        // Both acts are durable before a byte is overwritten, so that a restart does both. A table that cannot be read keeps
+        // no contents from being erased: that is told afterwards.
+        let references = self.log_references(&[exchange], operator, reason);
         let logged = self.append(Entry::new(leaf), ())?.await?;
+        let references = Self::durable(references).await;
         let (done, answer) = oneshot::channel();
         self.push(Command::Erase(*exchange.as_bytes(), logged.index(), done), 64)?;
         let erased = answer.await.unwrap_or(Err(LogError::Closed));
-        self.forget_references(references).await?;
-        erased
+        let erased = erased?;
+        self.forget_references(references?).await?;
+        Ok(erased)
     }
 
     /// Has the log's exchanges indexed for searching, from now on and back to its beginning, by a thread that no exchange

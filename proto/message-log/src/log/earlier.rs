@@ -89,7 +89,7 @@ impl EarlierLog {
                 let contents = erasure::overwrite(shared, &exchange, u64::MAX)?;
                 // What its caller called it by goes with it.
                 let leaves = finding::of_exchange(shared, &exchange, 0)?;
-                let places = concerned::references_beside(shared, &leaves)?;
+                let places = concerned::beside(shared, &leaves, true)?;
                 forgetting::forget(shared, &Forgetting { places, before: None, again: None })?;
                 Ok(contents)
             }

@@ -1,6 +1,6 @@
 //! The persons concerned: what concerns one, erasing one, and letting go of what is too old to be asked for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -138,34 +138,57 @@ impl Log {
         operator: &str,
         reason: &str,
     ) -> Result<ErasedPerson, LogError> {
-        let mut erased = ErasedPerson::default();
+        let (mut erased, mut failed) = (ErasedPerson::default(), Ok(()));
         for some in concerned.chunks(AT_A_TIME) {
-            let mut exchanges: Vec<_> = some.iter().map(|one| one.exchange).collect();
-            exchanges.sort_unstable_by_key(|exchange| *exchange.as_bytes());
-            exchanges.dedup();
-            let change = PersonsChange {
-                operator: operator.to_owned(),
-                reason: reason.to_owned(),
-                erased: some.iter().map(Concerned::place).collect(),
-                destroyed_before: String::new(),
-            };
-            // All acts are durable before a byte is overwritten, so that a restart does all of it.
-            let act = self.log_change(&change)?;
-            // What a caller calls an exchange by may name the person as well.
-            let references = self.log_references(&exchanges, operator, reason)?;
-            let contents = self.log_erasures(&exchanges, (operator, reason)).await?;
-            act.await?;
-            // The contents first: as long as a pseudonym is there, a person whose erasing failed is found again.
-            for (exchange, index) in contents {
-                let (done, answer) = oneshot::channel();
-                self.push(Command::Erase(*exchange.as_bytes(), index, done), 64)?;
-                erased.contents += answer.await.unwrap_or(Err(LogError::Closed))?;
-            }
-            erased.exchanges += exchanges.len() as u64;
-            self.forget_references(references).await?;
-            erased.pseudonyms += self.forget(&change).await?;
+            // What cannot be erased of some keeps nothing of the others.
+            failed = failed.and(self.erase_some(some, (operator, reason), &mut erased).await);
         }
-        Ok(erased)
+        failed.map(|()| erased)
+    }
+
+    async fn erase_some(
+        &self,
+        some: &[Concerned],
+        (operator, reason): (&str, &str),
+        erased: &mut ErasedPerson,
+    ) -> Result<(), LogError> {
+        let mut exchanges: Vec<_> = some.iter().map(|one| one.exchange).collect();
+        exchanges.sort_unstable_by_key(|exchange| *exchange.as_bytes());
+        exchanges.dedup();
+        let change = PersonsChange {
+            operator: operator.to_owned(),
+            reason: reason.to_owned(),
+            erased: some.iter().map(Concerned::place).collect(),
+            destroyed_before: String::new(),
+        };
+        // What a caller calls an exchange by may name the person as well.
+        let references = self.log_references(&exchanges, operator, reason);
+        let contents = self.log_erasures(&exchanges, (operator, reason)).await?;
+        let references = Self::durable(references).await;
+        // All acts are durable before a byte is overwritten, so that a restart does all of it. That which forgets the person
+        // comes last: as long as anything else may be left, the person is found again.
+        if references.is_ok() {
+            self.log_change(&change)?.await?;
+        }
+        for (exchange, index) in contents {
+            let (done, answer) = oneshot::channel();
+            self.push(Command::Erase(*exchange.as_bytes(), index, done), 64)?;
+            erased.contents += answer.await.unwrap_or(Err(LogError::Closed))?;
+        }
+        erased.exchanges += exchanges.len() as u64;
+        self.forget_references(references?).await?;
+        erased.pseudonyms += self.forget(&change).await?;
+        Ok(())
+    }
+
+    /// Those of these whose pseudonym is in the log still. Reads the disk.
+    pub fn still_named(&self, concerned: &[Concerned]) -> Result<Vec<Concerned>, LogError> {
+        let mut leaves: Vec<_> = concerned.iter().map(|one| one.index).collect();
+        leaves.sort_unstable();
+        let shared = &self.0.shared;
+        let places = shared.steady(|| concerned::beside(shared, &leaves, false))?;
+        let places: HashSet<_> = places.into_iter().collect();
+        Ok(concerned.iter().filter(|one| places.contains(&(one.index, one.offset))).copied().collect())
     }
 
     /// Destroys the keys of all periods before `before`: no identifier can be held against what was logged in them any
@@ -204,7 +227,7 @@ impl Log {
             leaves.extend(self.places(*exchange)?);
         }
         leaves.sort_unstable();
-        let places = shared.steady(|| concerned::references_beside(shared, &leaves))?;
+        let places = shared.steady(|| concerned::beside(shared, &leaves, true))?;
         let mut acts = Vec::new();
         for some in places.chunks(AT_A_TIME) {
             let erased =
@@ -217,13 +240,21 @@ impl Log {
         Ok(acts)
     }
 
-    /// Overwrites what was logged as erased so.
-    pub(super) async fn forget_references(
-        &self,
-        acts: Vec<(PersonsChange, Pending<()>)>,
-    ) -> Result<(), LogError> {
-        for (change, act) in acts {
+    /// Returns when these acts are on disk.
+    pub(super) async fn durable(
+        acts: Result<Vec<(PersonsChange, Pending<()>)>, LogError>,
+    ) -> Result<Vec<PersonsChange>, LogError> {
+        let mut logged = Vec::new();
+        for (change, act) in acts? {
             act.await?;
+            logged.push(change);
+        }
+        Ok(logged)
+    }
+
+    /// Overwrites what was logged as erased so.
+    pub(super) async fn forget_references(&self, acts: Vec<PersonsChange>) -> Result<(), LogError> {
+        for change in acts {
             self.forget(&change).await?;
         }
         Ok(())
