@@ -40,8 +40,8 @@ struct PersonSearch {
     person: Person,
     asker: Arc<Auditor>,
     until: Time,
-    /// By whom.
-    released: Option<String>,
+    /// By whom, who must be an officer still when it is used.
+    released: Option<Arc<Auditor>>,
 }
 
 impl PersonSearches {
@@ -67,6 +67,11 @@ fn person_of(text: &str) -> Result<Person, Status> {
     Person::parse(text).map_err(|error| Status::invalid_argument(error.to_string()))
 }
 
+/// Whether two that sign in may be one person: a name may get another key, and a key another name.
+fn may_be_one(one: &Auditor, other: &Auditor) -> bool {
+    one.name == other.name || one.key == other.key
+}
+
 impl Desk {
     /// Asks for a search. Nothing is shown.
     pub(super) async fn asked_for(
@@ -79,7 +84,7 @@ impl Desk {
         let until = now.plus(LIFETIME);
         {
             let all = self.persons.at(now);
-            let own = all.values().filter(|search| search.asker.name == asked.auditor.name).count();
+            let own = all.values().filter(|search| may_be_one(&search.asker, &asked.auditor)).count();
             if all.len() >= MOST.0 || own >= MOST.1 {
                 let why = "too many searches by person are asked for\nhint: they end after a day";
                 return Err(Status::resource_exhausted(why));
@@ -118,15 +123,14 @@ impl Desk {
                 return Err(refused);
             }
         };
-        let releaser = asked.auditor.reader();
         let entry = LeafEntry::PersonSearchReleased(PersonSearchReleased {
             id: request.id,
-            releaser: releaser.clone(),
+            releaser: asked.auditor.reader(),
             reason: asked.reason.clone(),
         });
         self.log_event(entry).await?;
         let mut all = self.persons.at(now);
-        all.get_mut(&id).ok_or_else(unknown)?.released = Some(releaser);
+        all.get_mut(&id).ok_or_else(unknown)?.released = Some(Arc::clone(&asked.auditor));
         Ok(Response::new(ReleasePersonSearchResponse { asked_by: search.asker.reader() }))
     }
 
@@ -136,7 +140,7 @@ impl Desk {
             return Err(Status::permission_denied("a data protection officer releases searches by person"));
         }
         let search = self.persons.at(self.exchanges.clock.now()).get(id).cloned().ok_or_else(unknown)?;
-        if search.asker.name == auditor.name {
+        if may_be_one(&search.asker, auditor) {
             return Err(Status::permission_denied(
                 "a second person releases a search: you asked for this one",
             ));
@@ -155,13 +159,19 @@ impl Desk {
     ) -> Result<Response<Answer<SearchPersonResponse>>, Status> {
         let id = id_of(&request.id)?;
         let search = self.persons.at(self.exchanges.clock.now()).get(&id).cloned().ok_or_else(unknown)?;
-        if search.asker.name != asked.auditor.name {
+        if (&search.asker.name, search.asker.key) != (&asked.auditor.name, asked.auditor.key) {
             return Err(unknown());
         }
         let Some(releaser) = search.released else {
             let why = "a data protection officer has not released this search yet";
             return Err(Status::failed_precondition(why));
         };
+        if !self.is_officer_still(&releaser) {
+            let why =
+                "who released this search is no data protection officer any more\nhint: ask for it again";
+            return Err(Status::failed_precondition(why));
+        }
+        let releaser = releaser.reader();
         let from = match &request.cursor[..] {
             [] => 0,
             cursor => u64::from_be_bytes(
@@ -185,6 +195,13 @@ impl Desk {
         let end = PageEnd { entries: u32::try_from(entries.len()).unwrap_or(u32::MAX), cursor };
         let parts = entries.into_iter().map(Part::Entry).chain([Part::End(end)]);
         Ok(answer(parts.map(|part| SearchPersonResponse { part: Some(part) }).collect(), asked))
+    }
+
+    /// Whether the configuration in use names this auditor, with this key, as a data protection officer.
+    fn is_officer_still(&self, releaser: &Auditor) -> bool {
+        self.known
+            .find(&releaser.key)
+            .is_ok_and(|now| now.name == releaser.name && now.role == AuditorRole::DataProtectionOfficer)
     }
 
     async fn log_event(&self, entry: LeafEntry) -> Result<(), Status> {

@@ -61,7 +61,9 @@ pub(crate) fn init(path: &Path, name: &str) -> anyhow::Result<()> {
     let pem = certificate_of_its_own(&key, name).context("the certificate cannot be made")?;
     files::create(&certificate, pem.as_bytes()).context("the certificate cannot be stored")?;
     eprintln!("made {} and {}", key_path.display(), certificate.display());
-    eprintln!("hint: give the certificate, never the key, to the operator of the security server");
+    eprintln!(
+        "hint: give the certificate, never the key, to the administrators of the registry, two of whom register auditors"
+    );
     Ok(())
 }
 
@@ -101,7 +103,12 @@ pub(crate) fn line_from_stdin(what: &str) -> anyhow::Result<String> {
     eprintln!("{what}");
     let mut text = String::new();
     std::io::stdin().lock().read_line(&mut text).with_context(|| format!("{what}: it cannot be read"))?;
-    Ok(text.trim().to_owned())
+    let text = text.trim();
+    anyhow::ensure!(
+        !text.is_empty(),
+        "{what}: nothing was given\nhint: it is read as one line from standard input"
+    );
+    Ok(text.to_owned())
 }
 
 /// What the server says no with, for a person.

@@ -166,6 +166,11 @@ impl Filters {
         fn text<T: ToString>(value: Option<&T>) -> String {
             value.map(ToString::to_string).unwrap_or_default()
         }
+        if self.x_road_id.as_ref().is_some_and(|id| id.trim().is_empty()) {
+            anyhow::bail!(
+                "--x-road-id: no message id was given\nhint: without the option, everything is asked for"
+            );
+        }
         let case = if self.case { connection::line_from_stdin("the case")? } else { String::new() };
         Ok(Filter {
             client: text(self.client.as_ref()),
