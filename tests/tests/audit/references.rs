@@ -47,7 +47,10 @@ async fn an_exchange_is_found_by_its_case_and_its_message_id_in_scope_and_by_not
     let next = SearchRequest { page_size: 2, cursor: cursor.clone(), ..by_case(CASE) };
     let (rest, end) = search(&mut sh, next).await.unwrap();
     assert_eq!((ids(&first), ids(&rest), end.len()), (of_case[..2].to_vec(), of_case[2..].to_vec(), 0));
-    let elsewhere = SearchRequest { cursor, ..by_case("GA 8/26") };
+    // A cursor is a place and tells of no case: with another case it goes on from that place, and only a search by case takes it.
+    let elsewhere = SearchRequest { cursor: cursor.clone(), ..by_case("GA 8/26") };
+    assert_eq!(search(&mut sh, elsewhere).await.unwrap().0, []);
+    let elsewhere = SearchRequest { cursor, ..by_id("m-0") };
     assert_eq!(search(&mut sh, elsewhere).await.unwrap_err().code(), Code::InvalidArgument);
     let filter = Some(Filter { case: CASE.into(), ..Filter::default() });
     let count = CountRequest { filter, by: "client".into(), reason: "Bericht".into() };
