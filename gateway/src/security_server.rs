@@ -4,6 +4,7 @@ mod offers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry as Figures;
@@ -105,6 +106,9 @@ pub enum StartError {
     #[error("the system gives no thread")]
     Thread(#[source] std::io::Error),
 }
+
+/// So long after the start nothing that it took is needed any more.
+const AT_REST: Duration = Duration::from_secs(3);
 
 /// A security server that serves.
 #[derive(Debug)]
@@ -211,6 +215,12 @@ impl SecurityServer {
         for door in doors {
             drain.spawn(door.serve(Arc::clone(&exchanges), Arc::clone(&containers), drain.clone()));
         }
+        tokio::spawn(async {
+            tokio::time::sleep(AT_REST).await;
+            if let Err(error) = trave_host::give_memory_back() {
+                tracing::warn!(%error, "memory that was freed is not given back: the system gives no thread");
+            }
+        });
         tracing::info!(server = %exchanges.own.server, "serving");
         let auditors = auditors_at;
         Ok(Self { peer, agency, auditors, cockpits, operations, exchanges, generations, drain, config })

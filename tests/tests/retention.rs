@@ -74,6 +74,10 @@ async fn answered(instance: &Instance, message: &[u8]) -> ExchangeId {
     soon("an exchange is answered", async || {
         let answer = instance.ask(message).await;
         exchange = Some(answer.exchange());
+        if answer.status() != 0 {
+            // What failed while a server started is tried again when some time has passed.
+            instance.advance(Duration::from_secs(60));
+        }
         answer.status() == 0
     })
     .await;
