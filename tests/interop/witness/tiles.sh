@@ -53,6 +53,12 @@ serve
 registry() { "$two_states" process registry admin --config "$instance/nord/administrators/$1/admin.toml" "${@:2}"; }
 act=$(registry anna-albrecht auditor add Rechnungshof --certificate "$work/auditor.pem" --class NORD/SH)
 registry bernd-brandt approve "$act" --yes >/dev/null
+# It is let in when the configuration that names it is in use: asked for every 2 s here.
+for _ in $(seq 60); do
+    curl --silent --fail --insecure --cert "$work/auditor.pem" --key "$work/auditor.key" --output /dev/null \
+        "https://$door/checkpoint" && break
+    sleep 0.5
+done
 
 gateway() { (cd "$instance/luebeck" && "$two_states" process gateway "$@" --config gateway.toml); }
 # All of it is read: cut off by head, the program would fail at its next line.
