@@ -54,15 +54,16 @@ registry() { "$two_states" process registry admin --config "$instance/nord/admin
 act=$(registry anna-albrecht auditor add Rechnungshof --certificate "$work/auditor.pem" --class NORD/SH)
 registry bernd-brandt approve "$act" --yes >/dev/null
 # It is let in when the configuration that names it is in use: asked for every 2 s here.
-for _ in $(seq 60); do
-    curl --silent --fail --insecure --cert "$work/auditor.pem" --key "$work/auditor.key" --output /dev/null \
-        "https://$door/checkpoint" && break
-    sleep 0.5
-done
+let_in() {
+    curl --silent --fail --max-time 5 --insecure --cert "$work/auditor.pem" --key "$work/auditor.key" --output /dev/null \
+        "https://$door/checkpoint"
+}
+for _ in $(seq 60); do let_in && break || sleep 0.5; done
+let_in || fail "the auditor is not let in within 30 s of its approval"
 
 gateway() { (cd "$instance/luebeck" && "$two_states" process gateway "$@" --config gateway.toml); }
 # All of it is read: cut off by head, the program would fail at its next line.
-listed=$(gateway log list --outcome answered --limit 1 --reason interop 2>/dev/null)
+listed=$(gateway log list --outcome answered --limit 1 --reason interop)
 exchange=$(cut -f2 <<<"${listed%%$'\n'*}")
 gateway proof "$exchange" --out "$work/exchange.proof" --reason interop >/dev/null
 "$verify" "$work/exchange.proof" --anchor "$instance/nord/registry/anchor" --extract "$work/extracted" >/dev/null
