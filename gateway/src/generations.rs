@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use trave_host::config::with_causes;
 use trave_message_log::{EarlierLog, LogError, Period, kind};
-use trave_proto::checkpoint::NoteVerifier;
+use trave_proto::checkpoint::{NoteVerifier, generation_of};
 use trave_proto::clock::Clock;
 use trave_proto::identifier::ExchangeId;
 use trave_proto::schema::log::earlier_act::Act;
@@ -47,7 +47,8 @@ impl Generation {
 pub(crate) struct Generations {
     recorder: Recorder,
     all: Vec<Arc<Generation>>,
-    unreadable: Vec<String>,
+    /// With their numbers.
+    unreadable: Vec<(u64, String)>,
 }
 
 impl Generations {
@@ -65,7 +66,7 @@ impl Generations {
                 acts.push(act);
             }
         }
-        listed.iter().for_each(|key| drop(keys.insert(number_of(key.name()), key.clone())));
+        listed.iter().for_each(|key| drop(keys.insert(generation_of(key.name()), key.clone())));
         let mut first = recorder.log().leaf(0).ok();
         let (mut all, mut unreadable) = (Vec::new(), Vec::new());
         for number in numbers(layout).into_iter().rev() {
@@ -73,7 +74,7 @@ impl Generations {
                 && let Ok(key) = <[u8; 32]>::try_from(&before.previous_key[..])
                 && let Ok(key) = NoteVerifier::new(&before.previous_origin, key)
             {
-                keys.insert(number_of(key.name()), key);
+                keys.insert(generation_of(key.name()), key);
             }
             let dir = layout.generations().join(number.to_string());
             let opened = match keys.get(&number) {
@@ -88,9 +89,10 @@ impl Generations {
                 }
                 Err(why) => {
                     tracing::warn!(number, why, "an earlier generation of the message log cannot be read");
-                    unreadable.push(format!(
+                    let told = format!(
                         "generation {number} of the message log cannot be read, so nothing is searched, erased or expires in it: {why}"
-                    ));
+                    );
+                    unreadable.push((number, told));
                 }
             }
         }
@@ -104,8 +106,13 @@ impl Generations {
     }
 
     /// Those that cannot be read, and why, in words.
-    pub(crate) fn unreadable(&self) -> &[String] {
-        &self.unreadable
+    pub(crate) fn unreadable(&self) -> Vec<String> {
+        self.unreadable.iter().map(|(_, why)| why.clone()).collect()
+    }
+
+    /// Their numbers.
+    pub(crate) fn unreadable_numbers(&self) -> impl Iterator<Item = u64> {
+        self.unreadable.iter().map(|(number, _)| *number)
     }
 
     /// The generation that holds records of an exchange, the latest if there are several. Reads the disk.
@@ -217,11 +224,6 @@ fn numbers(layout: &Layout) -> Vec<u64> {
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     numbers.sort_unstable();
     numbers
-}
-
-/// The number of a generation by its origin; the first one's need not end in a number.
-fn number_of(origin: &str) -> u64 {
-    origin.rsplit_once('/').and_then(|(_, number)| number.parse().ok()).unwrap_or(1)
 }
 
 /// Runs what reads or writes the disk where nobody waits for it.

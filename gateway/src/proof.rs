@@ -21,7 +21,7 @@ use trave_proto::schema::log::leaf::Entry as LeafEntry;
 use trave_proto::schema::message::Signature;
 
 pub(crate) use container::{export_container, is_mismatch};
-pub(crate) use earlier::export_restored;
+pub(crate) use earlier::{export_restored, seal_of};
 
 use crate::exchange::Exchanges;
 use crate::trust::{Trust, TrustError};

@@ -199,9 +199,8 @@ impl SecurityServer {
         let auditors_at = auditors.as_ref().and_then(AuditorsDoor::local_addr);
         if let Some(door) = auditors {
             let log = exchanges.recorder.log().clone();
-            let searcher = log.searcher().map_err(StartError::Log)?;
-            let generations = Arc::clone(&generations);
-            let (records, drain_of) = (Records { log, searcher, begun, generations }, drain.clone());
+            let records = Records::open(log, begun, Arc::clone(&generations)).map_err(StartError::Log)?;
+            let drain_of = drain.clone();
             let served = (Arc::clone(&exchanges), Arc::clone(&upkeep));
             drain.spawn(door.serve(records, served, drain_of));
         }

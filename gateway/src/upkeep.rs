@@ -172,7 +172,7 @@ impl Upkeep {
 
     /// What an operator should look at, in words: first what keeps the server from its work, then what may.
     pub(crate) fn concerns(&self) -> Vec<String> {
-        let generations = self.erasing.generations().unreadable().to_vec();
+        let generations = self.erasing.generations().unreadable();
         [self.failures(), self.conditions.warnings(), generations].concat()
     }
 

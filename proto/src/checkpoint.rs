@@ -59,6 +59,11 @@ pub enum CheckpointError {
     NotSignedByLog(String),
 }
 
+/// The number of a log's generation, by its origin: its last part. That of the first generation need not end in a number.
+pub fn generation_of(origin: &str) -> u64 {
+    origin.rsplit_once('/').and_then(|(_, number)| number.parse().ok()).unwrap_or(1)
+}
+
 /// What a checkpoint says: the log, how many leaves it has, and the root over them (RFC 6962).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {

@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use prost::Message as _;
 
-use crate::checkpoint::{Checkpoint, CheckpointError, Note, NoteVerifier};
+use crate::checkpoint::{Checkpoint, CheckpointError, Note, NoteVerifier, generation_of};
 use crate::clock::Time;
 use crate::digest::Digest;
 use crate::global_configuration::{Anchor, Configuration, ConfigurationError};
 use crate::identifier::{ExchangeId, ServerId};
 use crate::schema::audit::{Filter, ScanHead};
 use crate::schema::log::leaf::Entry;
-use crate::schema::log::{Leaf, MessageEntry};
+use crate::schema::log::{Generation, Leaf, MessageEntry};
 use crate::schema::message::Manifest;
 use crate::search::{Event, Key, Outcome, Row, Term, Topic};
 use crate::timestamp::Timestamp;
@@ -155,13 +155,15 @@ pub struct Range {
     answered: BTreeMap<ExchangeId, usize>,
     hidden: Vec<u64>,
     strays: u64,
+    follows: Option<Generation>,
 }
 
 impl Range {
     /// Begins after the head.
     pub fn new(head: Head) -> Self {
         let (hashes, rows, hidden) = (Vec::new(), Vec::new(), Vec::new());
-        Self { head, hashes, rows, topics: BTreeMap::new(), answered: BTreeMap::new(), hidden, strays: 0 }
+        let (topics, answered) = (BTreeMap::new(), BTreeMap::new());
+        Self { head, hashes, rows, topics, answered, hidden, strays: 0, follows: None }
     }
 
     /// Adds the next leaf, of which only the hash is shown.
@@ -175,6 +177,9 @@ impl Range {
         let index = self.head.raw.from + self.hashes.len() as u64;
         self.hashes.push(leaf_hash(bytes));
         let Ok(leaf) = Leaf::decode(bytes.clone()) else { return };
+        if let Some(Entry::Generation(before)) = &leaf.entry {
+            self.follows = Some(before.clone());
+        }
         let Some(event) = Event::of(&leaf) else { return };
         let exchange = exchange_of(&leaf);
         let known = exchange.and_then(|id| self.topics.get(&id));
@@ -197,8 +202,8 @@ impl Range {
     /// Checks that what was added is the range, whole.
     pub fn finish(self) -> Result<Scanned, ScanError> {
         self.head.check(&self.hashes)?;
-        let Self { head, rows, hidden, strays, .. } = self;
-        Ok(Scanned { head, rows, hidden, strays })
+        let Self { head, rows, hidden, strays, follows, .. } = self;
+        Ok(Scanned { head, rows, hidden, strays, follows })
     }
 }
 
@@ -209,6 +214,7 @@ pub struct Scanned {
     rows: Vec<Found>,
     hidden: Vec<u64>,
     strays: u64,
+    follows: Option<Generation>,
 }
 
 impl Scanned {
@@ -225,6 +231,17 @@ impl Scanned {
     /// Ends of exchanges that began before the range: what they are about is not known here.
     pub const fn strays(&self) -> u64 {
         self.strays
+    }
+
+    /// The generation of the log that stands in the range.
+    pub fn generation(&self) -> u64 {
+        generation_of(&self.head.checkpoint.origin)
+    }
+
+    /// What the log says, in its first record, of the generation before it; none if that record is not in the range, or it is
+    /// the first generation.
+    pub const fn follows(&self) -> Option<&Generation> {
+        self.follows.as_ref()
     }
 
     /// Exchanges that begin in the range, as far as shown.
@@ -268,11 +285,36 @@ pub fn conditions(filter: &Filter) -> Vec<Vec<Term>> {
 /// The exchange that a leaf is about.
 pub fn exchange_of(leaf: &Leaf) -> Option<ExchangeId> {
     let bytes = match leaf.entry.as_ref()? {
-        Entry::Message(MessageEntry { manifest, .. }) => Manifest::decode(manifest.clone()).ok()?.exchange_id,
+        Entry::Message(message) => exchange_in(message)?,
+        // It is of the same exchange, wherever its record stands now.
+        Entry::Recovered(recovered) => exchange_in(recovered.message.as_ref()?)?,
         Entry::Ended(ended) => ended.exchange_id.clone(),
         Entry::Refusal(refusal) => refusal.exchange_id.clone(),
         Entry::Erasure(erasure) => erasure.exchange_id.clone(),
         _ => return None,
     };
     ExchangeId::from_slice(&bytes).ok()
+}
+
+fn exchange_in(message: &MessageEntry) -> Option<Bytes> {
+    Manifest::decode(message.manifest.clone()).ok().map(|manifest| manifest.exchange_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::log::RecoveredMessage;
+
+    #[test]
+    fn a_message_that_came_back_is_of_its_exchange() {
+        let id = ExchangeId::new(Time::from_millis(1_795_288_440_005), &[7; 10]);
+        let exchange_id = Bytes::copy_from_slice(id.as_bytes());
+        let manifest = Manifest { exchange_id, ..Manifest::default() }.encode_to_vec().into();
+        let message = MessageEntry { manifest, ..MessageEntry::default() };
+        let recovered = RecoveredMessage { message: Some(message.clone()), ..RecoveredMessage::default() };
+        for entry in [Entry::Message(message), Entry::Recovered(recovered)] {
+            let leaf = Leaf { entry: Some(entry), ..Leaf::default() };
+            assert_eq!(exchange_of(&leaf), Some(id));
+        }
+    }
 }

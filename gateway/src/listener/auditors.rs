@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -32,7 +33,7 @@ use trave_proto::schema::log::LogRead;
 use trave_proto::schema::log::leaf::Entry as LeafEntry;
 
 use super::agency::{AgencyDoorError, pin};
-use crate::audit::{Question, Records, Scope, counted_by};
+use crate::audit::{Hit, Question, Records, Scope, counted_by};
 use crate::auditors::{Auditor, Auditors, Narrowed};
 use crate::config::{self, Config};
 use crate::exchange::Exchanges;
@@ -200,6 +201,12 @@ impl Desk {
         logged.map(|_| ()).map_err(|error| failed(&error))
     }
 
+    /// How a page ends.
+    fn end(&self, entries: usize, cursor: Bytes) -> PageEnd {
+        let entries = u32::try_from(entries).unwrap_or(u32::MAX);
+        PageEnd { entries, cursor, unreadable_generations: self.records.unreadable() }
+    }
+
     /// Runs what reads the disk where nobody waits for it. It keeps the question's place, also where whoever asked has gone.
     async fn reading<T: Send + 'static>(
         &self,
@@ -286,7 +293,8 @@ impl AuditService for Desk {
             contents: auditor.contents,
             server: own.server.to_string(),
             log_origin: own.log_origin.clone(),
-            log_size: self.records.log.size(),
+            log_size: self.records.current().log.size(),
+            generations: self.records.told(),
         }))
     }
 
@@ -305,8 +313,8 @@ impl AuditService for Desk {
             let next = if request.cursor.is_empty() { "" } else { " (a further page)" };
             let query = format!("search{question}{order}{next}");
             let found = self.reading(&asked, move |records| {
-                let (places, cursor) = question.page(&records.searcher, &page)?;
-                let entries = places.into_iter().map(|place| records.entry(place, &scope));
+                let (hits, cursor) = question.page(records, &page)?;
+                let entries = hits.iter().map(|hit| records.entry(hit, &scope));
                 let entries = entries.filter_map(Result::transpose).collect::<Result<Vec<_>, _>>()?;
                 Ok((entries, cursor.unwrap_or_default()))
             });
@@ -320,10 +328,10 @@ impl AuditService for Desk {
             }
             let id = exchange_id(&request.exchange_id)?;
             let entries = self.reading(&asked, move |records| records.exchange(id, &scope)).await?;
-            (format!("search exchange={id}"), entries, bytes::Bytes::new())
+            (format!("search exchange={id}"), entries, Bytes::new())
         };
         self.log_read(&asked, query, entries.len() as u64).await?;
-        let end = PageEnd { entries: u32::try_from(entries.len()).unwrap_or(u32::MAX), cursor };
+        let end = self.end(entries.len(), cursor);
         let parts = entries.into_iter().map(Part::Entry).chain([Part::End(end)]);
         Ok(answer(parts.map(|part| SearchResponse { part: Some(part) }).collect(), asked))
     }
@@ -335,10 +343,11 @@ impl AuditService for Desk {
         let question = Question::read(filter.unwrap_or_default(), &asked.auditor.scope);
         let question = question.map_err(Status::invalid_argument)?;
         let query = format!("count by={by}{question}");
-        let counts = self.reading(&asked, move |records| question.count(&records.searcher, key)).await?;
+        let counts = self.reading(&asked, move |records| question.count(records, key)).await?;
         self.log_read(&asked, query, counts.len() as u64).await?;
         let counts = counts.into_iter().map(|(value, exchanges)| Counted { value, exchanges }).collect();
-        Ok(Response::new(CountResponse { counts }))
+        let unreadable_generations = self.records.unreadable();
+        Ok(Response::new(CountResponse { counts, unreadable_generations }))
     }
 
     type ExportStream = Answer<ExportResponse>;
@@ -393,23 +402,13 @@ impl AuditService for Desk {
         if limit > READS.0 {
             return Err(Status::invalid_argument(format!("at most {} readings are listed", READS.0)));
         }
-        let reads = self.reading(&asked, move |records| {
-            let places = records.reads(from_ms, to_ms, limit as usize)?;
-            let mut reads = Vec::with_capacity(places.len());
-            for place in places {
-                match records.log.leaf(place) {
-                    // Who read what was pruned since is told from the archive.
-                    Err(LogError::Expired { .. } | LogError::Pruned { .. }) => {}
-                    leaf => reads.push((place, leaf?)),
-                }
-            }
-            Ok(reads)
-        });
-        let reads = reads.await?;
+        let reads =
+            self.reading(&asked, move |records| records.reads(from_ms, to_ms, limit as usize)).await?;
         self.log_read(&asked, "reads".into(), reads.len() as u64).await?;
-        let reads = reads.into_iter().filter_map(|(index, leaf)| {
-            let LogRead { reader, reason, query, results } = read_of(leaf.entry?)?;
-            Some(ListReadsResponse { index, time_ms: leaf.logged_ms, reader, reason, query, results })
+        let reads = reads.into_iter().filter_map(|(Hit { generation, place: index }, leaf)| {
+            let (time_ms, read) = (leaf.logged_ms, read_of(leaf.entry?)?);
+            let LogRead { reader, reason, query, results } = read;
+            Some(ListReadsResponse { index, time_ms, reader, reason, query, results, generation })
         });
         Ok(answer(reads.collect(), asked))
     }

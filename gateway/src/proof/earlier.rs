@@ -2,7 +2,7 @@
 //! checkpoint of it that was witnessed, or stamped, as no other is signed.
 
 use bytes::Bytes;
-use trave_message_log::Log;
+use trave_message_log::{Log, LogError};
 use trave_proto::clock::Time;
 use trave_proto::identifier::ExchangeId;
 
@@ -49,17 +49,30 @@ fn closed(
         }
     }
     let last = pieces.last().map_or(0, |piece| piece.index);
-    let stamped = log.last_stamped().map_err(ExportError::Log)?;
-    let stamped = stamped.map(|checkpoint| Witnessed { checkpoint, lines: String::new() });
+    let seals = seals(log, witnessed).map_err(ExportError::Log)?;
+    let seal = seals.into_iter().find(|seal| seal.checkpoint.checkpoint.size > last);
+    let seal = seal.ok_or_else(|| ExportError::NeverSealed(id, log.verifier().name().to_owned()))?;
+    Ok((pieces, seal))
+}
+
+/// The checkpoint that covers most of an earlier generation, of those that prove something; none where none does. Reads the
+/// disk.
+pub(crate) fn seal_of(generation: &Generation) -> Result<Option<Witnessed>, LogError> {
+    let log = generation.log();
+    let seals = seals(log, recall(&generation.witnessed, log.verifier()))?;
+    // Of two that cover as much, the witnessed one.
+    Ok(seals.into_iter().rev().max_by_key(|seal| seal.checkpoint.checkpoint.size))
+}
+
+/// Checkpoints under which records of a log are proved to which nothing is added: the witnessed one first, then the stamped.
+fn seals(log: &Log, witnessed: Option<Witnessed>) -> Result<Vec<Witnessed>, LogError> {
+    let stamped = log.last_stamped()?.map(|checkpoint| Witnessed { checkpoint, lines: String::new() });
     // One of more than is left of the log proves nothing that could be shown.
     let proves = |seal: &Witnessed| {
         let size = seal.checkpoint.checkpoint.size;
         seal.checkpoint.timestamp.is_some()
-            && size > last
             && size <= log.size()
             && log.root(size).is_ok_and(|root| root == seal.checkpoint.checkpoint.root)
     };
-    let seal = witnessed.into_iter().chain(stamped).find(proves);
-    let seal = seal.ok_or_else(|| ExportError::NeverSealed(id, log.verifier().name().to_owned()))?;
-    Ok((pieces, seal))
+    Ok(witnessed.into_iter().chain(stamped).filter(proves).collect())
 }

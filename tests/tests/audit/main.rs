@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
 mod enrolment;
+mod generations;
 mod persons;
 mod references;
 mod scans;
@@ -94,7 +95,16 @@ fn reads(server: &Server) -> Vec<LogRead> {
 
 /// What a server sends for a range.
 async fn raw_scan(client: &mut Client, from: u64, to: u64) -> Result<(ScanHead, Vec<Shown>), Status> {
-    let request = ScanRequest { from, to, reason: "Vollständigkeit".into() };
+    raw_scan_of(client, (from, to), 0).await
+}
+
+/// The same of a generation of its log.
+async fn raw_scan_of(
+    client: &mut Client,
+    (from, to): (u64, u64),
+    generation: u64,
+) -> Result<(ScanHead, Vec<Shown>), Status> {
+    let request = ScanRequest { from, to, reason: "Vollständigkeit".into(), generation };
     let (mut parts, mut leaves) = (client.scan(request).await?.into_inner(), Vec::new());
     let mut head = None;
     while let Some(part) = parts.message().await? {

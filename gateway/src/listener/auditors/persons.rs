@@ -14,14 +14,14 @@ use trave_message_log::{LogError, Person};
 use trave_proto::clock::Time;
 use trave_proto::global_configuration::AuditorRole;
 use trave_proto::schema::audit::{
-    AskPersonSearchRequest, AskPersonSearchResponse, Entry, PageEnd, ReleasePersonSearchRequest,
+    AskPersonSearchRequest, AskPersonSearchResponse, Entry, ReleasePersonSearchRequest,
     ReleasePersonSearchResponse, SearchPersonRequest, SearchPersonResponse, search_person_response::Part,
 };
 use trave_proto::schema::log::leaf::Entry as LeafEntry;
 use trave_proto::schema::log::{PersonSearchAsked, PersonSearchReleased};
 
 use super::{Answer, Asked, Desk, answer, failed};
-use crate::audit::{MAX_PAGE, PAGE, Records, Scope};
+use crate::audit::{Hit, MAX_PAGE, PAGE, Records, Scope};
 use crate::auditors::Auditor;
 
 /// How long a search that was asked for can be released and used.
@@ -172,13 +172,10 @@ impl Desk {
             return Err(Status::failed_precondition(why));
         }
         let releaser = releaser.reader();
+        let none = || Status::invalid_argument("this is no cursor of such a search\nhint: begin without one");
         let from = match &request.cursor[..] {
-            [] => 0,
-            cursor => u64::from_be_bytes(
-                cursor
-                    .try_into()
-                    .map_err(|_| Status::invalid_argument("this is no cursor of such a search"))?,
-            ),
+            [] => Hit { generation: 0, place: 0 },
+            cursor => Hit::read(cursor).ok_or_else(none)?,
         };
         let size = if request.page_size == 0 { PAGE } else { request.page_size };
         if size > MAX_PAGE {
@@ -191,8 +188,7 @@ impl Desk {
         let (entries, next) = found.await?;
         let query = format!("search by person {}, released by {releaser}", hex::encode(id));
         self.log_read(&asked, query, entries.len() as u64).await?;
-        let cursor = next.map(|next| Bytes::copy_from_slice(&next.to_be_bytes())).unwrap_or_default();
-        let end = PageEnd { entries: u32::try_from(entries.len()).unwrap_or(u32::MAX), cursor };
+        let end = self.end(entries.len(), next.map(|next| next.bytes()).unwrap_or_default());
         let parts = entries.into_iter().map(Part::Entry).chain([Part::End(end)]);
         Ok(answer(parts.map(|part| SearchPersonResponse { part: Some(part) }).collect(), asked))
     }
@@ -210,31 +206,37 @@ impl Desk {
     }
 }
 
-/// At most `size` exchanges in scope that concern a person, and where the next page begins. Whatever is out of scope leaves
-/// no trace: neither in how full a page is, nor in whether another follows, nor in where it begins.
+/// At most `size` exchanges in scope that concern a person, the earliest generation first, and where the next page begins.
+/// Whatever is out of scope leaves no trace: neither in how full a page is, nor in whether another follows, nor in where it
+/// begins.
 fn page_by_person(
     records: &Records,
     person: &Person,
     scope: &Scope,
-    (mut from, size): (u64, usize),
-) -> Result<(Vec<Entry>, Option<u64>), LogError> {
-    let (mut entries, mut seen, mut last) = (Vec::new(), HashSet::new(), from);
-    loop {
-        let concerned = records.log.of_person(person, from, AT_A_TIME)?;
-        let Some(end) = concerned.last() else { return Ok((entries, None)) };
-        from = end.index + 1;
-        for one in concerned {
-            if !seen.insert(one.exchange) {
-                continue;
+    (from, size): (Hit, usize),
+) -> Result<(Vec<Entry>, Option<Hit>), LogError> {
+    let (mut entries, mut next) = (Vec::new(), from);
+    for log in records.in_order(false).filter(|log| log.number() >= from.generation) {
+        let (generation, mut seen) = (log.number(), HashSet::new());
+        let mut at = if generation == from.generation { from.place } else { 0 };
+        loop {
+            let concerned = log.log.of_person(person, at, AT_A_TIME)?;
+            let Some(end) = concerned.last() else { break };
+            at = end.index + 1;
+            for one in concerned {
+                if !seen.insert(one.exchange) {
+                    continue;
+                }
+                let Some(entry) = log.entry(one.index, scope)? else { continue };
+                if entries.len() == size {
+                    return Ok((entries, Some(next)));
+                }
+                next = Hit { generation, place: one.index + 1 };
+                entries.push(entry);
             }
-            let Some(entry) = records.entry(one.index, scope)? else { continue };
-            if entries.len() == size {
-                return Ok((entries, Some(last)));
-            }
-            last = one.index + 1;
-            entries.push(entry);
         }
     }
+    Ok((entries, None))
 }
 
 /// Records about a person that are looked up at a time.

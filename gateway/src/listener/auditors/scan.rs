@@ -15,7 +15,7 @@ use trave_proto::schema::audit::{
 };
 
 use super::{Answer, Asked, Desk, WAITING, failed};
-use crate::audit::{Records, Scope};
+use crate::audit::{Scope, SearchedLog};
 use crate::proof;
 
 /// After so many leaves it is looked again whether the auditor may go on.
@@ -28,27 +28,33 @@ impl Desk {
         request: ScanRequest,
         asked: Asked,
     ) -> Result<Response<Answer<ScanResponse>>, Status> {
-        let ScanRequest { from, to, .. } = request;
-        let size = self.records.log.size();
-        // Where nothing is said: as far as this log goes now, and one range holds.
-        let to = if to == 0 { size.min(from.saturating_add(MAX_RANGE)) } else { to };
-        if from >= to || to > size {
-            let why = format!("there is no range from {from} to {to}: the log has {size} leaves");
-            return Err(Status::out_of_range(why));
-        }
-        if to - from > MAX_RANGE {
-            let why = format!("one range has at most {MAX_RANGE} leaves\nhint: scan one after the other");
-            return Err(Status::invalid_argument(why));
-        }
-        self.log_read(&asked, format!("scan from={from} to={to}"), to - from).await?;
-        let seal = proof::seal(&self.exchanges, &self.upkeep, to - 1).await;
-        let seal = seal.map_err(|error| Status::unavailable(with_causes(&error)))?;
+        let log = self.records.of(request.generation).cloned();
+        let none = format!("no generation {} of the log can be read\nhint: `who-am-i` lists them", request.generation);
+        let log = log.ok_or_else(|| Status::not_found(none))?;
+        let (seal, from, to) = match log.earlier().cloned() {
+            Some(generation) => {
+                let sealed = self.reading(&asked, move |_| proof::seal_of(&generation)).await?;
+                let covered = sealed.as_ref().map_or(0, |seal| seal.checkpoint.checkpoint.size);
+                let why = "under the last timestamped checkpoint of this generation, and nothing is added to it any more";
+                let (from, to) = range(&request, covered, why)?;
+                let query = format!("scan from={from} to={to} generation={}", log.number());
+                self.log_read(&asked, query, to - from).await?;
+                (sealed.ok_or_else(|| Status::out_of_range("no checkpoint of this generation has a timestamp"))?, from, to)
+            }
+            None => {
+                let (from, to) = range(&request, log.log.size(), "in the log")?;
+                self.log_read(&asked, format!("scan from={from} to={to}"), to - from).await?;
+                let seal = proof::seal(&self.exchanges, &self.upkeep, to - 1).await;
+                (seal.map_err(|error| Status::unavailable(with_causes(&error)))?, from, to)
+            }
+        };
         let configuration = self.exchanges.trust.snapshot().configuration.signed().clone();
         let (note, lines) = (seal.checkpoint.note.clone(), proof::witness_lines(&self.exchanges, &seal));
         let (token, covered) =
             (seal.checkpoint.timestamp.unwrap_or_default(), seal.checkpoint.checkpoint.size);
-        let paths = self.reading(&asked, move |records| {
-            let path = |index| records.log.inclusion(index, covered);
+        let of = log.log.clone();
+        let paths = self.reading(&asked, move |_| {
+            let path = |index| of.inclusion(index, covered);
             Ok((path(from)?, path(to - 1)?))
         });
         let (first, last) = paths.await?;
@@ -67,7 +73,7 @@ impl Desk {
         let desk = self.clone();
         tokio::task::spawn_blocking(move || {
             let mut said = 0_u64;
-            let told = tell(&desk.records, &asked.auditor.scope, head, |part| {
+            let told = tell(&log, &asked.auditor.scope, head, |part| {
                 said += 1;
                 // A range takes long: who is withdrawn meanwhile sees no more of it.
                 let part = match said.is_multiple_of(CHECKED_AGAIN).then(|| desk.still(&asked)) {
@@ -85,9 +91,25 @@ impl Desk {
     }
 }
 
+/// The range that is asked for, of the `size` leaves that stand as `where_to` says.
+fn range(request: &ScanRequest, size: u64, where_to: &str) -> Result<(u64, u64), Status> {
+    let ScanRequest { from, to, .. } = *request;
+    // Where nothing is said: as far as this log goes now, and one range holds.
+    let to = if to == 0 { size.min(from.saturating_add(MAX_RANGE)) } else { to };
+    if from >= to || to > size {
+        let why = format!("there is no range from {from} to {to}: {size} leaves are {where_to}");
+        return Err(Status::out_of_range(why));
+    }
+    if to - from > MAX_RANGE {
+        let why = format!("one range has at most {MAX_RANGE} leaves\nhint: scan one after the other");
+        return Err(Status::invalid_argument(why));
+    }
+    Ok((from, to))
+}
+
 /// Tells the head and then the leaves, until nobody listens any more.
 fn tell(
-    records: &Records,
+    log: &SearchedLog,
     scope: &Scope,
     head: ScanHead,
     mut say: impl FnMut(Part) -> bool,
@@ -98,11 +120,11 @@ fn tell(
     }
     let mut known = HashMap::new();
     for index in from..to {
-        let shown = match records.log.leaf_bytes(index) {
-            Ok((leaf, bytes)) if records.may_show(&leaf, scope, &mut known)? => Shown::Leaf(bytes),
+        let shown = match log.log.leaf_bytes(index) {
+            Ok((leaf, bytes)) if log.may_show(&leaf, scope, &mut known)? => Shown::Leaf(bytes),
             // What is damaged or no more has left its hash, and the auditor sees that it is not shown.
             Ok(_) | Err(LogError::Damaged { .. } | LogError::Expired { .. } | LogError::Pruned { .. }) => {
-                Shown::Hash(Bytes::copy_from_slice(records.log.leaf_hash(index)?.as_bytes()))
+                Shown::Hash(Bytes::copy_from_slice(log.log.leaf_hash(index)?.as_bytes()))
             }
             Err(error) => return Err(error),
         };

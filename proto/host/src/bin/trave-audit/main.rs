@@ -53,7 +53,8 @@ enum Command {
     },
     /// Show who the server takes you for, and what you may see
     WhoAmI,
-    /// Find exchanges: time, exchange, outcome, side, client, service, purpose, legal basis, place in the log
+    /// Find exchanges: time, exchange, outcome, side, client, service, purpose, legal basis, place in the log, reason,
+    /// generation of the log
     Search(Search),
     /// Count exchanges by client, client_member, service, service_member, purpose, legal_basis or outcome
     Count {
@@ -237,6 +238,9 @@ struct Scan {
     /// The place after the last; 0 for as far as the log goes. At most 1000000 places at a time
     #[arg(long, default_value_t = 0)]
     to: u64,
+    /// The generation of the log; 0 for the one that goes on. `who-am-i` lists them
+    #[arg(long, default_value_t = 0)]
+    generation: u64,
     /// A search's JSON: exit status 1 if it left out anything that stands in the range
     #[arg(long, value_name = "FILE")]
     expect: Option<PathBuf>,

@@ -12,7 +12,7 @@ use trave_proto::schema::audit::{
 
 use crate::Person;
 use crate::connection::{Connection, line_from_stdin, printable, said};
-use crate::queries::{as_json, line};
+use crate::queries::{as_json, line, warn_unreadable};
 
 /// Entries of one page.
 const PAGE: u32 = 500;
@@ -77,6 +77,7 @@ fn search(connection: &mut Connection, id: &str, reason: &str, as_lines_of_json:
         shown += end.entries;
         cursor = end.cursor;
         if cursor.is_empty() {
+            warn_unreadable(&end.unreadable_generations);
             break;
         }
     }

@@ -9,7 +9,7 @@ use trave_host::moment::Moment;
 use trave_proto::clock::Time;
 use trave_proto::identifier::ExchangeId;
 use trave_proto::schema::audit::{
-    CountRequest, Entry, Filter, ListReadsRequest, PageEnd, SearchRequest, WhoAmIRequest,
+    CountRequest, Entry, Filter, Generation, ListReadsRequest, PageEnd, SearchRequest, WhoAmIRequest,
     search_response::Part,
 };
 
@@ -34,7 +34,29 @@ pub(crate) fn who_am_i(connection: &mut Connection) -> anyhow::Result<()> {
     ] {
         println!("{name:<12}{value}");
     }
+    generations(&told.generations);
     Ok(())
+}
+
+/// Tells of the generations of the log, where there are several; and of one that the server does not tell of.
+fn generations(told: &[Generation]) {
+    let last = told.iter().map(|generation| generation.number).max().unwrap_or(0);
+    for number in 1..=last {
+        let line = match told.iter().find(|generation| generation.number == number) {
+            _ if last == 1 => continue,
+            None => "NOT THERE: its records are not searched, counted or scanned".to_owned(),
+            Some(it) if it.unreadable => "CANNOT BE READ: its records are not searched, counted or scanned".to_owned(),
+            Some(it) => format!("{}, {} records", printable(&it.log_origin), it.log_size),
+        };
+        println!("{:<12}{line}", format!("log, {number}"));
+    }
+}
+
+/// Says of which generations a search or a count knows nothing.
+pub(crate) fn warn_unreadable(numbers: &[u64]) {
+    for number in numbers {
+        eprintln!("warning: generation {number} of the log cannot be read: nothing was looked for in it");
+    }
 }
 
 pub(crate) fn search(connection: &mut Connection, search: &Search) -> anyhow::Result<()> {
@@ -49,6 +71,7 @@ pub(crate) fn search(connection: &mut Connection, search: &Search) -> anyhow::Re
         None => Bytes::new(),
     };
     let mut shown = 0;
+    let mut unreadable;
     loop {
         let left = if search.limit == 0 { PAGE } else { (search.limit - shown).min(PAGE) };
         let request = SearchRequest {
@@ -64,17 +87,19 @@ pub(crate) fn search(connection: &mut Connection, search: &Search) -> anyhow::Re
             writeln!(out, "{line}").context("cannot write")
         })?;
         shown += end.entries;
-        cursor = end.cursor;
+        (cursor, unreadable) = (end.cursor, end.unreadable_generations);
         if cursor.is_empty() || (search.limit != 0 && shown >= search.limit) {
             break;
         }
     }
     if search.json {
         let cursor = (!cursor.is_empty()).then(|| hex::encode(&cursor));
-        writeln!(out, "{}", json!({"end": {"entries": shown, "cursor": cursor}})).context("cannot write")?;
+        let end = json!({"end": {"entries": shown, "cursor": cursor, "unreadable_generations": unreadable}});
+        writeln!(out, "{end}").context("cannot write")?;
     } else if !cursor.is_empty() {
         eprintln!("there are more\nhint: --cursor {} goes on, --limit 0 shows all", hex::encode(&cursor));
     }
+    warn_unreadable(&unreadable);
     Ok(())
 }
 
@@ -102,10 +127,11 @@ fn exchange(bytes: &[u8]) -> String {
 }
 
 pub(crate) fn line(entry: &Entry) -> String {
-    let (time, index) = (Time::from_millis(entry.time_ms).to_string(), entry.index.to_string());
+    let time = Time::from_millis(entry.time_ms).to_string();
+    let (index, generation) = (entry.index.to_string(), entry.generation.to_string());
     let id = exchange(&entry.exchange_id);
     let Entry { outcome, side, client, service, purpose, legal_basis, reason, .. } = entry;
-    let columns = [&time, &id, outcome, side, client, service, purpose, legal_basis, &index, reason];
+    let columns = [&time, &id, outcome, side, client, service, purpose, legal_basis, &index, reason, &generation];
     let columns = columns.map(|column| if column.is_empty() { "-".into() } else { printable(column) });
     columns.join("\t")
 }
@@ -126,6 +152,7 @@ pub(crate) fn as_json(entry: &Entry) -> Value {
         "requests": entry.requests,
         "responses": entry.responses,
         "records": entry.records,
+        "generation": entry.generation,
     }})
 }
 
@@ -152,7 +179,9 @@ pub(crate) fn count(
 ) -> anyhow::Result<()> {
     let Connection { runtime, client, .. } = connection;
     let request = CountRequest { filter: Some(filter), by, reason };
-    let counts = runtime.block_on(client.count(request)).map_err(said)?.into_inner().counts;
+    let told = runtime.block_on(client.count(request)).map_err(said)?.into_inner();
+    warn_unreadable(&told.unreadable_generations);
+    let counts = told.counts;
     if json {
         let counts: serde_json::Map<_, _> =
             counts.into_iter().map(|counted| (counted.value, counted.exchanges.into())).collect();
@@ -179,9 +208,9 @@ pub(crate) fn reads(
             let (reader, reason, query) = (printable(&read.reader), printable(&read.reason), printable(&read.query));
             let line = match json {
                 true => json!({"index": read.index, "time": time, "reader": reader, "reason": reason, "query": query,
-                               "results": read.results})
+                               "results": read.results, "generation": read.generation})
                 .to_string(),
-                false => format!("{time}\t{reader}\t{query}\t{}\t{reason}\t{}", read.results, read.index),
+                false => format!("{time}\t{reader}\t{query}\t{}\t{reason}\t{}\t{}", read.results, read.index, read.generation),
             };
             writeln!(out, "{line}").context("cannot write")?;
         }

@@ -5,17 +5,23 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
+use trave_proto::checkpoint::generation_of;
 use trave_proto::digest::Digest;
 use trave_proto::scan::{Head, Range, Scanned};
 use trave_proto::schema::audit::{Filter, ScanRequest, scan_response::Part, scanned_leaf::Shown};
 
 use crate::Scan;
-use crate::connection::{Connection, said};
+use crate::connection::{Connection, printable, said};
 
 /// Scans; false if a search left something out.
 pub(crate) fn run(connection: &mut Connection, scan: &Scan) -> anyhow::Result<bool> {
     let expected = scan.expect.as_deref().map(Searched::read).transpose()?;
-    let request = ScanRequest { from: scan.from, to: scan.to, reason: scan.reason.clone() };
+    let request = ScanRequest {
+        from: scan.from,
+        to: scan.to,
+        reason: scan.reason.clone(),
+        generation: scan.generation,
+    };
     let scanned = read(connection, request)?;
     tell(&scanned);
     if let Some(path) = &scan.hidden {
@@ -27,7 +33,7 @@ pub(crate) fn run(connection: &mut Connection, scan: &Scan) -> anyhow::Result<bo
 
 fn read(connection: &mut Connection, request: ScanRequest) -> anyhow::Result<Scanned> {
     let anchor = connection.anchor()?;
-    let (from, to) = (request.from, request.to);
+    let (from, to, generation) = (request.from, request.to, request.generation);
     let Connection { runtime, client, .. } = connection;
     runtime.block_on(async {
         let mut parts = client.scan(request).await.map_err(said)?.into_inner();
@@ -38,6 +44,10 @@ fn read(connection: &mut Connection, request: ScanRequest) -> anyhow::Result<Sca
         let (begins, ends) = head.range();
         if begins != from || (to != 0 && ends != to) {
             bail!("the server answers for the range from {begins} to {ends}, which was not asked for");
+        }
+        let of = generation_of(&head.checkpoint.origin);
+        if generation != 0 && of != generation {
+            bail!("the server answers for generation {of} of its log, and {generation} was asked for");
         }
         let (mut range, mut count) = (Range::new(head), 0_u64);
         while let Some(part) = parts.message().await.map_err(said)? {
@@ -76,6 +86,13 @@ fn tell(scanned: &Scanned) {
         println!("cosigned by {name} ({class}) {at}");
     }
     println!("as configuration {} says, which your anchor confirms", head.configuration);
+    if let Some(before) = scanned.follows() {
+        let (origin, size) = (printable(&before.previous_origin), before.witnessed_size);
+        println!(
+            "this log took the place of {origin}, of which witnesses saw {size} records: scan that too (--generation {})",
+            generation_of(&before.previous_origin)
+        );
+    }
     println!("{} exchanges and refusals begin there, as far as shown", scanned.begun());
     let hidden = scanned.hidden().len();
     if hidden > 0 {
@@ -95,7 +112,8 @@ fn tell(scanned: &Scanned) {
 /// What a search said that it found.
 struct Searched {
     filter: Filter,
-    places: BTreeSet<u64>,
+    /// By generation, where the search says it.
+    places: BTreeSet<(Option<u64>, u64)>,
     /// It went on: only between the first and the last place was all shown.
     unfinished: bool,
 }
@@ -132,6 +150,8 @@ impl From<Asked> for Filter {
 #[derive(Deserialize)]
 struct Found {
     index: u64,
+    #[serde(default)]
+    generation: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -160,7 +180,7 @@ impl Searched {
                 }
                 filter = Some(asked.into());
             }
-            places.extend(line.entry.map(|entry| entry.index));
+            places.extend(line.entry.map(|entry| (entry.generation, entry.index)));
             if let Some(end) = line.end {
                 unfinished = end.cursor.is_some();
             }
@@ -172,14 +192,18 @@ impl Searched {
 
     /// Whether the search found all that stands in the range; what it left out is printed.
     fn hold(&self, scanned: &Scanned) -> bool {
-        let (first, last) = (self.places.first(), self.places.last());
+        let generation = scanned.generation();
+        let places: BTreeSet<_> =
+            self.places.iter().map(|&(of, place)| (of.unwrap_or(generation), place)).collect();
         let within = |place: u64| {
+            let bounds = places.first().zip(places.last());
             !self.unfinished
-                || (first.is_some_and(|first| place >= *first) && last.is_some_and(|last| place <= *last))
+                || bounds.is_some_and(|(first, last)| (*first..=*last).contains(&(generation, place)))
         };
+        let has = |place: u64| places.contains(&(generation, place));
         let expected: Vec<_> =
             scanned.expected(&self.filter).into_iter().filter(|(place, _)| within(*place)).collect();
-        let omitted: Vec<_> = expected.iter().filter(|(place, _)| !self.places.contains(place)).collect();
+        let omitted: Vec<_> = expected.iter().filter(|(place, _)| !has(*place)).collect();
         for (place, exchange) in &omitted {
             let exchange = exchange.map_or_else(|| "a refusal".to_owned(), |id| format!("exchange {id}"));
             println!(
@@ -188,9 +212,9 @@ impl Searched {
         }
         let (from, to) = scanned.head().range();
         let shown: BTreeSet<_> = expected.iter().map(|(place, _)| *place).collect();
-        let invented =
-            self.places.range(from..to).filter(|place| !shown.contains(place) && scanned.strays() == 0);
-        let invented: Vec<_> = invented.collect();
+        let here = places.range((generation, from)..(generation, to)).map(|(_, place)| *place);
+        let invented: Vec<_> =
+            here.filter(|place| !shown.contains(place) && scanned.strays() == 0).collect();
         invented.iter().for_each(|place| {
             println!("NOT THERE: place {place} was in the search and is nothing of the kind")
         });
