@@ -9,6 +9,7 @@ use trave_proto::message::{Direction, Ending, Manifest};
 use trave_proto::schema::log::leaf::Entry as LeafEntry;
 use trave_proto::schema::log::{ExchangeEnded, Leaf, Outcome, Refusal};
 use trave_proto::schema::operator::{ListLogRequest, ListLogResponse};
+use trave_proto::search::given;
 
 /// How an exchange can stand.
 const OUTCOMES: [&str; 7] = ["answered", "failed", "aborted", "refused", "unknown", "in_flight", PRUNED];
@@ -17,16 +18,16 @@ const PRUNED: &str = "pruned";
 /// The most that one query shows.
 const MOST: usize = 1_000_000;
 
-/// What is asked for. An empty text asks for everything.
+/// What is asked for. An absent text asks for everything.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Query {
     from: i64,
     /// Not included.
     to: Option<i64>,
-    client: String,
-    service: String,
-    purpose: String,
-    outcome: String,
+    client: Option<String>,
+    service: Option<String>,
+    purpose: Option<String>,
+    outcome: Option<String>,
     /// The latest so many.
     limit: usize,
 }
@@ -34,12 +35,16 @@ pub(crate) struct Query {
 impl Query {
     /// Reads a request; an error in words if it asks for what there cannot be.
     pub(crate) fn read(request: &ListLogRequest) -> Result<Self, String> {
-        if !request.outcome.is_empty() && !OUTCOMES.contains(&request.outcome.as_str()) {
-            return Err(format!(
-                "{:?} is no outcome\nhint: there are {}",
-                request.outcome,
-                OUTCOMES.join(", ")
-            ));
+        for (name, text) in [
+            ("client", &request.client),
+            ("service", &request.service),
+            ("purpose", &request.purpose),
+            ("outcome", &request.outcome),
+        ] {
+            given(name, text.as_deref()).map_err(|empty| empty.to_string())?;
+        }
+        if let Some(outcome) = request.outcome.as_deref().filter(|it| !OUTCOMES.contains(it)) {
+            return Err(format!("{outcome:?} is no outcome\nhint: there are {}", OUTCOMES.join(", ")));
         }
         let limit = usize::try_from(request.limit).unwrap_or(MOST);
         Ok(Self {
@@ -59,7 +64,7 @@ impl Query {
     }
 
     fn matches(&self, entry: &ListLogResponse) -> bool {
-        let is = |asked: &str, found: &str| asked.is_empty() || asked == found;
+        let is = |asked: &Option<String>, found: &str| asked.as_deref().is_none_or(|asked| asked == found);
         entry.time_ms >= self.from
             && self.to.is_none_or(|to| entry.time_ms < to)
             && is(&self.client, &entry.client)
@@ -81,7 +86,7 @@ impl fmt::Display for Query {
         }
         let texts = [&self.client, &self.service, &self.purpose, &self.outcome];
         for (name, text) in ["client", "service", "purpose", "outcome"].into_iter().zip(texts) {
-            if !text.is_empty() {
+            if let Some(text) = text {
                 write!(f, " {name}={text:?}")?;
             }
         }

@@ -264,9 +264,9 @@ impl Scanned {
 
 /// What a filter asks for: conditions that must all be met, each by any of its terms. An unknown outcome is met by nothing.
 pub fn conditions(filter: &Filter) -> Vec<Vec<Term>> {
-    let mut all = vec![match filter.outcome.as_str() {
-        "" => vec![Term::row(Row::Begun)],
-        outcome => Outcome::parse(outcome).map(Term::outcome).into_iter().collect(),
+    let mut all = vec![match filter.outcome.as_deref() {
+        None => vec![Term::row(Row::Begun)],
+        Some(outcome) => Outcome::parse(outcome).map(Term::outcome).into_iter().collect(),
     }];
     let given = [
         (Key::Client, &filter.client),
@@ -274,10 +274,10 @@ pub fn conditions(filter: &Filter) -> Vec<Vec<Term>> {
         (Key::Purpose, &filter.purpose),
         (Key::LegalBasis, &filter.legal_basis),
     ];
-    let given = given.into_iter().filter(|(_, value)| !value.is_empty());
-    all.extend(given.map(|(key, value)| vec![Term::new(key, &**value)]));
-    if !filter.member.is_empty() {
-        all.push([Key::ClientMember, Key::ServiceMember].map(|key| Term::new(key, &*filter.member)).into());
+    let given = given.into_iter().filter_map(|(key, value)| Some(vec![Term::new(key, value.as_deref()?)]));
+    all.extend(given);
+    if let Some(member) = &filter.member {
+        all.push([Key::ClientMember, Key::ServiceMember].map(|key| Term::new(key, &**member)).into());
     }
     all
 }

@@ -9,6 +9,23 @@ use crate::schema::log::leaf::Entry;
 use crate::schema::log::{self, Leaf, Refusal};
 use crate::schema::message::{Direction, Ending, Manifest};
 
+/// A text by which is searched is there, and is empty. It asks for nothing; answered with everything, the mistake of a program
+/// would show what nobody asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is there and is empty, which asks for nothing\nhint: leave it out to ask for everything")]
+pub struct EmptyText(
+    /// The name of the field.
+    pub &'static str,
+);
+
+/// What a request searches for by a text; none where it is absent.
+///
+/// # Errors
+/// If it is there and empty.
+pub fn given<'a>(name: &'static str, text: Option<&'a str>) -> Result<Option<&'a str>, EmptyText> {
+    if text == Some("") { Err(EmptyText(name)) } else { Ok(text) }
+}
+
 /// By what something is found. The numbers stand in files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]

@@ -170,16 +170,16 @@ async fn reading_the_log_is_logged_before_anything_is_shown() {
     assert_eq!(outcomes, [("answered", "provider", PURPOSE), ("refused", "provider", OTHER_PURPOSE)]);
 
     for (request, count) in [
-        (ListLogRequest { outcome: "answered".into(), ..all() }, 1),
-        (ListLogRequest { purpose: OTHER_PURPOSE.into(), ..all() }, 1),
-        (ListLogRequest { client: OTHER_CLIENT.into(), ..all() }, 0),
-        (ListLogRequest { service: SERVICE.into(), limit: 2, ..all() }, 2),
+        (ListLogRequest { outcome: Some("answered".into()), ..all() }, 1),
+        (ListLogRequest { purpose: Some(OTHER_PURPOSE.into()), ..all() }, 1),
+        (ListLogRequest { client: Some(OTHER_CLIENT.into()), ..all() }, 0),
+        (ListLogRequest { service: Some(SERVICE.into()), limit: 2, ..all() }, 2),
         (ListLogRequest { from_ms: instance.clock.now().as_millis() + 1, ..all() }, 0),
         (ListLogRequest { to_ms: instance.clock.now().as_millis(), ..all() }, 0),
     ] {
         assert_eq!(list(&mut sh, request.clone()).await.len(), count, "{request:?}");
     }
-    let wrong = ListLogRequest { outcome: "gut".into(), ..all() };
+    let wrong = ListLogRequest { outcome: Some("gut".into()), ..all() };
     assert_eq!(sh.list_log(wrong).await.unwrap_err().code(), Code::InvalidArgument);
     let unfounded = ListLogRequest { reason: " ".into(), ..all() };
     assert_eq!(sh.list_log(unfounded).await.unwrap_err().code(), Code::InvalidArgument);

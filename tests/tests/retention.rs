@@ -380,7 +380,7 @@ async fn a_hold_names_what_it_holds() {
     let mut instance = Instance::start().await;
     let mut sh = operator(&instance.sh).await;
     let request = |client: &str| SetHoldRequest {
-        client: client.into(),
+        client: (client != "-").then(|| client.into()),
         reason: REASON.into(),
         operator: "Muster".into(),
         ..SetHoldRequest::default()
@@ -389,8 +389,12 @@ async fn a_hold_names_what_it_holds() {
         request(""),
         request("niemand"),
         SetHoldRequest { reason: String::new(), ..request(CLIENT) },
-        SetHoldRequest { from_ms: Some(2), to_ms: Some(1), ..request("") },
-        SetHoldRequest { exchange_ids: vec![Bytes::from_static(&[7; 16])], ..request("") },
+        // There and empty: not a hold of everything in that time.
+        SetHoldRequest { from_ms: Some(2), ..request("") },
+        SetHoldRequest { service: Some(String::new()), ..request(CLIENT) },
+        request("-"),
+        SetHoldRequest { from_ms: Some(2), to_ms: Some(1), ..request("-") },
+        SetHoldRequest { exchange_ids: vec![Bytes::from_static(&[7; 16])], ..request("-") },
         SetHoldRequest { exchange_ids: vec![Bytes::from_static(&[7; 16])], ..request(CLIENT) },
     ] {
         assert!(sh.set_hold(wrong.clone()).await.is_err(), "{wrong:?}");

@@ -13,7 +13,7 @@ use trave_proto::clock::Time;
 use trave_proto::digest::Digest;
 use trave_proto::scan::conditions;
 use trave_proto::schema::audit::Filter;
-use trave_proto::search::{Key, Outcome, Term};
+use trave_proto::search::{Key, Outcome, Term, given};
 
 use super::{MAX_PAGE, PAGE, Records, Scope};
 
@@ -30,13 +30,15 @@ pub(crate) struct Question {
 impl Question {
     /// Reads a filter; an error in words if it asks for what there cannot be.
     pub(crate) fn read(filter: Filter, scope: &Scope) -> Result<Self, String> {
-        let texts = [&filter.client, &filter.service, &filter.member, &filter.purpose, &filter.legal_basis];
-        if texts.iter().any(|text| text.len() > MAX_TEXT || text.chars().any(char::is_control)) {
-            return Err(format!("a text of the filter is not one line of at most {MAX_TEXT} bytes"));
+        for (name, text) in texts(&filter) {
+            let text = given(name, text).map_err(|empty| empty.to_string())?;
+            if text.is_some_and(|text| text.len() > MAX_TEXT || text.chars().any(char::is_control)) {
+                return Err(format!("`{name}` is not one line of at most {MAX_TEXT} bytes"));
+            }
         }
-        if !filter.outcome.is_empty() && Outcome::parse(&filter.outcome).is_none() {
+        if let Some(outcome) = filter.outcome.as_deref().filter(|it| Outcome::parse(it).is_none()) {
             let all = Outcome::ALL.map(Outcome::as_str).join(", ");
-            return Err(format!("{:?} is no outcome\nhint: there are {all}", filter.outcome));
+            return Err(format!("{outcome:?} is no outcome\nhint: there are {all}"));
         }
         let references = references(&filter)?;
         let mut all = conditions(&filter);
@@ -49,7 +51,7 @@ impl Question {
     /// there is one: an auditor keeps cursors, and whoever tries names would find the one that this was made of.
     fn mark(&self, newest_first: bool) -> [u8; 8] {
         let asked = format!("{:?} {newest_first}", self.search.all);
-        let by = [&self.filter.message_id, &self.filter.case].map(|reference| !reference.is_empty());
+        let by = [&self.filter.message_id, &self.filter.case].map(Option::is_some);
         let others = format!("{:?} {:?} {by:?}", self.search.from, self.search.to);
         let digest = Digest::of_parts(&[b"trave audit cursor v3\n", asked.as_bytes(), others.as_bytes()]);
         let mut mark = [0; 8];
@@ -58,11 +60,7 @@ impl Question {
     }
 
     /// A page: the hits, and the cursor of the next one if there is one. Reads the disk.
-    pub(crate) fn page(
-        &self,
-        records: &Records,
-        page: &Page,
-    ) -> Result<(Vec<Hit>, Option<Bytes>), LogError> {
+    pub(crate) fn page(&self, records: &Records, page: &Page) -> Result<(Vec<Hit>, Option<Bytes>), LogError> {
         let Page { newest_first, size, .. } = *page;
         let (mut hits, size) = (Vec::new(), size as usize);
         for log in records.in_order(newest_first) {
@@ -109,7 +107,7 @@ impl Question {
             return Err(LogError::Refused(NOT_WITH_OUTCOME));
         }
         // Each exchange is counted where it began, or, by outcome, where it ended.
-        if by == Key::Outcome && self.filter.outcome.is_empty() {
+        if by == Key::Outcome && self.filter.outcome.is_none() {
             search.all[0] = Outcome::ALL.map(Term::outcome).into();
         }
         let mut counts = Count::new();
@@ -171,41 +169,52 @@ impl Page {
 /// As the record of the reading keeps it.
 impl fmt::Display for Question {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Filter { client, service, member, purpose, legal_basis, outcome, from_ms, to_ms, .. } =
-            &self.filter;
+        let Filter { from_ms, to_ms, .. } = &self.filter;
         for (name, time) in [("from", from_ms), ("to", to_ms)] {
             if let Some(time) = time {
                 write!(f, " {name}={}", Time::from_millis(*time))?;
             }
         }
-        let names = ["client", "service", "member", "purpose", "legal_basis", "outcome"];
-        let texts = [client, service, member, purpose, legal_basis, outcome];
-        for (name, text) in names.into_iter().zip(texts).filter(|(_, text)| !text.is_empty()) {
-            write!(f, " {name}={text:?}")?;
+        for (name, text) in texts(&self.filter) {
+            if let Some(text) = text {
+                write!(f, " {name}={text:?}")?;
+            }
         }
         // Either may name a person, and this record is not erased with that person's contents.
         let Filter { message_id, case, .. } = &self.filter;
-        for (name, _) in [("message_id", message_id), ("case", case)].iter().filter(|(_, it)| !it.is_empty())
-        {
+        for (name, _) in [("message_id", message_id), ("case", case)].iter().filter(|(_, it)| it.is_some()) {
             write!(f, " {name}=(not kept)")?;
         }
         Ok(())
     }
 }
 
+/// The texts of a filter that say in clear what is searched for.
+fn texts(filter: &Filter) -> [(&'static str, Option<&str>); 6] {
+    [
+        ("client", filter.client.as_deref()),
+        ("service", filter.service.as_deref()),
+        ("member", filter.member.as_deref()),
+        ("purpose", filter.purpose.as_deref()),
+        ("legal_basis", filter.legal_basis.as_deref()),
+        ("outcome", filter.outcome.as_deref()),
+    ]
+}
+
 /// What the caller called the exchange by, as a filter asks for it.
 fn references(filter: &Filter) -> Result<Vec<Reference>, String> {
     let mut references = Vec::new();
     for (name, text, read) in [
-        ("message id", &filter.message_id, Reference::message_id as fn(&str) -> Option<Reference>),
+        ("message_id", &filter.message_id, Reference::message_id as fn(&str) -> Option<Reference>),
         ("case", &filter.case, Reference::case),
     ] {
-        if !text.is_empty() {
-            let none = format!("the {name} is not one line of at most {MAX_REFERENCE} bytes");
+        let text = given(name, text.as_deref()).map_err(|empty| empty.to_string())?;
+        if let Some(text) = text {
+            let none = format!("`{name}` is not one line of at most {MAX_REFERENCE} bytes");
             references.push(read(text).ok_or(none)?);
         }
     }
-    if !references.is_empty() && !filter.outcome.is_empty() {
+    if !references.is_empty() && filter.outcome.is_some() {
         return Err(NOT_WITH_OUTCOME.into());
     }
     Ok(references)
@@ -239,7 +248,8 @@ mod tests {
     fn a_cursor_belongs_to_its_question_order_and_scope() {
         let scope = |class: &str| Scope { classes: vec![class.into()], members: vec![] };
         let question = |purpose: &str, class: &str| {
-            Question::read(Filter { purpose: purpose.into(), ..Filter::default() }, &scope(class)).unwrap()
+            Question::read(Filter { purpose: Some(purpose.into()), ..Filter::default() }, &scope(class))
+                .unwrap()
         };
         let one = question("a", "NORD/SH");
         let hit = Hit { generation: 2, place: 7 };
@@ -251,20 +261,22 @@ mod tests {
         assert!(one.which(true, 0, &longer).is_err());
         assert!(question("b", "NORD/SH").which(true, 0, &cursor).is_err());
         // A cursor tells nothing of whom or what was searched for.
-        let by = |case: &str| {
-            Question::read(Filter { case: case.into(), ..Filter::default() }, &scope("NORD/SH")).unwrap()
+        let by = |case: Option<&str>| {
+            let case = case.map(str::to_owned);
+            Question::read(Filter { case, ..Filter::default() }, &scope("NORD/SH")).unwrap()
         };
-        assert_eq!(by("Müller, Hans: Umzug").mark(true), by("Weber, Ute: Umzug").mark(true));
-        assert_ne!(by("Weber, Ute: Umzug").mark(true), by("").mark(true));
+        assert_eq!(by(Some("Müller, Hans: Umzug")).mark(true), by(Some("Weber, Ute: Umzug")).mark(true));
+        assert_ne!(by(Some("Weber, Ute: Umzug")).mark(true), by(None).mark(true));
         assert!(question("a", "NORD/MV").which(true, 0, &cursor).is_err());
         assert!(one.which(true, MAX_PAGE + 1, &[]).is_err());
-        let wrong = Filter { outcome: "answered".into(), ..Filter::default() };
+        let wrong = Filter { outcome: Some("answered".into()), ..Filter::default() };
         assert!(Question::read(wrong, &Scope::default()).is_err());
     }
 
     #[test]
     fn pages_go_through_the_generations_in_their_order() {
-        let page = |newest_first| Page { newest_first, size: 1, after: Some(Hit { generation: 2, place: 7 }) };
+        let page =
+            |newest_first| Page { newest_first, size: 1, after: Some(Hit { generation: 2, place: 7 }) };
         for (newest_first, earlier, later) in [(true, Some(None), None), (false, None, Some(None))] {
             let page = page(newest_first);
             assert_eq!([1, 2, 3].map(|it| page.after(it)), [earlier, Some(Some(7)), later]);

@@ -75,7 +75,8 @@ impl Records {
             unreadable: false,
         });
         let unreadable = self.unreadable().into_iter();
-        let unreadable = unreadable.map(|number| ToldGeneration { number, unreadable: true, ..ToldGeneration::default() });
+        let unreadable =
+            unreadable.map(|number| ToldGeneration { number, unreadable: true, ..ToldGeneration::default() });
         let mut told: Vec<_> = readable.chain(unreadable).collect();
         told.sort_by_key(|generation| generation.number);
         told
@@ -239,7 +240,11 @@ impl SearchedLog {
             method: told.method,
             purpose: told.purpose,
             legal_basis: told.legal_basis,
-            outcome: if told.outcome == "answered" { Outcome::Complete.as_str().into() } else { told.outcome },
+            outcome: if told.outcome == "answered" {
+                Outcome::Complete.as_str().into()
+            } else {
+                told.outcome
+            },
             reason: told.reason,
             side: told.side,
             requests: told.requests,

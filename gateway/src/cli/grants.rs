@@ -269,7 +269,7 @@ fn limits(rate: Option<&RateLimit>, exchanges: u32) -> String {
 }
 
 fn history(door: &Door<'_>, id: Option<String>, reason: String) -> anyhow::Result<()> {
-    let request = ListChangesRequest { id: id.unwrap_or_default(), reader: user(), reason };
+    let request = ListChangesRequest { id, reader: user(), reason };
     let count = door.with(async |client| {
         let mut changes = client.list_changes(request).await.map_err(said)?.into_inner();
         let mut count = 0_u64;

@@ -78,11 +78,10 @@ pub(super) fn hold(door: &Door<'_>, command: HoldCommand) -> anyhow::Result<()> 
 }
 
 fn set(door: &Door<'_>, set: Set) -> anyhow::Result<()> {
-    let text = |value: Option<String>| value.unwrap_or_default();
     let request = SetHoldRequest {
         exchange_ids: set.exchanges.iter().map(|id| Bytes::copy_from_slice(id.as_bytes())).collect(),
-        client: text(set.client.map(|client| client.to_string())),
-        service: text(set.service.map(|service| service.to_string())),
+        client: set.client.map(|client| client.to_string()),
+        service: set.service.map(|service| service.to_string()),
         from_ms: set.from.map(|moment| moment.0.as_millis()),
         to_ms: set.to.map(|moment| moment.0.as_millis()),
         reason: set.reason,

@@ -20,15 +20,14 @@ use super::{List, Proof};
 use crate::proof::Contents;
 
 pub(super) fn list(door: &Door<'_>, list: List) -> anyhow::Result<()> {
-    let text = |value: Option<String>| value.unwrap_or_default();
     let limit = list.limit;
     let request = ListLogRequest {
         from_ms: list.from.map_or(0, |from| from.0.as_millis()),
         to_ms: list.to.map_or(0, |to| to.0.as_millis()),
-        client: text(list.client.map(|client| client.to_string())),
-        service: text(list.service.map(|service| service.to_string())),
-        purpose: text(list.purpose.map(|purpose| purpose.to_string())),
-        outcome: text(list.outcome),
+        client: list.client.map(|client| client.to_string()),
+        service: list.service.map(|service| service.to_string()),
+        purpose: list.purpose.map(|purpose| purpose.to_string()),
+        outcome: list.outcome,
         reader: user(),
         reason: list.reason,
         limit,

@@ -47,7 +47,7 @@ fn compare(door: &Door<'_>, request: ReconcileRequest) -> anyhow::Result<ExitCod
 
 fn shown(door: &Door<'_>, list: ReconcileList) -> anyhow::Result<()> {
     let request = ListReconciliationsRequest {
-        peer: list.peer.map(|peer| peer.to_string()).unwrap_or_default(),
+        peer: list.peer.map(|peer| peer.to_string()),
         from_ms: list.from.map_or(0, |from| from.0.as_millis()),
         to_ms: list.to.map_or(0, |to| to.0.as_millis()),
         different: list.different,

@@ -304,7 +304,7 @@ impl AuditService for Desk {
         let asked = self.asked(&request, &request.get_ref().reason)?;
         let request = request.into_inner();
         let (filter, scope) = (request.filter.unwrap_or_default(), asked.auditor.scope.clone());
-        let (query, entries, cursor) = if request.exchange_id.is_empty() {
+        let (query, entries, cursor) = if request.exchange_id.is_none() {
             let question = Question::read(filter, &scope).map_err(Status::invalid_argument)?;
             let newest_first = !request.oldest_first;
             let page = question.which(newest_first, request.page_size, &request.cursor);
@@ -326,7 +326,7 @@ impl AuditService for Desk {
                     "one exchange is asked for without a filter and a cursor",
                 ));
             }
-            let id = exchange_id(&request.exchange_id)?;
+            let id = exchange_id(&request.exchange_id.unwrap_or_default())?;
             let entries = self.reading(&asked, move |records| records.exchange(id, &scope)).await?;
             (format!("search exchange={id}"), entries, Bytes::new())
         };

@@ -10,9 +10,9 @@ use trave_host::config::Secret;
 use trave_host::keys::NoteKey;
 use trave_proto::identifier::ExchangeId;
 use trave_proto::schema::audit::{
-    AskPersonSearchRequest, CountRequest, Entry, Filter, ListReadsRequest, PageEnd, ReleasePersonSearchRequest,
-    ScanRequest, SearchPersonRequest, SearchRequest, WhoAmIRequest, search_person_response::Part as PersonPart,
-    search_response::Part,
+    AskPersonSearchRequest, CountRequest, Entry, Filter, ListReadsRequest, PageEnd,
+    ReleasePersonSearchRequest, ScanRequest, SearchPersonRequest, SearchRequest, WhoAmIRequest,
+    search_person_response::Part as PersonPart, search_response::Part,
 };
 use trave_proto::schema::configuration::LogKey;
 use trave_tests::network::{CLIENT, Instance, OTHER_PURPOSE, PASSPHRASE, PURPOSE, Question, export, soon};
@@ -113,7 +113,7 @@ async fn a_search_by_anything_reaches_all_generations_in_one_order() {
     assert_eq!(search(&mut client, longer).await.unwrap_err().code(), Code::InvalidArgument);
     // By each thing that is searched for, in both.
     let of_case = [(2, second[0]), (1, first[2]), (1, first[1]), (1, first[0])];
-    let text = |text: &str| text.to_owned();
+    let text = |text: &str| Some(text.to_owned());
     for (filter, expected) in [
         (Filter { case: text(CASE), ..Filter::default() }, of_case.to_vec()),
         (Filter { message_id: text("m-0"), ..Filter::default() }, vec![of_case[0], of_case[3]]),
@@ -129,18 +129,20 @@ async fn a_search_by_anything_reaches_all_generations_in_one_order() {
         assert_eq!(paged(&mut elsewhere, by(filter)).await.unwrap(), [], "out of scope");
     }
     for (number, id) in [(1, first[0]), (2, second[1])] {
-        let one = SearchRequest { exchange_id: Bytes::copy_from_slice(id.as_bytes()), ..all() };
+        let one = SearchRequest { exchange_id: Some(Bytes::copy_from_slice(id.as_bytes())), ..all() };
         let (found, _) = search(&mut client, one).await.unwrap();
         assert_eq!((found.len(), found[0].generation), (1, number));
     }
-    for (by, value, count) in [("purpose", PURPOSE, 5), ("outcome", "complete", 5), ("outcome", "failed", 1)] {
+    for (by, value, count) in [("purpose", PURPOSE, 5), ("outcome", "complete", 5), ("outcome", "failed", 1)]
+    {
         let request = CountRequest { filter: None, by: by.into(), reason: "Bericht".into() };
         let counts = client.count(request).await.unwrap().into_inner();
         let counted = counts.counts.iter().find(|it| it.value == value).map(|it| it.exchanges);
         assert_eq!((counted, counts.unreadable_generations), (Some(count), vec![]), "{by} {value}");
     }
     // Who read the log before it was closed is told, too.
-    let request = ListReadsRequest { reason: "Gegenprobe".into(), limit: 1_000, ..ListReadsRequest::default() };
+    let request =
+        ListReadsRequest { reason: "Gegenprobe".into(), limit: 1_000, ..ListReadsRequest::default() };
     let mut listed = client.list_reads(request).await.unwrap().into_inner();
     let mut generations = Vec::new();
     while let Some(read) = listed.message().await.unwrap() {
@@ -191,7 +193,10 @@ async fn a_range_of_a_closed_generation_is_held_against_its_own_tree() {
     let (first, second, _) = closed(&mut instance).await;
     let mut client = sign_in(&instance.sh, "rechnungshof-sh").await;
     let told = client.who_am_i(WhoAmIRequest {}).await.unwrap().into_inner().generations;
-    assert_eq!(told.iter().map(|it| (it.number, it.unreadable)).collect::<Vec<_>>(), [(1, false), (2, false)]);
+    assert_eq!(
+        told.iter().map(|it| (it.number, it.unreadable)).collect::<Vec<_>>(),
+        [(1, false), (2, false)]
+    );
     for (generation, exchanges) in [(1, &first), (2, &second)] {
         let (head, leaves) = raw_scan_of(&mut client, (0, 0), generation).await.unwrap();
         let range = scanned(&instance, head, &leaves).unwrap();

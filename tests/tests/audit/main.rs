@@ -159,10 +159,10 @@ async fn no_query_leaves_the_scope() {
         let expected: Vec<_> = if sees { asked.iter().rev().copied().collect() } else { vec![] };
         assert_eq!(ids(&found), expected, "{name}");
         // To ask for what is not in scope finds nothing either.
-        let filter = Some(Filter { client: CLIENT.into(), ..Filter::default() });
+        let filter = Some(Filter { client: Some(CLIENT.into()), ..Filter::default() });
         let (found, _) = search(&mut client, SearchRequest { filter, ..all() }).await.unwrap();
         assert_eq!(found.len(), expected.len(), "{name}");
-        let one = SearchRequest { exchange_id: Bytes::copy_from_slice(asked[0].as_bytes()), ..all() };
+        let one = SearchRequest { exchange_id: Some(Bytes::copy_from_slice(asked[0].as_bytes())), ..all() };
         let (found, _) = search(&mut client, one).await.unwrap();
         assert_eq!(found.len(), usize::from(sees), "{name}");
         for (by, value, count) in
@@ -248,7 +248,8 @@ async fn each_question_is_logged_before_it_is_answered_and_seen_by_the_others() 
         assert_eq!(refused.code(), Code::InvalidArgument, "{reason:?}");
     }
     assert_eq!(reads(&instance.sh), [], "what was not answered was not read");
-    let filter = Some(Filter { purpose: PURPOSE.into(), outcome: "complete".into(), ..Filter::default() });
+    let filter =
+        Some(Filter { purpose: Some(PURPOSE.into()), outcome: Some("complete".into()), ..Filter::default() });
     let (found, _) = search(&mut sh, SearchRequest { filter, ..all() }).await.unwrap();
     assert_eq!(found.len(), 5);
     let expected = LogRead {

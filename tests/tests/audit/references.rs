@@ -1,6 +1,11 @@
 //! A search by what the caller calls an exchange: its own message id, and the case for which it asks.
 
-use tonic::Code;
+use bytes::{Buf as _, BufMut as _, Bytes};
+use prost::Message as _;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::{Code, Request, Status};
+use trave_host::client::Channel;
+use trave_host::tls::Http;
 use trave_proto::schema::audit::{CountRequest, Filter, SearchRequest};
 use trave_tests::network::{Instance, Question};
 
@@ -11,11 +16,11 @@ const CASE: &str = "GA Müller  7/26";
 const SAME_CASE: &str = " GA Mu\u{308}ller 7/26";
 
 fn by_case(case: &str) -> SearchRequest {
-    SearchRequest { filter: Some(Filter { case: case.into(), ..Filter::default() }), ..all() }
+    SearchRequest { filter: Some(Filter { case: Some(case.into()), ..Filter::default() }), ..all() }
 }
 
 fn by_id(id: &str) -> SearchRequest {
-    SearchRequest { filter: Some(Filter { message_id: id.into(), ..Filter::default() }), ..all() }
+    SearchRequest { filter: Some(Filter { message_id: Some(id.into()), ..Filter::default() }), ..all() }
 }
 
 /// Asks for a case, with a message id of the caller's own.
@@ -40,7 +45,7 @@ async fn an_exchange_is_found_by_its_case_and_its_message_id_in_scope_and_by_not
     assert_eq!(ids(&found), [other, of_case[2]], "a message id is not unique by itself");
     assert!(found.iter().all(|entry| entry.outcome == "complete"));
     // Both, and with anything else; a page at a time; counted.
-    let both = Filter { message_id: "m-0".into(), case: CASE.into(), ..Filter::default() };
+    let both = Filter { message_id: Some("m-0".into()), case: Some(CASE.into()), ..Filter::default() };
     let request = SearchRequest { filter: Some(both.clone()), ..all() };
     assert_eq!(ids(&search(&mut sh, request).await.unwrap().0), of_case[2..]);
     let (first, cursor) = search(&mut sh, SearchRequest { page_size: 2, ..by_case(CASE) }).await.unwrap();
@@ -52,7 +57,7 @@ async fn an_exchange_is_found_by_its_case_and_its_message_id_in_scope_and_by_not
     assert_eq!(search(&mut sh, elsewhere).await.unwrap().0, []);
     let elsewhere = SearchRequest { cursor, ..by_id("m-0") };
     assert_eq!(search(&mut sh, elsewhere).await.unwrap_err().code(), Code::InvalidArgument);
-    let filter = Some(Filter { case: CASE.into(), ..Filter::default() });
+    let filter = Some(Filter { case: Some(CASE.into()), ..Filter::default() });
     let count = CountRequest { filter, by: "client".into(), reason: "Bericht".into() };
     assert_eq!(sh.count(count).await.unwrap().into_inner().counts[0].exchanges, 3);
     for near in ["GA Müller 7", "ga müller 7/26", "m-0", "7/26"] {
@@ -68,7 +73,7 @@ async fn an_exchange_is_found_by_its_case_and_its_message_id_in_scope_and_by_not
         search(&mut kiel, by_case("nie")).await.unwrap()
     );
     // An outcome stands at another place of the log.
-    let filter = Filter { outcome: "complete".into(), ..both };
+    let filter = Filter { outcome: Some("complete".into()), ..both };
     let refused = search(&mut sh, SearchRequest { filter: Some(filter), ..all() }).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
     let too_long = search(&mut sh, by_case(&"x".repeat(1_025))).await.unwrap_err();
@@ -105,5 +110,102 @@ async fn an_erased_exchange_is_found_by_its_case_no_more() {
     assert_eq!(search(&mut sh, by_id("m-1")).await.unwrap().0, []);
     // The exchange itself is found as before, by what its manifest says.
     assert!(ids(&search(&mut sh, all()).await.unwrap().0).contains(&gone));
+    instance.stop().await;
+}
+
+/// What a program of others sends, byte by byte.
+#[derive(Debug, Default)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, message: Bytes, into: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        into.put(message);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(from.copy_to_bytes(from.remaining())))
+    }
+}
+
+/// How many parts come in answer to a question of these bytes.
+async fn ask_raw(channel: &Channel, method: &str, question: &[u8]) -> Result<usize, Status> {
+    let path = format!("/trave.audit.v1.AuditService/{method}").parse().unwrap();
+    let mut client = tonic::client::Grpc::new(channel.clone());
+    client.ready().await.unwrap();
+    let question = Request::new(tokio_stream::once(Bytes::copy_from_slice(question)));
+    let mut parts = client.streaming(question, path, Raw).await?.into_inner();
+    let mut count = 0;
+    while parts.message().await?.is_some() {
+        count += 1;
+    }
+    Ok(count)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_there_and_empty_is_no_search_for_everything() {
+    let mut instance = audited().await;
+    asked(&instance, CASE, "m-1").await;
+    let address = instance.sh.running().auditors.unwrap().to_string();
+    let tls = instance.sh.auditors_tls("rechnungshof-sh", Http::Two);
+    let channel = Channel::tls(&address, &tls).await.unwrap();
+    // reason = "x", as each kind of question has it: field 6, field 3.
+    let (search, count) = ([0x32, 0x01, b'x'], [0x1a, 0x01, b'x']);
+    assert_eq!(
+        ask_raw(&channel, "Search", &search).await.unwrap(),
+        2,
+        "without a filter: one hit, and the end"
+    );
+    assert_eq!(ask_raw(&channel, "Search", &[&[0x0a, 0x00], &search[..]].concat()).await.unwrap(), 2);
+    assert_eq!(SearchRequest::decode(&[&[0x0a, 0x00], &search[..]].concat()[..]).unwrap().reason, "x");
+    let by = [0x12, 0x07, b'p', b'u', b'r', b'p', b'o', b's', b'e'];
+    assert_eq!(ask_raw(&channel, "Count", &[&by[..], &count].concat()).await.unwrap(), 1);
+    let before = reads(&instance.sh).len();
+    // A filter of one field that is there and has no bytes.
+    for (field, name) in [
+        (1, "client"),
+        (2, "service"),
+        (3, "member"),
+        (4, "purpose"),
+        (5, "legal_basis"),
+        (6, "outcome"),
+        (9, "message_id"),
+        (10, "case"),
+    ] {
+        let filter = [0x0a, 0x02, (field << 3) | 2, 0x00];
+        for (method, rest) in [("Search", search.to_vec()), ("Count", [&by[..], &count].concat())] {
+            let refused = ask_raw(&channel, method, &[&filter[..], &rest].concat()).await.unwrap_err();
+            assert_eq!(refused.code(), Code::InvalidArgument, "{method} {name}");
+            assert!(refused.message().contains(&format!("`{name}` is there and is empty")), "{refused}");
+            assert!(refused.message().contains("hint: leave it out"), "{refused}");
+        }
+    }
+    // And an exchange that is none.
+    let refused = ask_raw(&channel, "Search", &[&[0x12, 0x00], &search[..]].concat()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    assert_eq!(reads(&instance.sh).len(), before, "nothing was read");
     instance.stop().await;
 }

@@ -188,8 +188,11 @@ async fn a_rate_refuses_what_is_too_often_before_the_register() {
 }
 
 async fn changes(operator: &mut Operator, id: &str) -> Vec<ListChangesResponse> {
-    let request =
-        ListChangesRequest { id: id.into(), reader: "Revision".into(), reason: "Stichprobe".into() };
+    let request = ListChangesRequest {
+        id: (!id.is_empty()).then(|| id.into()),
+        reader: "Revision".into(),
+        reason: "Stichprobe".into(),
+    };
     let mut stream = operator.list_changes(request).await.unwrap().into_inner();
     let mut changes = Vec::new();
     while let Some(change) = stream.message().await.unwrap() {
@@ -222,6 +225,10 @@ async fn the_history_stands_in_the_log_and_reading_it_too() {
     assert_eq!(told, [(0, true, id.clone()), (1_000, false, id.clone())]);
     assert_eq!(changes(&mut mv, "").await.len(), 3);
     assert_eq!(changes(&mut mv, "g-0").await.len(), 0);
+    let empty =
+        ListChangesRequest { id: Some(String::new()), reason: "Stichprobe".into(), ..Default::default() };
+    let refused = mv.list_changes(empty).await.unwrap_err();
+    assert!(refused.code() == Code::InvalidArgument && refused.message().contains("`id`"), "{refused}");
     let unfounded = ListChangesRequest { reader: "Revision".into(), ..ListChangesRequest::default() };
     assert_eq!(mv.list_changes(unfounded).await.unwrap_err().code(), Code::InvalidArgument);
     let reads: Vec<_> = instance

@@ -180,6 +180,9 @@ async fn what_one_log_lacks_is_an_alarm_on_both_sides_and_what_nothing_shows_doe
         operator(&instance.mv).await.list_reconciliations(request.clone()).await.unwrap().into_inner();
     assert_eq!(shown.message().await.unwrap().unwrap().found.unwrap().counts[0].count, 1);
     assert!(shown.message().await.unwrap().is_none());
+    let empty = ListReconciliationsRequest { peer: Some(String::new()), ..request.clone() };
+    let refused = operator(&instance.mv).await.list_reconciliations(empty).await.unwrap_err();
+    assert!(refused.message().contains("`peer` is there and is empty"), "{refused}");
     let unreasoned = ListReconciliationsRequest { reason: String::new(), ..request };
     assert!(operator(&instance.mv).await.list_reconciliations(unreasoned).await.is_err());
     instance.stop().await;

@@ -29,7 +29,10 @@ impl Desk {
         asked: Asked,
     ) -> Result<Response<Answer<ScanResponse>>, Status> {
         let log = self.records.of(request.generation).cloned();
-        let none = format!("no generation {} of the log can be read\nhint: `who-am-i` lists them", request.generation);
+        let none = format!(
+            "no generation {} of the log can be read\nhint: `who-am-i` lists them",
+            request.generation
+        );
         let log = log.ok_or_else(|| Status::not_found(none))?;
         let (seal, from, to) = match log.earlier().cloned() {
             Some(generation) => {
@@ -39,7 +42,13 @@ impl Desk {
                 let (from, to) = range(&request, covered, why)?;
                 let query = format!("scan from={from} to={to} generation={}", log.number());
                 self.log_read(&asked, query, to - from).await?;
-                (sealed.ok_or_else(|| Status::out_of_range("no checkpoint of this generation has a timestamp"))?, from, to)
+                (
+                    sealed.ok_or_else(|| {
+                        Status::out_of_range("no checkpoint of this generation has a timestamp")
+                    })?,
+                    from,
+                    to,
+                )
             }
             None => {
                 let (from, to) = range(&request, log.log.size(), "in the log")?;

@@ -12,6 +12,7 @@ use trave_proto::schema::operator::{
     ApproveResponse, HoldEntry, LiftHoldRequest, LiftHoldResponse, ListHoldsResponse, SetHoldRequest,
     SetHoldResponse,
 };
+use trave_proto::search::given;
 
 use super::grants::fresh_id;
 use super::persons::Person;
@@ -35,8 +36,8 @@ impl Desk {
         let hold = Hold {
             id: id.clone(),
             exchange_ids: request.exchange_ids,
-            client: request.client,
-            service: request.service,
+            client: request.client.unwrap_or_default(),
+            service: request.service.unwrap_or_default(),
             from_ms: request.from_ms,
             to_ms: request.to_ms,
             reason,
@@ -127,10 +128,12 @@ impl Desk {
 
     async fn check_hold(&self, request: &SetHoldRequest) -> Result<(), Status> {
         let refuse = |why: &str| Err(Status::invalid_argument(why.to_owned()));
-        let others = !request.client.is_empty()
-            || !request.service.is_empty()
-            || request.from_ms.is_some()
-            || request.to_ms.is_some();
+        let text =
+            |name, text| given(name, text).map_err(|empty| Status::invalid_argument(empty.to_string()));
+        let client = text("client", request.client.as_deref())?;
+        let service = text("service", request.service.as_deref())?;
+        let others =
+            client.is_some() || service.is_some() || request.from_ms.is_some() || request.to_ms.is_some();
         match (request.exchange_ids.len(), others) {
             (0, false) => {
                 return refuse(
@@ -144,10 +147,10 @@ impl Desk {
         if request.from_ms.zip(request.to_ms).is_some_and(|(from, to)| from >= to) {
             return refuse("the hold ends before it begins");
         }
-        if !request.client.is_empty() && request.client.parse::<Principal>().is_err() {
+        if client.is_some_and(|client| client.parse::<Principal>().is_err()) {
             return refuse("the client is neither a member nor a subsystem");
         }
-        if !request.service.is_empty() && request.service.parse::<ServiceId>().is_err() {
+        if service.is_some_and(|service| service.parse::<ServiceId>().is_err()) {
             return refuse("the service is not one");
         }
         let ids: Vec<ExchangeId> =

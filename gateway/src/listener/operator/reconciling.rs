@@ -14,6 +14,7 @@ use trave_proto::schema::operator::{
     ListReconciliationsRequest, ListReconciliationsResponse, ReconcileRequest, ReconcileResponse,
     ReconciledPeer,
 };
+use trave_proto::search::given;
 
 use super::persons::Person;
 use super::{Desk, WAITING, log_failed, reading, words};
@@ -92,8 +93,9 @@ impl Desk {
         reader: String,
     ) -> Result<Answers<ListReconciliationsResponse>, Status> {
         let reason = words("the reason for reading the log", &request.reason)?;
-        if !request.peer.is_empty() {
-            server(&request.peer)?;
+        let peer = given("peer", request.peer.as_deref());
+        if let Some(peer) = peer.map_err(|empty| Status::invalid_argument(empty.to_string()))? {
+            server(peer)?;
         }
         let (log, query) = (self.exchanges.recorder.log().clone(), query(&request));
         let found = reading({
@@ -148,8 +150,8 @@ fn not_compared(error: &ReconcileError) -> Status {
 /// As the record of the reading keeps it.
 fn query(request: &ListReconciliationsRequest) -> String {
     let mut query = String::from("reconcile list");
-    if !request.peer.is_empty() {
-        query.push_str(&format!(" peer={}", request.peer));
+    if let Some(peer) = &request.peer {
+        query.push_str(&format!(" peer={peer}"));
     }
     for (name, time) in [("from", request.from_ms), ("to", request.to_ms)] {
         if time != 0 {
@@ -165,7 +167,7 @@ fn places(log: &Log, request: &ListReconciliationsRequest) -> Result<Vec<u64>, L
         let record = record?;
         let Some(LeafEntry::Reconciliation(found)) = &record.leaf.entry else { continue };
         let differs = !found.counts.is_empty() || found.unexplained;
-        if (request.peer.is_empty() || request.peer == found.peer)
+        if request.peer.as_ref().is_none_or(|peer| *peer == found.peer)
             && found.from_ms >= request.from_ms
             && (request.to_ms == 0 || found.from_ms < request.to_ms)
             && (differs || !request.different)

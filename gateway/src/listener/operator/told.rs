@@ -12,6 +12,7 @@ use trave_proto::schema::operator::list_changes_response::Change;
 use trave_proto::schema::operator::{
     ExplainGrantRequest, ExplainGrantResponse, ExplainedGrant, ListChangesRequest, ListChangesResponse,
 };
+use trave_proto::search::given;
 
 use super::grants::listed;
 use super::{Desk, WAITING, log_failed, reading, words};
@@ -27,11 +28,12 @@ impl Desk {
         reader: String,
     ) -> Result<Changes, Status> {
         let reason = words("the reason for reading the log", &request.reason)?;
+        given("id", request.id.as_deref()).map_err(|empty| Status::invalid_argument(empty.to_string()))?;
         let (log, id) = (self.exchanges.recorder.log().clone(), request.id);
-        let query = if id.is_empty() { "grant history".to_owned() } else { format!("grant history {id:?}") };
+        let query = id.as_ref().map_or_else(|| "grant history".into(), |id| format!("grant history {id:?}"));
         let found = reading({
             let log = log.clone();
-            move || places(&log, &id)
+            move || places(&log, id.as_deref())
         });
         let found = found.await?;
         self.log_read(LogRead { reader, reason, query, results: found.len() as u64 }).await?;
@@ -139,18 +141,18 @@ fn endpoint(text: &str, destination: Option<&str>) -> Result<Endpoint, String> {
 }
 
 /// Where the changes stand that concern `id`, or all changes.
-fn places(log: &Log, id: &str) -> Result<Vec<u64>, LogError> {
+fn places(log: &Log, asked: Option<&str>) -> Result<Vec<u64>, LogError> {
     let mut places = Vec::new();
     for record in log.scan_kind(kind::GRANT, 0).chain(log.scan_kind(kind::GROUP, 0)) {
         let record = record?;
-        let concerns = match &record.leaf.entry {
+        let concerns = asked.is_none_or(|id| match &record.leaf.entry {
             Some(LeafEntry::Grant(grant)) => grant.id == id,
             Some(LeafEntry::Group(group)) => {
                 group.id == id || id.strip_prefix("local-group:") == Some(group.group.as_str())
             }
             _ => false,
-        };
-        if concerns || id.is_empty() {
+        });
+        if concerns {
             places.push(record.index);
         }
     }

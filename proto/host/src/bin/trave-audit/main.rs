@@ -164,22 +164,22 @@ struct Filters {
 impl Filters {
     /// Reads the case, where one is asked for.
     fn to_schema(&self) -> anyhow::Result<Filter> {
-        fn text<T: ToString>(value: Option<&T>) -> String {
-            value.map(ToString::to_string).unwrap_or_default()
+        fn text<T: ToString>(value: Option<&T>) -> Option<String> {
+            value.map(ToString::to_string)
         }
         if self.x_road_id.as_ref().is_some_and(|id| id.trim().is_empty()) {
             anyhow::bail!(
                 "--x-road-id: no message id was given\nhint: without the option, everything is asked for"
             );
         }
-        let case = if self.case { connection::line_from_stdin("the case")? } else { String::new() };
+        let case = self.case.then(|| connection::line_from_stdin("the case")).transpose()?;
         Ok(Filter {
             client: text(self.client.as_ref()),
             service: text(self.service.as_ref()),
             member: text(self.member.as_ref()),
             purpose: text(self.purpose.as_ref()),
             legal_basis: text(self.legal_basis.as_ref()),
-            outcome: self.outcome.clone().unwrap_or_default(),
+            outcome: self.outcome.clone(),
             from_ms: self.from.map(|from| from.0.as_millis()),
             to_ms: self.to.map(|to| to.0.as_millis()),
             message_id: text(self.x_road_id.as_ref()),

@@ -45,7 +45,9 @@ fn generations(told: &[Generation]) {
         let line = match told.iter().find(|generation| generation.number == number) {
             _ if last == 1 => continue,
             None => "NOT THERE: its records are not searched, counted or scanned".to_owned(),
-            Some(it) if it.unreadable => "CANNOT BE READ: its records are not searched, counted or scanned".to_owned(),
+            Some(it) if it.unreadable => {
+                "CANNOT BE READ: its records are not searched, counted or scanned".to_owned()
+            }
             Some(it) => format!("{}, {} records", printable(&it.log_origin), it.log_size),
         };
         println!("{:<12}{line}", format!("log, {number}"));
@@ -76,7 +78,7 @@ pub(crate) fn search(connection: &mut Connection, search: &Search) -> anyhow::Re
         let left = if search.limit == 0 { PAGE } else { (search.limit - shown).min(PAGE) };
         let request = SearchRequest {
             filter: search.exchange.is_none().then(|| filter.clone()),
-            exchange_id: search.exchange.map(|id| Bytes::copy_from_slice(id.as_bytes())).unwrap_or_default(),
+            exchange_id: search.exchange.map(|id| Bytes::copy_from_slice(id.as_bytes())),
             oldest_first: search.oldest_first,
             page_size: if search.exchange.is_some() { 0 } else { left },
             cursor: cursor.clone(),
@@ -131,7 +133,8 @@ pub(crate) fn line(entry: &Entry) -> String {
     let (index, generation) = (entry.index.to_string(), entry.generation.to_string());
     let id = exchange(&entry.exchange_id);
     let Entry { outcome, side, client, service, purpose, legal_basis, reason, .. } = entry;
-    let columns = [&time, &id, outcome, side, client, service, purpose, legal_basis, &index, reason, &generation];
+    let columns =
+        [&time, &id, outcome, side, client, service, purpose, legal_basis, &index, reason, &generation];
     let columns = columns.map(|column| if column.is_empty() { "-".into() } else { printable(column) });
     columns.join("\t")
 }
@@ -168,7 +171,7 @@ fn told(filter: &Filter) -> Value {
         "from_ms": filter.from_ms,
         "to_ms": filter.to_ms,
         // Which one is not written down: either may name a person.
-        "by_reference": !filter.message_id.is_empty() || !filter.case.is_empty(),
+        "by_reference": filter.message_id.is_some() || filter.case.is_some(),
     })
 }
 

@@ -128,12 +128,12 @@ struct Line {
 
 #[derive(Deserialize)]
 struct Asked {
-    client: String,
-    service: String,
-    member: String,
-    purpose: String,
-    legal_basis: String,
-    outcome: String,
+    client: Option<String>,
+    service: Option<String>,
+    member: Option<String>,
+    purpose: Option<String>,
+    legal_basis: Option<String>,
+    outcome: Option<String>,
     from_ms: Option<i64>,
     to_ms: Option<i64>,
     #[serde(default)]
@@ -143,6 +143,10 @@ struct Asked {
 impl From<Asked> for Filter {
     fn from(asked: Asked) -> Self {
         let Asked { client, service, member, purpose, legal_basis, outcome, from_ms, to_ms, .. } = asked;
+        // Releases before wrote what was not asked for as an empty text.
+        let [client, service, member, purpose, legal_basis, outcome] =
+            [client, service, member, purpose, legal_basis, outcome]
+                .map(|text| text.filter(|text| !text.is_empty()));
         Self { client, service, member, purpose, legal_basis, outcome, from_ms, to_ms, ..Self::default() }
     }
 }
@@ -213,8 +217,7 @@ impl Searched {
         let (from, to) = scanned.head().range();
         let shown: BTreeSet<_> = expected.iter().map(|(place, _)| *place).collect();
         let here = places.range((generation, from)..(generation, to)).map(|(_, place)| *place);
-        let invented: Vec<_> =
-            here.filter(|place| !shown.contains(place) && scanned.strays() == 0).collect();
+        let invented: Vec<_> = here.filter(|place| !shown.contains(place) && scanned.strays() == 0).collect();
         invented.iter().for_each(|place| {
             println!("NOT THERE: place {place} was in the search and is nothing of the kind")
         });
