@@ -11,6 +11,7 @@ mod erasures;
 mod log;
 mod restored;
 mod archive;
+mod prunings;
 mod persons;
 mod call;
 mod reconcile;

@@ -45,7 +45,7 @@ pub(crate) use archiving::Archiving;
 pub(crate) use checkpoints::SealError;
 pub(crate) use findings::PeerStanding;
 pub(crate) use lapses::Lapse;
-pub(crate) use pruning::PruneError;
+pub(crate) use pruning::{Application, PruneError};
 pub(crate) use reconciling::ReconcileError;
 pub use status::StatusError;
 pub(crate) use status::own_signer;

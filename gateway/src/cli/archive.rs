@@ -14,9 +14,9 @@ use trave_message_log::{ArchiveIdentity, ArchiveStore, DirectoryStore, Source, W
 use trave_proto::checkpoint::{Checkpoint, MAX_NOTE, NoteVerifier};
 use trave_proto::clock::Clock;
 use trave_proto::global_configuration::Anchor;
-use trave_proto::schema::operator::{ApproveRequest, PruneRequest};
 
-use super::operate::{Door, said, user};
+use super::operate::Door;
+use super::prunings;
 use crate::config::Config;
 use crate::custody::Layout;
 use crate::object_storage;
@@ -34,7 +34,7 @@ pub(super) enum ArchiveCommand {
     /// Remove archived records from the running server's disk: whole segments, read back from the archive first
     ///
     /// What proves newer records stays, and holds, schedules and erasures concern what was pruned as before. Where the policy
-    /// demands two persons, this applies for it, and `archive approve` does it. Prints the act's id.
+    /// demands two persons, this applies for it, and `archive approve` does it within 14 days. Prints the act's id.
     Prune {
         /// Segments whose records are all before this time, 2026-11-21 or 2026-11-21T10:30:00Z; none younger than 31 days go
         #[arg(long, value_name = "MOMENT")]
@@ -43,10 +43,24 @@ pub(super) enum ArchiveCommand {
         #[arg(long)]
         reason: String,
     },
-    /// Approve the pruning that another person applied for
+    /// Show the prunings that wait for another person: id, since, until when they can be approved, by whom, reason, first and
+    /// last record, when these were logged, segments, bytes on this disk, what must stay by now, separated by tabs
+    Prunings,
+    /// Show the pruning that another person applied for, and approve it: the records are removed from this disk at once
     Approve {
         /// The act's id
         id: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Withdraw a pruning that was applied for
+    Drop {
+        /// The act's id
+        id: String,
+        /// Why; it is logged
+        #[arg(long)]
+        reason: String,
     },
     /// Make a lost message log again from its archive, in an empty directory; exit status 1 if anything is missing
     ///
@@ -91,31 +105,12 @@ pub(super) fn run(door: &Door<'_>, command: ArchiveCommand) -> anyhow::Result<Ex
             );
             Ok(ExitCode::SUCCESS)
         }
-        ArchiveCommand::Prune { before, reason } => prune(door, before, reason),
-        ArchiveCommand::Approve { id } => {
-            let request = ApproveRequest { id: id.clone(), operator: user() };
-            door.with(async |client| client.approve(request).await.map_err(said))?;
-            eprintln!("approved, and removed from this disk: {id}");
-            Ok(ExitCode::SUCCESS)
-        }
+        ArchiveCommand::Prune { before, reason } => prunings::prune(door, before, reason),
+        ArchiveCommand::Prunings => prunings::list(door),
+        ArchiveCommand::Approve { id, yes } => prunings::approve(door, id, yes),
+        ArchiveCommand::Drop { id, reason } => prunings::withdraw(door, id, reason),
         ArchiveCommand::Restore { opened, to } => restore(door.config, &opened, &to),
     }
-}
-
-fn prune(door: &Door<'_>, before: Moment, reason: String) -> anyhow::Result<ExitCode> {
-    let request = PruneRequest { before_ms: before.0.as_millis(), reason, operator: user() };
-    let done = door.with(async |client| client.prune(request).await.map_err(said))?.into_inner();
-    println!("{}", done.id);
-    done.stays.iter().for_each(|why| eprintln!("{why}"));
-    let (first, last) = (done.first, (done.first + done.count).saturating_sub(1));
-    if done.waiting {
-        eprintln!("the records {first} to {last} are removed when another person approves");
-        eprintln!("hint: trave-gateway archive approve {}", done.id);
-    } else {
-        eprintln!("the records {first} to {last}, {} segments, were removed from this disk", done.segments);
-        eprintln!("they are in the archive; what proves newer ones is kept here");
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// `check-log --archive`: the log on the disk and its archive together.

@@ -28,14 +28,15 @@ use trave_proto::schema::log::leaf::Entry as LeafEntry;
 use trave_proto::schema::operator::{
     AcknowledgeAlarmRequest, AcknowledgeAlarmResponse, ApproveRequest, ApproveResponse, ChangeGroupRequest,
     ChangeGroupResponse, CheckLogRequest, CheckLogResponse, DiskReportRequest, DiskReportResponse,
-    DropErasureRequest, DropErasureResponse, ErasePersonRequest, ErasePersonResponse, EraseRequest,
-    EraseResponse, ExplainGrantRequest, ExplainGrantResponse, GrantRequest, GrantResponse, LiftHoldRequest,
-    LiftHoldResponse, ListAlarmsRequest, ListAlarmsResponse, ListChangesRequest, ListChangesResponse,
-    ListErasuresRequest, ListErasuresResponse, ListGrantsRequest, ListGrantsResponse, ListGroupsRequest,
-    ListGroupsResponse, ListHoldsRequest, ListHoldsResponse, ListLogRequest, ListLogResponse,
-    ListReconciliationsRequest, ListReconciliationsResponse, ProofFormat, ProveRequest, ProveResponse,
-    PruneRequest, PruneResponse, ReconcileRequest, ReconcileResponse, RevokeGrantRequest,
-    RevokeGrantResponse, SetHoldRequest, SetHoldResponse, StatusRequest, StatusResponse,
+    DropErasureRequest, DropErasureResponse, DropPruningRequest, DropPruningResponse, ErasePersonRequest,
+    ErasePersonResponse, EraseRequest, EraseResponse, ExplainGrantRequest, ExplainGrantResponse,
+    GrantRequest, GrantResponse, LiftHoldRequest, LiftHoldResponse, ListAlarmsRequest, ListAlarmsResponse,
+    ListChangesRequest, ListChangesResponse, ListErasuresRequest, ListErasuresResponse, ListGrantsRequest,
+    ListGrantsResponse, ListGroupsRequest, ListGroupsResponse, ListHoldsRequest, ListHoldsResponse,
+    ListLogRequest, ListLogResponse, ListPruningsRequest, ListPruningsResponse, ListReconciliationsRequest,
+    ListReconciliationsResponse, ProofFormat, ProveRequest, ProveResponse, PruneRequest, PruneResponse,
+    ReconcileRequest, ReconcileResponse, RevokeGrantRequest, RevokeGrantResponse, SetHoldRequest,
+    SetHoldResponse, StatusRequest, StatusResponse,
 };
 
 use super::citizen;
@@ -435,6 +436,23 @@ impl OperatorService for Desk {
         let person = self.policy.person(&request, &request.get_ref().operator)?;
         let (desk, request) = (self.clone(), request.into_inner());
         self.whole(async move { desk.prune_log(request, person).await }).await
+    }
+
+    async fn list_prunings(
+        &self,
+        _: Request<ListPruningsRequest>,
+    ) -> Result<Response<ListPruningsResponse>, Status> {
+        self.prunings().await.map(Response::new)
+    }
+
+    async fn drop_pruning(
+        &self,
+        request: Request<DropPruningRequest>,
+    ) -> Result<Response<DropPruningResponse>, Status> {
+        // To keep what is here needs one person, whoever it is: that is the safe direction.
+        let person = persons::person(&request, &request.get_ref().operator)?;
+        let (desk, request) = (self.clone(), request.into_inner());
+        self.whole(async move { Desk::drop_pruning(&desk, request, person).await }).await
     }
 
     type ReconcileStream = ReceiverStream<Result<ReconcileResponse, Status>>;

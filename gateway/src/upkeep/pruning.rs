@@ -1,6 +1,8 @@
 //! Pruning: archived segments leave this server's disk. What is to be pruned must be settled first, so that nothing that
 //! schedules, holds or erasures ask for later needs what is not here any more.
 
+mod applications;
+
 use std::time::Duration;
 
 use tokio::sync::MutexGuard;
@@ -11,6 +13,7 @@ use trave_proto::schema::log::{Leaf, RangePruned};
 use super::Upkeep;
 use super::archiving::Archiving;
 use crate::retention::Schedules;
+pub(crate) use applications::Application;
 
 /// What is younger is not pruned: other servers still ask about it, and exchanges may still need it.
 const YOUNGEST: Duration = Duration::from_secs(31 * DAY);
@@ -31,8 +34,10 @@ pub(crate) enum PruneError {
     Nothing(Vec<String>),
     #[error("the range is not pruned: something in it must stay by now{}\nhint: prune anew, what may go", told(.0))]
     Stays(Vec<String>),
-    #[error("nothing waits for approval as {0}")]
+    #[error("no pruning waits for approval as {0}\nhint: `archive prunings` lists those that do")]
     Unknown(String),
+    #[error("{0} was applied for on {1}, and lapsed on {2}, as nobody approved it\nhint: apply for it anew")]
+    Lapsed(String, Time, Time),
     #[error("the range was not pruned")]
     Log(#[source] LogError),
 }
@@ -75,15 +80,8 @@ impl Upkeep {
         Ok((statement, stays))
     }
 
-    /// What was applied for under this id.
-    pub(crate) async fn waiting_pruning(&self, id: &str) -> Result<RangePruned, PruneError> {
-        let (_, state) = self.archiving_state().await?;
-        let waiting = state.as_ref().and_then(|state| state.waiting(id)).cloned();
-        waiting.ok_or_else(|| PruneError::Unknown(id.to_owned()))
-    }
-
     /// Prunes what the statement says; how many segments were removed. What came between, a hold or the end of a time, is
-    /// looked at before: it may have been applied for long ago. Until it is done no hold comes into force.
+    /// looked at before: it may have been applied for days ago, and dropped since. Until it is done no hold comes into force.
     pub(crate) async fn prune(&self, statement: RangePruned) -> Result<u64, PruneError> {
         let _still = self.retaining.still().await;
         let stays = self.stays(&statement).await?;
@@ -92,6 +90,9 @@ impl Upkeep {
         }
         let (archiving, mut state) = self.archiving_state().await?;
         let Some(state) = state.as_mut() else { return Err(PruneError::Nothing(Vec::new())) };
+        if statement.approver_user.is_some() {
+            applications::waiting(state, &statement.id, self.exchanges.clock.now())?;
+        }
         let log = self.exchanges.recorder.log();
         let segments = log.prune(&archiving.archive, statement, state).await.map_err(PruneError::Log)?;
         // What is due of it next is looked for anew.

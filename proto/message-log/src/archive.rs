@@ -19,7 +19,7 @@ use trave_proto::digest::Digest;
 
 pub use keys::{ArchiveIdentity, ArchiveRecipient};
 pub use restoring::Source;
-pub use state::ArchiveState;
+pub use state::{ArchiveState, PruningApplication};
 pub use store::{ArchiveStore, DirectoryStore, Fill};
 pub use whole::{Progress, Whole};
 

@@ -52,13 +52,13 @@ mod disk;
 
 pub use archive::{
     Archive, ArchiveIdentity, ArchiveRecipient, ArchiveState, ArchiveStore, DirectoryStore, Fill, Progress,
-    Source, Whole,
+    PruningApplication, Source, Whole,
 };
 pub use check::Report;
 pub use contents::ContentParts;
 pub use entry::{Artefact, Entry, MAX_PERSONS, kind};
 pub use error::LogError;
-pub use log::archiving::Prunable;
+pub use log::archiving::{Prunable, RangeHere};
 pub use log::earlier::EarlierLog;
 pub use log::{Concerned, ErasedPerson, Log, Options};
 pub use pending::{Logged, Pending};

@@ -5,6 +5,7 @@
 
 mod groups;
 mod two_persons;
+mod prunings;
 
 use std::time::Duration;
 

@@ -6,32 +6,42 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use super::*;
-use trave_message_log::ArchiveIdentity;
 use trave_proto::proof::Conclusion;
-use trave_proto::schema::log::archive_act;
 use trave_proto::schema::operator::EraseRequest;
-use trave_tests::network::{Server, export, judge, soon};
+use trave_tests::network::{Server, export, judge};
 use trave_tests::program::program;
 
 /// Two accounts of the machine that runs the test; they need not exist.
-const FRAUKE: u32 = 61_001;
-const UWE: u32 = 61_002;
+pub(super) const FRAUKE: u32 = 61_001;
+pub(super) const UWE: u32 = 61_002;
 /// Who is not named.
-const STRANGER: u32 = 61_003;
+pub(super) const STRANGER: u32 = 61_003;
 
 /// A security server at whose door several users of the machine come in.
-struct World {
-    instance: Instance,
+pub(super) struct World {
+    pub(super) instance: Instance,
     directory: tempfile::TempDir,
     program: PathBuf,
 }
 
 impl World {
-    async fn start(users: [u32; 2]) -> Self {
-        Self::with(users, "").await
+    /// Of the two, with more in the provider's configuration; none where nobody can be two other users.
+    pub(super) async fn of_two(more: &str) -> Option<Self> {
+        if own_user() != 0 {
+            println!("NOT RUN: only root can be two other users");
+            return None;
+        }
+        Some(Self::with([FRAUKE, UWE], more).await)
     }
 
-    /// With more in the provider's configuration.
+    /// The same, where the usual client may call.
+    pub(super) async fn granted(more: &str) -> Option<Self> {
+        let world = Self::of_two(more).await?;
+        let id = world.done(FRAUKE, &applying(CLIENT)).await;
+        world.done(UWE, &["grant", "approve", &id]).await;
+        Some(world)
+    }
+
     async fn with(users: [u32; 2], more: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o711)).unwrap();
@@ -51,20 +61,20 @@ impl World {
     }
 
     /// Runs a verb as this user of the machine. Only root can.
-    async fn as_user(&self, user: u32, args: &[&str]) -> Output {
+    pub(super) async fn as_user(&self, user: u32, args: &[&str]) -> Output {
         let mut command = Command::new(&self.program);
         command.args(args).arg("--socket").arg(self.socket()).uid(user).gid(user).env("USER", "egal");
         command.current_dir(Path::new("/"));
         tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
     }
 
-    async fn done(&self, user: u32, args: &[&str]) -> String {
+    pub(super) async fn done(&self, user: u32, args: &[&str]) -> String {
         let output = self.as_user(user, args).await;
         assert_eq!(output.status.code(), Some(0), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
-    async fn refused(&self, user: u32, args: &[&str]) -> String {
+    pub(super) async fn refused(&self, user: u32, args: &[&str]) -> String {
         let output = self.as_user(user, args).await;
         assert_eq!(output.status.code(), Some(1), "{args:?}: {}", String::from_utf8_lossy(&output.stdout));
         String::from_utf8(output.stderr).unwrap()
@@ -84,7 +94,7 @@ fn applying(client: &str) -> Vec<&str> {
 async fn nobody_grants_anything_alone() {
     // Whoever runs this is one of the two, unless that is root.
     let own = own_user();
-    let mut world = World::start([if own == 0 { FRAUKE } else { own }, UWE]).await;
+    let mut world = World::with([if own == 0 { FRAUKE } else { own }, UWE], "").await;
     let mut mv = operator(&world.instance.mv).await;
     let approve = |id: &str| trave_proto::schema::operator::ApproveRequest {
         id: id.into(),
@@ -110,11 +120,7 @@ async fn nobody_grants_anything_alone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_applies_another_approves_and_the_proof_names_both() {
-    if own_user() != 0 {
-        println!("NOT RUN: only root can be two other users");
-        return;
-    }
-    let mut world = World::start([FRAUKE, UWE]).await;
+    let Some(mut world) = World::of_two("").await else { return };
     let stranger = world.refused(STRANGER, &["grants"]).await;
     assert!(stranger.contains("error"), "{stranger}");
     let id = world.done(FRAUKE, &applying(CLIENT)).await;
@@ -152,11 +158,7 @@ async fn one_applies_another_approves_and_the_proof_names_both() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_somebody_applied_for_who_counts_no_more_is_not_approved() {
-    if own_user() != 0 {
-        println!("NOT RUN: only root can be two other users");
-        return;
-    }
-    let mut world = World::start([FRAUKE, UWE]).await;
+    let Some(mut world) = World::of_two("").await else { return };
     let id = world.done(FRAUKE, &applying(CLIENT)).await;
     let (before, after) = (format!("users = {:?}", [FRAUKE, UWE]), format!("users = {:?}", [STRANGER, UWE]));
     world.instance.mv.reconfigure(|text| text.replace(&before, &after)).await;
@@ -171,6 +173,12 @@ async fn what_somebody_applied_for_who_counts_no_more_is_not_approved() {
     world.instance.stop().await;
 }
 
+/// Erasures that the log holds.
+fn erased(server: &Server) -> usize {
+    let records = server.records(0);
+    records.iter().filter(|record| matches!(record.leaf.entry, Some(Entry::Erasure(_)))).count()
+}
+
 /// The proof, exported by root, who may read everything.
 async fn export_from(world: &World, exchange: trave_proto::identifier::ExchangeId) -> bytes::Bytes {
     export(&world.instance.mv, exchange, false).await
@@ -178,18 +186,8 @@ async fn export_from(world: &World, exchange: trave_proto::identifier::ExchangeI
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_erases_anything_alone() {
-    if own_user() != 0 {
-        println!("NOT RUN: only root can be two other users");
-        return;
-    }
-    let mut world = World::start([FRAUKE, UWE]).await;
-    let granted = world.done(FRAUKE, &applying(CLIENT)).await;
-    world.done(UWE, &["grant", "approve", &granted]).await;
+    let Some(mut world) = World::granted("").await else { return };
     let exchange = world.instance.ask(b"wer?").await.exchange().to_string();
-    let erased = |server: &Server| {
-        let records = server.records(0);
-        records.iter().filter(|record| matches!(record.leaf.entry, Some(Entry::Erasure(_)))).count()
-    };
     assert!(world.done(FRAUKE, &["erase", &exchange, "--reason", "Art. 17"]).await.is_empty());
     let listed = world.done(UWE, &["erasures", "list"]).await;
     let id = listed.split('\t').next().unwrap().to_owned();
@@ -222,13 +220,7 @@ async fn nobody_erases_anything_alone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_another_server_told_takes_two_persons_too() {
-    if own_user() != 0 {
-        println!("NOT RUN: only root can be two other users");
-        return;
-    }
-    let mut world = World::start([FRAUKE, UWE]).await;
-    let granted = world.done(FRAUKE, &applying(CLIENT)).await;
-    world.done(UWE, &["grant", "approve", &granted]).await;
+    let Some(mut world) = World::granted("").await else { return };
     let exchange = world.instance.ask(b"wer?").await.exchange();
     let request = EraseRequest {
         exchange_id: bytes::Bytes::copy_from_slice(exchange.as_bytes()),
@@ -246,10 +238,6 @@ async fn what_another_server_told_takes_two_persons_too() {
     }
     let id = listed.split('\t').next().unwrap().to_owned();
     assert!(id.starts_with("n-") && listed.contains("waits for a decision here"), "{listed}");
-    let erased = |server: &Server| {
-        let records = server.records(0);
-        records.iter().filter(|record| matches!(record.leaf.entry, Some(Entry::Erasure(_)))).count()
-    };
     world.done(FRAUKE, &["erasures", "approve", &id]).await;
     let alone = world.refused(FRAUKE, &["erasures", "approve", &id]).await;
     assert!(alone.contains("cannot approve it: another person must"), "{alone}");
@@ -261,78 +249,5 @@ async fn what_another_server_told_takes_two_persons_too() {
     assert!(listed.contains("waits for another person's approval"), "{listed}");
     world.done(UWE, &["erasures", "approve", &id]).await;
     assert_eq!(erased(&world.instance.mv), 1);
-    world.instance.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_prunes_anything_alone_and_what_is_held_by_then_stays() {
-    if own_user() != 0 {
-        println!("NOT RUN: only root can be two other users");
-        return;
-    }
-    let (archive, identity) = (tempfile::tempdir().unwrap(), ArchiveIdentity::generate());
-    let (directory, recipient) = (archive.path(), identity.recipient().to_string());
-    let to =
-        format!("[archive]\ndirectory = {directory:?}\nrecipients = [{recipient:?}]\nevery_seconds = 60\n");
-    let mut world = World::with([FRAUKE, UWE], &to).await;
-    let granted = world.done(FRAUKE, &applying(CLIENT)).await;
-    world.done(UWE, &["grant", "approve", &granted]).await;
-    let exchange = world.instance.ask(&[7; 400_000]).await.exchange().to_string();
-    for _ in 0..4 {
-        assert_eq!(world.instance.ask(&[7; 400_000]).await.status(), 0);
-    }
-    soon("two segments are archived", async || {
-        world.instance.advance(Duration::from_secs(60));
-        std::fs::read_dir(directory).unwrap().count() >= 2
-    })
-    .await;
-    world.instance.sh.stop().await;
-    world.instance.mv.stop().await;
-    world.instance.advance(Duration::from_secs(40 * 86_400));
-    world.instance.renew();
-    world.instance.sh.start().await.unwrap();
-    world.instance.mv.start().await.unwrap();
-    // Without a checkpoint and a timestamp behind them, no segments go.
-    let apply = ["archive", "prune", "--before", "2030-01-01", "--reason", "Platz"];
-    let mut id = String::new();
-    soon("there is something to prune", async || {
-        world.instance.advance(Duration::from_secs(60));
-        let output = world.as_user(FRAUKE, &apply).await;
-        id = String::from_utf8(output.stdout).unwrap().trim().to_owned();
-        output.status.success()
-    })
-    .await;
-    assert!(id.starts_with("p-"), "{id}");
-    let alone = world.refused(FRAUKE, &["archive", "approve", &id]).await;
-    assert!(alone.contains("applied for it and cannot approve it"), "{alone}");
-    world.refused(STRANGER, &["archive", "approve", &id]).await;
-    // What is held since then stays, whatever was applied for.
-    world.done(UWE, &["hold", "set", "--exchange", &exchange, "--reason", "Klage"]).await;
-    let listed = world.done(UWE, &["hold", "list"]).await;
-    let hold = listed.split('\t').next().unwrap().to_owned();
-    world.done(FRAUKE, &["hold", "approve", &hold]).await;
-    let held = world.refused(UWE, &["archive", "approve", &id]).await;
-    assert!(held.contains("something in it is held"), "{held}");
-    // What was pruned is read here no more.
-    let pruned = |server: &Server, from: u64| {
-        let acts = server.records(from).into_iter().filter_map(|record| match record.leaf.entry {
-            Some(Entry::Archive(act)) => act.act,
-            _ => None,
-        });
-        let pruned = acts.filter_map(|act| match act {
-            archive_act::Act::Pruned(range) if !range.applied => Some(range),
-            _ => None,
-        });
-        pruned.collect::<Vec<_>>()
-    };
-    assert!(pruned(&world.instance.mv, 0).is_empty());
-    world.done(UWE, &["hold", "lift", &hold, "--reason", "erledigt"]).await;
-    let still = world.refused(UWE, &["archive", "approve", &id]).await;
-    assert!(still.contains("something in it is held"), "a hold is not lifted alone either: {still}");
-    world.done(FRAUKE, &["hold", "approve", &hold]).await;
-    let before = world.instance.mv.records(0).len() as u64;
-    world.done(UWE, &["archive", "approve", &id]).await;
-    let [range] = &pruned(&world.instance.mv, before)[..] else { panic!("one range") };
-    assert_eq!((range.operator_user, range.approver_user), (Some(FRAUKE), Some(UWE)));
     world.instance.stop().await;
 }

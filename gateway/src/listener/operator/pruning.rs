@@ -5,13 +5,16 @@ use tonic::Status;
 use trave_host::config::with_causes;
 use trave_proto::clock::Time;
 use trave_proto::schema::log::leaf::Entry as LeafEntry;
-use trave_proto::schema::log::{ArchiveAct, RangePruned, archive_act};
-use trave_proto::schema::operator::{ApproveResponse, PruneRequest, PruneResponse};
+use trave_proto::schema::log::{ArchiveAct, PruningDropped, RangePruned, archive_act};
+use trave_proto::schema::operator::{
+    ApproveResponse, DropPruningRequest, DropPruningResponse, ListPruningsResponse, PruneRequest,
+    PruneResponse, PruningEntry,
+};
 
 use super::grants::fresh_id;
 use super::persons::Person;
 use super::{Desk, log_failed, words};
-use crate::upkeep::PruneError;
+use crate::upkeep::{Application, PruneError};
 
 impl Desk {
     /// Prunes, or applies for it.
@@ -56,6 +59,25 @@ impl Desk {
         Ok(ApproveResponse::default())
     }
 
+    /// Prunings that wait for another person.
+    pub(super) async fn prunings(&self) -> Result<ListPruningsResponse, Status> {
+        let waiting = self.upkeep.prunings().await.map_err(|error| refused(&error))?;
+        Ok(ListPruningsResponse { prunings: waiting.into_iter().map(listed).collect() })
+    }
+
+    /// Withdraws what somebody applied for.
+    pub(super) async fn drop_pruning(
+        &self,
+        request: DropPruningRequest,
+        person: Person,
+    ) -> Result<DropPruningResponse, Status> {
+        let reason = words("the reason", &request.reason)?;
+        let dropped = PruningDropped { id: request.id.clone(), reason, operator: person.name };
+        self.upkeep.drop_pruning(dropped).await.map_err(|error| refused(&error))?;
+        tracing::info!(prune = request.id, "a pruning that was applied for was dropped");
+        Ok(DropPruningResponse {})
+    }
+
     async fn apply_for_pruning(&self, range: RangePruned) -> Result<u64, Status> {
         let act = ArchiveAct { act: Some(archive_act::Act::Pruned(range)) };
         let logged = self.exchanges.recorder.event(LeafEntry::Archive(act), Vec::new()).await;
@@ -72,9 +94,29 @@ impl Desk {
     }
 }
 
+fn listed(application: Application) -> PruningEntry {
+    let Application { range, since, lapses, here, stays } = application;
+    let (earliest_ms, latest_ms) = here.times.unwrap_or_default();
+    PruningEntry {
+        id: range.id,
+        since_ms: since.as_millis(),
+        lapses_ms: lapses.as_millis(),
+        operator: range.operator,
+        reason: range.reason,
+        first: range.first,
+        count: range.count,
+        earliest_ms,
+        latest_ms,
+        segments: here.segments,
+        bytes: here.bytes,
+        place: range.place,
+        stays,
+    }
+}
+
 fn refused(error: &PruneError) -> Status {
     match error {
-        PruneError::NoArchive | PruneError::Nothing(_) | PruneError::Stays(_) => {
+        PruneError::NoArchive | PruneError::Nothing(_) | PruneError::Stays(_) | PruneError::Lapsed(..) => {
             Status::failed_precondition(error.to_string())
         }
         PruneError::Unknown(_) => Status::not_found(error.to_string()),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use trave_proto::clock::Time;
 use trave_proto::schema::log::archive_act::Act;
 use trave_proto::schema::log::leaf::Entry;
 use trave_proto::schema::log::{Leaf, RangePruned, SegmentArchived};
@@ -11,8 +12,17 @@ use trave_proto::schema::log::{Leaf, RangePruned, SegmentArchived};
 pub struct ArchiveState {
     archived: BTreeMap<u64, SegmentArchived>,
     pruned: Vec<RangePruned>,
-    waiting: BTreeMap<String, RangePruned>,
+    waiting: BTreeMap<String, PruningApplication>,
     removed: BTreeSet<String>,
+}
+
+/// A pruning that somebody applied for, and nobody approved or dropped so far.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PruningApplication {
+    /// What was applied for.
+    pub range: RangePruned,
+    /// When it was logged.
+    pub since: Time,
 }
 
 impl ArchiveState {
@@ -30,11 +40,15 @@ impl ArchiveState {
                 self.removed.insert(removed.name);
             }
             Some(Act::Pruned(range)) if range.applied => {
-                self.waiting.insert(range.id.clone(), range);
+                let since = Time::from_millis(leaf.logged_ms);
+                self.waiting.insert(range.id.clone(), PruningApplication { range, since });
             }
             Some(Act::Pruned(range)) => {
                 self.waiting.remove(&range.id);
                 self.pruned.push(range);
+            }
+            Some(Act::Dropped(dropped)) => {
+                self.waiting.remove(&dropped.id);
             }
             None => {}
         }
@@ -63,9 +77,14 @@ impl ArchiveState {
         &self.pruned
     }
 
-    /// The pruning that was applied for under this id and that nobody approved so far.
-    pub fn waiting(&self, id: &str) -> Option<&RangePruned> {
+    /// The pruning that was applied for under this id.
+    pub fn waiting(&self, id: &str) -> Option<&PruningApplication> {
         self.waiting.get(id)
+    }
+
+    /// The prunings that were applied for, however long ago.
+    pub fn all_waiting(&self) -> impl Iterator<Item = &PruningApplication> {
+        self.waiting.values()
     }
 
     /// Whether a statement says that the leaves `first..first + count` were pruned.

@@ -108,7 +108,36 @@ pub struct Prunable {
     pub root: Digest,
 }
 
+/// What of a range of records stands on this server's disk: whole segments.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RangeHere {
+    /// Segments.
+    pub segments: u64,
+    /// Bytes of their files.
+    pub bytes: u64,
+    /// When the first and the last record was logged, milliseconds since 1970; none where no segment is here.
+    pub times: Option<(i64, i64)>,
+}
+
 impl Log {
+    /// What of the closed segments that begin in `first..first + count` is here. Asks the disk for the size of each.
+    pub fn range_here(&self, first: u64, count: u64) -> Result<RangeHere, LogError> {
+        let closed = self.0.shared.catalogue().closed.clone();
+        let inside = |it: &&Arc<Closed>| it.first >= first && it.first - first < count && !it.is_pruned();
+        let mut here = RangeHere::default();
+        for segment in closed.iter().filter(inside) {
+            let path = &segment.path;
+            let file = self.0.shared.disk.open(path).map_err(LogError::disk("open", path))?;
+            here.segments += 1;
+            here.bytes += file.len().map_err(LogError::disk("read", path))?;
+            here.times = match (here.times, segment.times) {
+                (Some(one), Some(other)) => Some((one.0.min(other.0), one.1.max(other.1))),
+                (one, other) => one.or(other),
+            };
+        }
+        Ok(here)
+    }
+
     /// What may be pruned of the records before this time: of the segments that are here, archived, and before those that hold
     /// the last checkpoint and the last timestamp, the first that `may` go, and those behind it up to the next that may not.
     /// `may` is asked about the first leaf of a segment. None if there is nothing.
