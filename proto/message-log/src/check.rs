@@ -11,17 +11,17 @@ use trave_proto::digest::Digest;
 
 use crate::archive::ArchiveState;
 use crate::concerned;
-use crate::entry::kind;
 use crate::error::LogError;
 use crate::finding;
 use crate::forgetting;
 use crate::index::file::persons;
 use crate::index::{Index, MemoryIndex, PersonRow, file};
+use crate::pruning;
 use crate::reading::{self, ContentState};
 use crate::record::Kind;
 use crate::recovery;
 use crate::scan;
-use crate::segment::SegmentHeader;
+use crate::segment::{self, SegmentHeader};
 use crate::shared::{Closed, Shared};
 use crate::tree::Edge;
 
@@ -52,18 +52,6 @@ impl Report {
     }
 }
 
-/// What the log says of pruned ranges.
-fn pruned(shared: &Arc<Shared>) -> Result<ArchiveState, LogError> {
-    let mut state = ArchiveState::default();
-    for entry in finding::Entries::new(shared.clone(), 0..shared.catalogue().open.next()) {
-        let (index, entry) = entry?;
-        if entry.kind == kind::ARCHIVE {
-            state.take(&reading::locate(shared, index)?.read()?.leaf);
-        }
-    }
-    Ok(state)
-}
-
 /// Reads everything that is durable now.
 pub(crate) fn check(shared: &Arc<Shared>, key: &NoteVerifier) -> Report {
     let mut before = shared.rewritten();
@@ -85,13 +73,8 @@ fn check_once(shared: &Arc<Shared>, key: &NoteVerifier) -> Report {
     };
     let mut overwritten = BTreeSet::new();
     let mut persons = Vec::new();
-    let stated = match pruned(shared) {
-        Ok(stated) => stated,
-        Err(error) => {
-            check.report.problem(&error);
-            ArchiveState::default()
-        }
-    };
+    let (stated, unreadable) = pruning::stated(shared, size);
+    unreadable.iter().for_each(|error| check.report.problem(error));
     for segment in &closed {
         if segment.is_pruned() {
             check.pruned(segment, &stated);
@@ -147,7 +130,7 @@ impl Check<'_> {
     /// that come later.
     fn pruned(&mut self, segment: &Closed, stated: &ArchiveState) {
         self.report.pruned += segment.count;
-        if !stated.is_pruned(segment.first, segment.count) {
+        if !stated.is_pruned(segment.first, segment::generation(&segment.path)) {
             let last = segment.first + segment.count - 1;
             let what = format!(
                 "the records {} to {last} are not here, and no statement says that they were pruned",

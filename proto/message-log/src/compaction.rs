@@ -17,6 +17,7 @@ use trave_proto::digest::Digest;
 use trave_proto::schema::log::{Attachment, Leaf, StoredContent};
 
 use crate::disk::{Disk, DiskFile, fill_zeros};
+use crate::entry::artefacts_of;
 use crate::error::LogError;
 use crate::index::MemoryIndex;
 use crate::index::file::persons::{self, Table};
@@ -217,12 +218,18 @@ fn write_pruned(
     let compact = Compact { end: head.chain, next_slot: head.next_slot, as_of };
     let new = SegmentHeader { id, compact: Some(compact), ..remnant.header()? };
     let file = shared.disk.create(temporary).map_err(LogError::disk("create", temporary))?;
-    let mut writer = Writer::begin(file, temporary, new)?;
+    let (mut writer, mut written) = (Writer::begin(file, temporary, new)?, HashSet::new());
     for at in segment.first..segment.first + segment.count {
         let leaf = index.leaf(at)?.ok_or_else(|| segment.pruned())?;
         match remnant.entry(at, leaf) {
             Some(entry) if !(kept.gone)(at) => {
                 let payload = reading::read_record(&*remnant.file, &remnant.path, entry.offset, Kind::Leaf)?;
+                let (kept_leaf, beside) = decoded(&remnant.path, &payload)?;
+                for digest in artefacts_of(&kept_leaf, &beside).filter(|digest| written.insert(*digest)) {
+                    let Some(at) = remnant.artefact(&digest) else { continue };
+                    let bytes = reading::read_record(&*remnant.file, &remnant.path, at, Kind::Artefact)?;
+                    writer.record(Kind::Artefact, &[&bytes])?;
+                }
                 writer.leaf(&entry, &payload, (None, Vec::new()))?;
             }
             _ if leaf.kind == EXPIRED => writer.expired(leaf.time, leaf.hash)?,
@@ -310,7 +317,7 @@ impl Needs {
         if gone {
             return Ok(());
         }
-        self.artefacts.extend(reading::artefacts_of(leaf, attachment));
+        self.artefacts.extend(artefacts_of(leaf, attachment));
         if let Some(slot) = slot
             && !shared.keys.is_erased(slot)?
         {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use trave_proto::digest::Digest;
-use trave_proto::schema::log::{Leaf, leaf};
+use trave_proto::schema::log::{Attachment, Leaf, leaf};
 use trave_proto::schema::message::Signature;
 
 use crate::contents::ContentParts;
@@ -93,6 +93,11 @@ pub(crate) fn named_by(leaf: &Leaf) -> impl Iterator<Item = Digest> + use<> {
         _ => [None; 5],
     };
     named.into_iter().flatten()
+}
+
+/// The artefacts that a record needs: those that its leaf names, and those that are named beside it.
+pub(crate) fn artefacts_of(leaf: &Leaf, attachment: &Attachment) -> impl Iterator<Item = Digest> {
+    named_by(leaf).chain(attachment.artefacts.iter().filter_map(|digest| Digest::from_slice(digest)))
 }
 
 /// Kinds of leaves: the field numbers of `trave.log.v1.Leaf.entry`.

@@ -129,7 +129,7 @@ impl Log {
         if recovery::is_restored(&*disk, &dir)? {
             return Err(LogError::Restored { path: dir });
         }
-        let Opened { shared, segment, mut recovered } = recovery::open(
+        let Opened { shared, segment, mut recovered, doubtful } = recovery::open(
             &disk,
             &dir,
             &Terms {
@@ -139,6 +139,7 @@ impl Log {
                 key_block,
             },
         )?;
+        pruning::settle(&shared, doubtful)?;
         pruning::redo(&shared)?;
         erasure::redo(&shared, &mut recovered)?;
         schedule::redo(&shared, &mut recovered)?;

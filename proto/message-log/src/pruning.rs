@@ -4,7 +4,8 @@
 //! | killed after | disk | log | the next start |
 //! |---|---|---|---|
 //! | what is kept was written (`.pruned`) | the segment too | – | the segment is here; the file beside it means nothing |
-//! | the statement is durable | the same | says that the range is pruned | removes the segments |
+//! | the statement is durable | the same | says that the range is pruned | waits for a checkpoint over it |
+//! | a checkpoint covers it | the same | the same | removes the segments |
 //! | some segments were removed | the others | the same | removes the others |
 //! | one was about to be overwritten | it has another name (`.away.tmp`) | the same | overwrites and removes it, too |
 //!
@@ -27,6 +28,7 @@ use crate::error::LogError;
 use crate::finding;
 use crate::reading;
 use crate::record::Kind;
+use crate::recovery::Doubtful;
 use crate::remnant::{self, Gathering};
 use crate::scan::read_whole;
 use crate::segment::{self, Item, SegmentHeader};
@@ -121,6 +123,15 @@ fn keep(shared: &Shared, segment: &Closed) -> Result<(), LogError> {
     })?;
     // Whom its records concern must be found here as long as their contents can be erased.
     concerned::settle(shared, segment)?;
+    for digest in kept.needs() {
+        // A segment that an earlier release made anew may lack it.
+        let Some(at) = segment.index().artefact(&digest)? else { continue };
+        let bytes = reading::read_record(&*file, path, at, Kind::Artefact)?;
+        if Digest::of(&bytes) != digest {
+            return Err(LogError::damaged(path, at, "the artefact has another digest"));
+        }
+        kept.add_artefact(digest, &bytes);
+    }
     kept.write(&*shared.disk, path)
 }
 
@@ -153,20 +164,50 @@ fn wipe(shared: &Shared, segment: &Path) -> Result<(), LogError> {
     compaction::wipe(&*shared.disk, &away)
 }
 
-/// Removes what an interrupted run did not come to remove.
-pub(crate) fn redo(shared: &Arc<Shared>) -> Result<(), LogError> {
-    let mut left = interrupted(shared)?;
-    if left.is_empty() {
-        return Ok(());
-    }
-    let mut state = ArchiveState::default();
-    for entry in finding::Entries::new(shared.clone(), 0..shared.catalogue().open.next()) {
-        let (index, entry) = entry?;
-        if entry.kind == kind::ARCHIVE {
-            state.take(&reading::locate(shared, index)?.read()?.leaf);
+/// What the log says of its archive and of what was pruned, in its first `size` records, as far as it can be read; and what
+/// could not.
+pub(crate) fn stated(shared: &Arc<Shared>, size: u64) -> (ArchiveState, Option<LogError>) {
+    let (mut state, mut unreadable) = (ArchiveState::default(), None);
+    for entry in finding::Entries::new(shared.clone(), 0..size) {
+        let leaf = entry.and_then(|(index, entry)| match entry.kind {
+            kind::ARCHIVE => Ok(Some(reading::locate(shared, index)?.read()?.leaf)),
+            _ => Ok(None),
+        });
+        match leaf {
+            Ok(leaf) => leaf.iter().for_each(|leaf| state.take(leaf)),
+            Err(error) => drop(unreadable.get_or_insert(error)),
         }
     }
-    left.retain(|segment| state.is_pruned(segment.first, segment.count));
+    (state, unreadable)
+}
+
+/// Refuses the log if something is taken for pruned that no statement says was pruned; and destroys what lies beside what
+/// was.
+pub(crate) fn settle(shared: &Arc<Shared>, doubtful: Vec<Doubtful>) -> Result<(), LogError> {
+    if doubtful.is_empty() {
+        return Ok(());
+    }
+    let (state, _) = stated(shared, shared.catalogue().open.next());
+    for Doubtful { segment, why, displaced } in doubtful {
+        if !state.is_pruned(segment.first, segment::generation(&segment.path)) {
+            return Err(why);
+        }
+        displaced.map_or(Ok(()), |path| compaction::destroy(&*shared.disk, &path))?;
+    }
+    Ok(())
+}
+
+/// Removes what an interrupted run did not come to remove: as far as a checkpoint covers the statement, as for whoever was
+/// not interrupted. Where signing it failed, the segments stay until a later start.
+pub(crate) fn redo(shared: &Arc<Shared>) -> Result<(), LogError> {
+    let mut left = interrupted(shared)?;
+    let covered = shared.catalogue().checkpoint.as_ref().map_or(0, |signed| signed.checkpoint.size);
+    if left.is_empty() || covered == 0 {
+        return Ok(());
+    }
+    let (state, unreadable) = stated(shared, covered);
+    unreadable.map_or(Ok(()), Err)?;
+    left.retain(|segment| state.is_pruned(segment.first, segment::generation(&segment.path)));
     if left.is_empty() { Ok(()) } else { remove(shared, &left) }
 }
 

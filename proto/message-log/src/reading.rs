@@ -12,7 +12,7 @@ use trave_proto::tree::leaf_hash;
 
 use crate::contents::ContentParts;
 use crate::disk::DiskFile;
-use crate::entry::{kind, named_by};
+use crate::entry::{artefacts_of, kind};
 use crate::error::LogError;
 use crate::expiry::Covered;
 use crate::finding;
@@ -45,11 +45,6 @@ impl StoredRecord {
     pub fn artefacts(&self) -> BTreeSet<Digest> {
         artefacts_of(&self.leaf, &self.attachment).collect()
     }
-}
-
-/// The artefacts that a record needs: those that its leaf names, and those that are named beside it.
-pub(crate) fn artefacts_of(leaf: &Leaf, attachment: &Attachment) -> impl Iterator<Item = Digest> {
-    named_by(leaf).chain(attachment.artefacts.iter().filter_map(|digest| Digest::from_slice(digest)))
 }
 
 /// What became of the content of a message.
@@ -235,13 +230,36 @@ fn artefact_once(shared: &Shared, digest: &Digest) -> Result<Option<Bytes>, LogE
         }
         found = segment.index().artefact(digest)?.map(|offset| (segment.path.clone(), offset));
     }
-    let Some((path, offset)) = found else { return Ok(None) };
+    let Some((path, offset)) = (match found {
+        Some(found) => Some(found),
+        None => kept_artefact(shared, &closed, digest)?,
+    }) else {
+        return Ok(None);
+    };
     let file = shared.disk.open(&path).map_err(LogError::disk("open", &path))?;
     let bytes = read_record(&*file, &path, offset, Kind::Artefact)?;
     if Digest::of(&bytes) != *digest {
         return Err(LogError::damaged(&path, offset, "the artefact has another digest"));
     }
     Ok(Some(bytes.into()))
+}
+
+/// The file and the place of an artefact that is kept of a pruned segment, since a kept record needs it.
+fn kept_artefact(
+    shared: &Shared,
+    closed: &[Arc<Closed>],
+    digest: &Digest,
+) -> Result<Option<(PathBuf, u64)>, LogError> {
+    for segment in closed.iter().rev().filter(|segment| segment.is_pruned()) {
+        // Most had it for messages, which are not here any more: what is kept says so.
+        if segment.index().artefact(digest)?.is_some() {
+            let remnant = Remnant::open(&*shared.disk, &segment.path)?;
+            if let Some(at) = remnant.artefact(digest) {
+                return Ok(Some((remnant.path, at)));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// What acts cover of the segment that holds leaf `index`.

@@ -3,22 +3,23 @@
 //! segment is not here, and what each message and refusal was about, so that holds and schedules concern it as before.
 //!
 //! File `segment-<first>.pruned` (`segment-<first>.c<generation>.pruned`, as the segment's file was named): 16 bytes `trave pruned 1\n\0`, length of the table (4, little-endian), the table
-//! (`trave.log.v1.PrunedSegment`), CRC-32 (4) of all before it, then the kept leaves as records of a segment. A file of
+//! (`trave.log.v1.PrunedSegment`), CRC-32 (4) of all before it, then the kept leaves and the artefacts that they need, as records of a segment. A file of
 //! this name beside a segment that is still here means nothing: it is prepared before anything is removed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use prost::Message as _;
+use trave_proto::digest::Digest;
 use trave_proto::message::Manifest;
 use trave_proto::schema::log::leaf::Entry;
 use trave_proto::schema::log::{
-    Attachment, ContentSlot, KeptLeaf, Leaf, PrunedSegment, PrunedSubject, SubjectOfLeaf,
+    Attachment, ContentSlot, KeptArtefact, KeptLeaf, Leaf, PrunedSegment, PrunedSubject, SubjectOfLeaf,
 };
 
 use crate::disk::{Disk, DiskFile, replace};
-use crate::entry::kind;
+use crate::entry::{artefacts_of, kind};
 use crate::error::LogError;
 use crate::record::{self, Kind};
 use crate::segment::{LeafEntry, SegmentHeader};
@@ -53,6 +54,7 @@ pub(crate) struct Gathering {
     table: PrunedSegment,
     records: Vec<u8>,
     subjects: HashMap<Vec<u8>, u32>,
+    needs: BTreeSet<Digest>,
 }
 
 impl Gathering {
@@ -66,7 +68,11 @@ impl Gathering {
     pub(crate) fn add(&mut self, index: u64, kind: u8, payload: &[u8]) -> Option<()> {
         let (leaf, attachment) = record::split_leaf(payload)?;
         let attachment = Attachment::decode(attachment).ok()?;
-        if let Some(subject) = subject(&Leaf::decode(leaf).ok()?) {
+        let leaf = Leaf::decode(leaf).ok()?;
+        if is_kept(kind) {
+            self.needs.extend(artefacts_of(&leaf, &attachment));
+        }
+        if let Some(subject) = subject(&leaf) {
             let subject = self.subject(subject);
             self.table.about.push(SubjectOfLeaf { index, subject });
         }
@@ -78,6 +84,18 @@ impl Gathering {
             record::write(&mut self.records, Kind::Leaf, &[payload]);
         }
         Some(())
+    }
+
+    /// The artefacts that the kept leaves need.
+    pub(crate) fn needs(&self) -> BTreeSet<Digest> {
+        self.needs.clone()
+    }
+
+    /// Takes one of them.
+    pub(crate) fn add_artefact(&mut self, digest: Digest, bytes: &[u8]) {
+        let offset = self.records.len() as u64;
+        self.table.artefacts.push(KeptArtefact { digest: digest.to_bytes(), offset });
+        record::write(&mut self.records, Kind::Artefact, &[bytes]);
     }
 
     /// The place of a subject among all.
@@ -178,6 +196,13 @@ impl Remnant {
     pub(crate) fn entry(&self, index: u64, entry: LeafEntry) -> Option<LeafEntry> {
         let at = self.table.leaves.binary_search_by_key(&index, |leaf| leaf.index).ok()?;
         Some(LeafEntry { offset: self.records_at.checked_add(self.table.leaves[at].offset)?, ..entry })
+    }
+
+    /// Where an artefact stands in this file that a kept leaf needs; none if no kept leaf does.
+    pub(crate) fn artefact(&self, digest: &Digest) -> Option<u64> {
+        let artefacts = &self.table.artefacts;
+        let at = artefacts.binary_search_by(|it| it.digest[..].cmp(digest.as_ref())).ok()?;
+        self.records_at.checked_add(artefacts[at].offset)
     }
 
     /// The key slot of the content of leaf `index`; none if it had no content.

@@ -13,6 +13,7 @@ mod search;
 mod archive;
 mod pruning;
 mod pruned;
+mod pruned_again;
 mod expiry;
 mod expiry_archive;
 mod earlier;

@@ -12,6 +12,9 @@ use trave_proto::schema::log::{Leaf, RangePruned, SegmentArchived};
 pub struct ArchiveState {
     archived: BTreeMap<u64, SegmentArchived>,
     pruned: Vec<RangePruned>,
+    /// First leaf and generation of each segment that was pruned. A statement counts for the generations that were archived
+    /// when it was logged: nothing else was pruned by it.
+    generations: BTreeSet<(u64, u64)>,
     waiting: BTreeMap<String, PruningApplication>,
     removed: BTreeSet<String>,
 }
@@ -45,6 +48,9 @@ impl ArchiveState {
             }
             Some(Act::Pruned(range)) => {
                 self.waiting.remove(&range.id);
+                let inside = range.first..range.first.saturating_add(range.count);
+                let segments = self.archived.range(inside).map(|(first, copy)| (*first, copy.generation));
+                self.generations.extend(segments);
                 self.pruned.push(range);
             }
             Some(Act::Dropped(dropped)) => {
@@ -87,11 +93,9 @@ impl ArchiveState {
         self.waiting.values()
     }
 
-    /// Whether a statement says that the leaves `first..first + count` were pruned.
-    pub(crate) fn is_pruned(&self, first: u64, count: u64) -> bool {
-        self.pruned.iter().any(|range| {
-            range.first <= first && first.saturating_add(count) <= range.first.saturating_add(range.count)
-        })
+    /// Whether a statement says that the segment that begins with leaf `first` was pruned in this generation.
+    pub(crate) fn is_pruned(&self, first: u64, generation: u64) -> bool {
+        self.generations.contains(&(first, generation))
     }
 
     /// Whether the log says that the object of this name was to be removed.

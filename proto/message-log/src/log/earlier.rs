@@ -20,6 +20,7 @@ use crate::erasure;
 use crate::error::LogError;
 use crate::finding;
 use crate::forgetting::{self, Forgetting};
+use crate::pruning;
 use crate::pseudonyms::Period;
 use crate::recovery;
 use crate::schedule::{self, Survey};
@@ -60,7 +61,8 @@ impl EarlierLog {
         let lock_path = dir.join("lock");
         let lock = disk.lock(&lock_path).map_err(LogError::disk("lock", &lock_path))?;
         let lock = lock.ok_or(LogError::Locked { path: lock_path })?;
-        let shared = recovery::open_earlier(&disk, dir, key)?;
+        let (shared, doubtful) = recovery::open_earlier(&disk, dir, key)?;
+        pruning::settle(&shared, doubtful)?;
         let earlier = Self {
             log: Log::read_only(shared, key, (clock, lock)),
             turn: Mutex::default(),

@@ -17,11 +17,11 @@ use crate::{ArchiveStore as _, ContentState, Due, Log, LogError, PrunedRecord, S
 
 /// Messages and refusals that are due, here or pruned: all before this place; and the contents of these.
 #[derive(Debug, Clone, Default)]
-struct Until {
-    place: u64,
-    contents: BTreeSet<u64>,
+pub(super) struct Until {
+    pub(super) place: u64,
+    pub(super) contents: BTreeSet<u64>,
     /// Grants are due.
-    grants: bool,
+    pub(super) grants: bool,
 }
 
 impl Schedule for Until {
@@ -62,7 +62,7 @@ fn pruned() -> (SimulatedDisk, Log, (u64, u64)) {
     (disk, log, range)
 }
 
-fn step(log: &Log, plan: &Until) -> Result<(u64, u64, u64), LogError> {
+pub(super) fn step(log: &Log, plan: &Until) -> Result<(u64, u64, u64), LogError> {
     let (mut contents, mut records, mut stuck) = (0, 0, 0);
     for segment in log.segments().into_iter().filter(|segment| !segment.open) {
         let survey = log.survey(segment.first, NOW, &mut plan.clone())?;
