@@ -7,7 +7,7 @@ use trave_proto::identifier::MemberId;
 use trave_proto::search::{Key, Term, Topic};
 
 pub(crate) use question::{Hit, Question, counted_by};
-pub(crate) use records::{Records, SearchedLog};
+pub(crate) use records::{Records, SearchedLog, what_is_damaged};
 
 /// Most entries of a page.
 pub(crate) const MAX_PAGE: u32 = 500;

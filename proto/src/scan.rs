@@ -55,6 +55,17 @@ pub enum ScanError {
         /// So many came.
         found: u64,
     },
+    /// Of leaves that cannot be read, not even the hash is known.
+    #[error(
+        "{count} leaves cannot be read, the first at place {first}, and not even their hashes are known: nothing shows that the \
+         others are those of the log\nhint: scan what stands before that place and what stands behind it"
+    )]
+    NoHash {
+        /// So many.
+        count: usize,
+        /// The place of the first.
+        first: u64,
+    },
     /// The leaves do not lead to the checkpoint's root.
     #[error(
         "the leaves are not those of the log: they do not lead to the root of the checkpoint; one was changed, left out or \
@@ -145,6 +156,20 @@ pub struct Found {
     exchange: Option<ExchangeId>,
 }
 
+/// A leaf that the server cannot read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damaged {
+    /// Its place.
+    pub index: u64,
+    /// Its hash in the tree, if that is known.
+    pub hash: Option<Digest>,
+    /// What is wrong with it, as the server says; at most 200 characters.
+    pub what: String,
+}
+
+/// Longest description of a damaged leaf that is kept, in characters.
+const MAX_WHAT: usize = 200;
+
 /// A range in the making: leaves are added in order.
 #[derive(Debug)]
 pub struct Range {
@@ -154,6 +179,7 @@ pub struct Range {
     topics: BTreeMap<ExchangeId, Topic>,
     answered: BTreeMap<ExchangeId, usize>,
     hidden: Vec<u64>,
+    damaged: Vec<Damaged>,
     strays: u64,
     follows: Option<Generation>,
 }
@@ -161,15 +187,22 @@ pub struct Range {
 impl Range {
     /// Begins after the head.
     pub fn new(head: Head) -> Self {
-        let (hashes, rows, hidden) = (Vec::new(), Vec::new(), Vec::new());
+        let (hashes, rows, hidden, damaged) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (topics, answered) = (BTreeMap::new(), BTreeMap::new());
-        Self { head, hashes, rows, topics, answered, hidden, strays: 0, follows: None }
+        Self { head, hashes, rows, topics, answered, hidden, damaged, strays: 0, follows: None }
     }
 
     /// Adds the next leaf, of which only the hash is shown.
     pub fn add_hash(&mut self, hash: Digest) {
         self.hidden.push(self.head.raw.from + self.hashes.len() as u64);
         self.hashes.push(hash);
+    }
+
+    /// Adds the next leaf, which the server cannot read; its hash, if at least that is known.
+    pub fn add_damaged(&mut self, hash: Option<Digest>, what: &str) {
+        let index = self.head.raw.from + self.hashes.len() as u64;
+        self.damaged.push(Damaged { index, hash, what: what.chars().take(MAX_WHAT).collect() });
+        self.hashes.push(hash.unwrap_or_else(|| Digest::from_bytes([0; Digest::LEN])));
     }
 
     /// Adds the next leaf.
@@ -201,18 +234,23 @@ impl Range {
 
     /// Checks that what was added is the range, whole.
     pub fn finish(self) -> Result<Scanned, ScanError> {
+        let unknown: Vec<_> = self.damaged.iter().filter(|leaf| leaf.hash.is_none()).collect();
+        if let Some(first) = unknown.first() {
+            return Err(ScanError::NoHash { count: unknown.len(), first: first.index });
+        }
         self.head.check(&self.hashes)?;
-        let Self { head, rows, hidden, strays, follows, .. } = self;
-        Ok(Scanned { head, rows, hidden, strays, follows })
+        let Self { head, rows, hidden, damaged, strays, follows, .. } = self;
+        Ok(Scanned { head, rows, hidden, damaged, strays, follows })
     }
 }
 
-/// A range that stands so in the log. [`Range::finish`] is its only maker.
+/// A range that stands so in the log, as far as it can be read: see [`Scanned::damaged`]. [`Range::finish`] is its only maker.
 #[derive(Debug)]
 pub struct Scanned {
     head: Head,
     rows: Vec<Found>,
     hidden: Vec<u64>,
+    damaged: Vec<Damaged>,
     strays: u64,
     follows: Option<Generation>,
 }
@@ -226,6 +264,17 @@ impl Scanned {
     /// The places of leaves of which only the hash was shown: the server says that they are not in the auditor's scope.
     pub fn hidden(&self) -> &[u64] {
         &self.hidden
+    }
+
+    /// The leaves that the server cannot read, ascending. Their hashes are those of the tree. What they said is not known: with any of these
+    /// the range is not whole, and what a search should have found in it is known as far as the others tell.
+    pub fn damaged(&self) -> &[Damaged] {
+        &self.damaged
+    }
+
+    /// Whether each leaf of the range was shown, or its hash because it is not for this auditor: none is damaged.
+    pub fn is_whole(&self) -> bool {
+        self.damaged.is_empty()
     }
 
     /// Ends of exchanges that began before the range: what they are about is not known here.

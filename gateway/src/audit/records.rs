@@ -84,7 +84,12 @@ impl Records {
 
     /// What is told of what was found; none if it is not in scope, or is no more. Reads the disk.
     pub(crate) fn entry(&self, hit: &Hit, scope: &Scope) -> Result<Option<Entry>, LogError> {
-        self.of(hit.generation).map_or(Ok(None), |log| log.entry(hit.place, scope))
+        let Some(log) = self.of(hit.generation) else { return Ok(None) };
+        match log.entry(hit.place, scope) {
+            // It was found, so it is in scope; and one record that cannot be read hides no others.
+            Err(error) => what_is_damaged(&error).map(|what| Some(log.damaged(hit.place, what))).ok_or(error),
+            entry => entry,
+        }
     }
 
     /// What is told of one exchange, in each generation in which it stands, the earliest first: mostly one entry; refusals
@@ -254,6 +259,11 @@ impl SearchedLog {
         })
     }
 
+    fn damaged(&self, index: u64, what: String) -> Entry {
+        let (generation, records) = (self.number, vec![index]);
+        Entry { index, generation, records, outcome: DAMAGED.into(), reason: what, ..Entry::default() }
+    }
+
     /// Whether the leaf at a place may be shown as it is, as far as `known` tells of exchanges; it learns. Reads the disk.
     pub(crate) fn may_show(
         &self,
@@ -288,7 +298,8 @@ impl SearchedLog {
         let mut seen = false;
         for place in self.log.places(id)? {
             let topic = match self.log.leaf(place) {
-                Err(LogError::Expired { .. }) => continue,
+                // Another record of the exchange says what it was about.
+                Err(LogError::Expired { .. } | LogError::Damaged { .. } | LogError::Disk { .. }) => continue,
                 Err(LogError::Pruned { .. }) => self.log.pruned(place)?.as_ref().and_then(topic_of_pruned),
                 leaf => match Event::of(&leaf?) {
                     Some(Event::Begun(topic) | Event::Answered(topic, _)) => Some(topic),
@@ -305,6 +316,18 @@ impl SearchedLog {
         }
         known.insert(id, seen);
         Ok(seen)
+    }
+}
+
+/// The outcome of an exchange of which a record cannot be read.
+const DAMAGED: &str = "damaged";
+
+/// What is wrong, without the paths of this server, where one record cannot be read and others can.
+pub(crate) fn what_is_damaged(error: &LogError) -> Option<String> {
+    match error {
+        LogError::Damaged { what, .. } => Some(what.clone()),
+        LogError::Disk { .. } => Some("the disk does not give it".into()),
+        _ => None,
     }
 }
 

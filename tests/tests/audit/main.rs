@@ -122,6 +122,7 @@ fn scanned(instance: &Instance, head: ScanHead, leaves: &[Shown]) -> Result<Scan
         match leaf {
             Shown::Leaf(bytes) => range.add_leaf(bytes),
             Shown::Hash(hash) => range.add_hash(Digest::from_slice(hash).unwrap()),
+            Shown::Damaged(leaf) => range.add_damaged(Digest::from_slice(&leaf.hash), &leaf.what),
         }
     }
     range.finish()

@@ -1,13 +1,17 @@
 //! A range that is read whole: what is not the log's does not verify, and what a search left out is found out.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use trave_proto::schema::audit::{ScanHead, scanned_leaf::Shown};
+use trave_proto::scan::ScanError;
+use trave_proto::schema::audit::{DamagedLeaf, Filter, ScanHead, scanned_leaf::Shown};
+use trave_proto::tree::leaf_hash;
+use trave_tests::network::Instance;
 use trave_tests::program::program;
 
-use super::{audited, raw_scan, scanned, sign_in, six};
+use super::{all, audited, ids, raw_scan, scanned, search, sign_in, six};
 
 /// What was done to an answer, and how.
 type Change<'a, T> = (&'a str, &'a dyn Fn(&mut T));
@@ -67,14 +71,8 @@ async fn trave_audit(at: &Path, arguments: &[&str]) -> Output {
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
-fn printed(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_search_that_leaves_something_out_is_found_out() {
-    let mut instance = audited().await;
-    let asked = six(&instance).await;
+/// Writes the settings of the auditor's program.
+fn settings(instance: &Instance) -> PathBuf {
     let at = instance.sh.directory();
     let server = instance.sh.layout().authentication_certificate();
     std::fs::write(at.join("anchor"), instance.keys.anchor().bytes()).unwrap();
@@ -85,6 +83,18 @@ async fn a_search_that_leaves_something_out_is_found_out() {
         server.display()
     );
     std::fs::write(at.join("audit.toml"), settings).unwrap();
+    at
+}
+
+fn printed(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_search_that_leaves_something_out_is_found_out() {
+    let mut instance = audited().await;
+    let asked = six(&instance).await;
+    let at = settings(&instance);
     let whole =
         trave_audit(&at, &["search", "--json", "--reason", "Prüfung 7", "--member", "NORD/SH/luebeck"]).await;
     assert!(whole.status.success(), "{}", printed(&whole));
@@ -132,5 +142,71 @@ async fn a_search_that_leaves_something_out_is_found_out() {
     assert!(written >= 5, "{}", printed(&exported));
     let wrong = trave_audit(&at, &["search", "--reason", "x", "--outcome", "answered"]).await;
     assert!(printed(&wrong).contains("hint: there are complete"), "{}", printed(&wrong));
+    instance.stop().await;
+}
+
+/// Changes one byte of a leaf in the segment that is written to, while the server runs.
+fn damage(instance: &Instance, leaf: &[u8]) {
+    let segments = instance.sh.layout().log().join("segments");
+    let names = std::fs::read_dir(segments).unwrap().map(|entry| entry.unwrap().path());
+    let segment = names.filter(|path| path.extension().is_some_and(|it| it == "log")).max().unwrap();
+    let bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.windows(leaf.len()).position(|window| window == leaf).unwrap() + leaf.len() / 2;
+    let file = std::fs::OpenOptions::new().write(true).open(segment).unwrap();
+    file.write_all_at(&[bytes[at] ^ 1], at as u64).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_range_goes_on_behind_a_damaged_record_and_is_not_whole() {
+    let mut instance = audited().await;
+    let asked = six(&instance).await;
+    let mut client = sign_in(&instance.sh, "rechnungshof-sh").await;
+    let size = instance.sh.size();
+    let (head, before) = raw_scan(&mut client, 0, size).await.unwrap();
+    let whole = scanned(&instance, head, &before).unwrap();
+    assert!(whole.is_whole() && whole.damaged().is_empty());
+    let place = whole.expected(&Filter::default()).iter().find(|it| it.1 == Some(asked[2])).unwrap().0;
+    let Shown::Leaf(leaf) = &before[place as usize] else { panic!("it is in scope") };
+    damage(&instance, leaf);
+    let (head, after) = raw_scan(&mut client, 0, size).await.unwrap();
+    let Shown::Damaged(told) = &after[place as usize] else { panic!("{:?}", after[place as usize]) };
+    assert_eq!(told.hash, leaf_hash(leaf).to_bytes(), "its place in the tree stays what it was");
+    assert!(!told.what.is_empty() && !told.what.contains('/'), "{told:?}");
+    let range = scanned(&instance, head.clone(), &after).unwrap();
+    assert!(!range.is_whole());
+    assert_eq!(range.damaged().iter().map(|it| it.index).collect::<Vec<_>>(), [place]);
+    assert_eq!(range.begun(), 5, "all others are told");
+    let others = before.iter().zip(&after).enumerate().filter(|(at, _)| *at as u64 != place);
+    assert!(others.into_iter().all(|(_, (one, other))| one == other));
+    // Whoever says of a record that it is damaged, and gives another hash, or none, shows nothing.
+    for (hash, expected) in [
+        (leaf_hash(b"another").to_bytes(), "do not lead to the root"),
+        (Default::default(), "not even their hashes are known"),
+    ] {
+        let mut changed = after.clone();
+        changed[place as usize] = Shown::Damaged(DamagedLeaf { hash, what: String::new() });
+        let refused = scanned(&instance, head.clone(), &changed).unwrap_err();
+        assert!(refused.to_string().contains(expected), "{refused}");
+        assert!(matches!(refused, ScanError::Root | ScanError::NoHash { count: 1, .. }));
+    }
+    // A search shows all others, and of this one its place.
+    let (found, _) = search(&mut client, all()).await.unwrap();
+    assert_eq!(found.len(), 6);
+    let damaged = found.iter().find(|entry| entry.index == place).unwrap();
+    assert_eq!((damaged.outcome.as_str(), damaged.exchange_id.is_empty()), ("damaged", true));
+    let others: Vec<_> = found.into_iter().filter(|entry| entry.index != place).collect();
+    let expected: Vec<_> = asked.iter().rev().filter(|id| **id != asked[2]).copied().collect();
+    assert_eq!(ids(&others), expected);
+    // The auditor's program says so, and does not end well.
+    let at = settings(&instance);
+    let told = trave_audit(&at, &["scan", "--reason", "Prüfung 7", "--to", &size.to_string()]).await;
+    let printed = printed(&told);
+    assert_eq!(told.status.code(), Some(1), "{printed}");
+    assert!(
+        printed.contains(&format!("NOT WHOLE: 1 of the records at the places 0 to {}", size - 1)),
+        "{printed}"
+    );
+    assert!(printed.contains(&format!("DAMAGED: place {place}: ")), "{printed}");
+    assert!(printed.contains(&leaf_hash(leaf).to_string()) && !printed.contains("are whole"), "{printed}");
     instance.stop().await;
 }

@@ -9,17 +9,19 @@ use tonic::{Response, Status};
 use trave_host::config::with_causes;
 use trave_message_log::LogError;
 use trave_proto::digest::Digest;
+use trave_proto::identifier::ExchangeId;
 use trave_proto::scan::MAX_RANGE;
 use trave_proto::schema::audit::{
-    ScanHead, ScanRequest, ScanResponse, ScannedLeaf, scan_response::Part, scanned_leaf::Shown,
+    DamagedLeaf, ScanHead, ScanRequest, ScanResponse, ScannedLeaf, scan_response::Part, scanned_leaf::Shown,
 };
+use trave_proto::schema::log::Leaf;
 
 use super::{Answer, Asked, Desk, WAITING, failed};
-use crate::audit::{Scope, SearchedLog};
+use crate::audit::{Scope, SearchedLog, what_is_damaged};
 use crate::proof;
 
 /// After so many leaves it is looked again whether the auditor may go on.
-const CHECKED_AGAIN: u64 = 1_000;
+const CHECKED_AGAIN: u64 = 64;
 
 impl Desk {
     /// Begins to read the range; the reading is logged first.
@@ -100,6 +102,30 @@ impl Desk {
     }
 }
 
+/// What is not known to be in scope is not shown.
+fn may_show(
+    log: &SearchedLog,
+    leaf: &Leaf,
+    scope: &Scope,
+    known: &mut HashMap<ExchangeId, bool>,
+) -> Result<bool, LogError> {
+    let shown = log.may_show(leaf, scope, known);
+    shown.or_else(|error| what_is_damaged(&error).map(|_| false).ok_or(error))
+}
+
+/// A leaf that cannot be read keeps none of the others back: what is known of it is its hash.
+fn damaged(log: &SearchedLog, index: u64, error: LogError) -> Result<DamagedLeaf, LogError> {
+    let what = what_is_damaged(&error).ok_or(error)?;
+    tracing::warn!(
+        index,
+        generation = log.number(),
+        what,
+        "an auditor is told of a record that cannot be read"
+    );
+    let hash = log.log.leaf_hash(index).map(|hash| Bytes::copy_from_slice(hash.as_bytes()));
+    Ok(DamagedLeaf { hash: hash.unwrap_or_default(), what })
+}
+
 /// The range that is asked for, of the `size` leaves that stand as `where_to` says.
 fn range(request: &ScanRequest, size: u64, where_to: &str) -> Result<(u64, u64), Status> {
     let ScanRequest { from, to, .. } = *request;
@@ -130,12 +156,14 @@ fn tell(
     let mut known = HashMap::new();
     for index in from..to {
         let shown = match log.log.leaf_bytes(index) {
-            Ok((leaf, bytes)) if log.may_show(&leaf, scope, &mut known)? => Shown::Leaf(bytes),
-            // What is damaged or no more has left its hash, and the auditor sees that it is not shown.
-            Ok(_) | Err(LogError::Damaged { .. } | LogError::Expired { .. } | LogError::Pruned { .. }) => {
-                Shown::Hash(Bytes::copy_from_slice(log.log.leaf_hash(index)?.as_bytes()))
-            }
-            Err(error) => return Err(error),
+            Ok((leaf, bytes)) if may_show(log, &leaf, scope, &mut known)? => Shown::Leaf(bytes),
+            // What is no more has left its hash, and the auditor sees that it is not shown.
+            Ok(_) | Err(LogError::Expired { .. } | LogError::Pruned { .. }) => match log.log.leaf_hash(index)
+            {
+                Ok(hash) => Shown::Hash(Bytes::copy_from_slice(hash.as_bytes())),
+                Err(error) => Shown::Damaged(damaged(log, index, error)?),
+            },
+            Err(error) => Shown::Damaged(damaged(log, index, error)?),
         };
         if !say(Part::Leaf(ScannedLeaf { shown: Some(shown) })) {
             return Ok(());

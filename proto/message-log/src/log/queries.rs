@@ -44,9 +44,14 @@ impl Log {
         shared.steady(|| reading::locate(shared, index)?.read().map(|raw| (raw.leaf, raw.leaf_bytes)))
     }
 
-    /// The hash of the leaf at `index` in the tree, also where the leaf itself is no more. Reads the index alone.
+    /// The hash of the leaf at `index` in the tree, also where the leaf itself is no more, or cannot be read. Reads the index,
+    /// and the kept tree where that cannot be read; then it is verified by whoever has a root.
     pub fn leaf_hash(&self, index: u64) -> Result<Digest, LogError> {
-        self.0.shared.steady(|| finding::entry(&self.0.shared, index)).map(|(entry, _)| entry.hash)
+        let shared = &self.0.shared;
+        match shared.steady(|| finding::entry(shared, index)) {
+            Ok((entry, _)) => Ok(entry.hash),
+            Err(error) => shared.tree().leaf(index).map_err(|_| error),
+        }
     }
 
     /// What is known here of a record that was pruned; none if it is here, or has expired. Reads the disk.

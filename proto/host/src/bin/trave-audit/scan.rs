@@ -13,7 +13,7 @@ use trave_proto::schema::audit::{Filter, ScanRequest, scan_response::Part, scann
 use crate::Scan;
 use crate::connection::{Connection, printable, said};
 
-/// Scans; false if a search left something out.
+/// Scans; false if a search left something out, or a record cannot be read.
 pub(crate) fn run(connection: &mut Connection, scan: &Scan) -> anyhow::Result<bool> {
     let expected = scan.expect.as_deref().map(Searched::read).transpose()?;
     let request = ScanRequest {
@@ -28,7 +28,8 @@ pub(crate) fn run(connection: &mut Connection, scan: &Scan) -> anyhow::Result<bo
         let places: String = scanned.hidden().iter().map(|place| format!("{place}\n")).collect();
         std::fs::write(path, places).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    expected.map_or(Ok(true), |searched| Ok(searched.hold(&scanned)))
+    let held = expected.is_none_or(|searched| searched.hold(&scanned));
+    Ok(held && scanned.is_whole())
 }
 
 fn read(connection: &mut Connection, request: ScanRequest) -> anyhow::Result<Scanned> {
@@ -57,6 +58,7 @@ fn read(connection: &mut Connection, request: ScanRequest) -> anyhow::Result<Sca
                     Some(Shown::Hash(hash)) => {
                         range.add_hash(Digest::from_slice(&hash).context("a hash is none")?)
                     }
+                    Some(Shown::Damaged(leaf)) => range.add_damaged(hash_of(&leaf.hash)?, &leaf.what),
                     None => bail!("a leaf is empty"),
                 },
                 _ => bail!("the server sent more than the range"),
@@ -70,10 +72,29 @@ fn read(connection: &mut Connection, request: ScanRequest) -> anyhow::Result<Sca
     })
 }
 
+/// The hash of a leaf that cannot be read, if the server knows at least that.
+fn hash_of(bytes: &[u8]) -> anyhow::Result<Option<Digest>> {
+    match bytes {
+        [] => Ok(None),
+        bytes => Digest::from_slice(bytes).map(Some).context("a hash is none"),
+    }
+}
+
 fn tell(scanned: &Scanned) {
     let head = scanned.head();
     let (from, to) = head.range();
-    println!("the places {from} to {} of the log {} are whole", to - 1, head.checkpoint.origin);
+    let (last, origin) = (to - 1, &head.checkpoint.origin);
+    match scanned.damaged().len() {
+        0 => println!("the places {from} to {last} of the log {origin} are whole"),
+        count => println!(
+            "NOT WHOLE: {count} of the records at the places {from} to {last} of the log {origin} cannot be read; all others are \
+             those of the log"
+        ),
+    }
+    for leaf in scanned.damaged() {
+        let hash = leaf.hash.map_or_else(|| "unknown".into(), |hash| hash.to_string());
+        println!("DAMAGED: place {}: {}; its hash in the tree is {hash}", leaf.index, printable(&leaf.what));
+    }
     println!("under its checkpoint of {} records, root {}", head.checkpoint.size, head.checkpoint.root);
     match head.stamped {
         Some(at) => println!("timestamped {at}"),
@@ -204,6 +225,8 @@ impl Searched {
             !self.unfinished
                 || bounds.is_some_and(|(first, last)| (*first..=*last).contains(&(generation, place)))
         };
+        // What a record said that cannot be read, nobody knows.
+        let lost = |place: u64| scanned.damaged().iter().any(|leaf| leaf.index == place);
         let has = |place: u64| places.contains(&(generation, place));
         let expected: Vec<_> =
             scanned.expected(&self.filter).into_iter().filter(|(place, _)| within(*place)).collect();
@@ -217,12 +240,14 @@ impl Searched {
         let (from, to) = scanned.head().range();
         let shown: BTreeSet<_> = expected.iter().map(|(place, _)| *place).collect();
         let here = places.range((generation, from)..(generation, to)).map(|(_, place)| *place);
-        let invented: Vec<_> = here.filter(|place| !shown.contains(place) && scanned.strays() == 0).collect();
+        let invented: Vec<_> =
+            here.filter(|place| !shown.contains(place) && !lost(*place) && scanned.strays() == 0).collect();
         invented.iter().for_each(|place| {
             println!("NOT THERE: place {place} was in the search and is nothing of the kind")
         });
         if omitted.is_empty() && invented.is_empty() {
-            println!("the search found all {} that stand in this range", expected.len());
+            let readable = if scanned.is_whole() { "" } else { " and can be read" };
+            println!("the search found all {} that stand in this range{readable}", expected.len());
         }
         omitted.is_empty() && invented.is_empty()
     }
