@@ -47,6 +47,11 @@ impl Question {
         Ok(Self { filter, search })
     }
 
+    /// Whether it is by what the caller called the exchange by.
+    pub(crate) fn is_by_reference(&self) -> bool {
+        !self.search.references.is_empty()
+    }
+
     /// What a cursor belongs to: another question, order or scope has another. Of a message id or a case it says only whether
     /// there is one: an auditor keeps cursors, and whoever tries names would find the one that this was made of.
     fn mark(&self, newest_first: bool) -> [u8; 8] {

@@ -20,7 +20,18 @@ pub struct Auditors {
     /// If any are named, they alone may come in, of those whom the global configuration names; else all of those.
     #[serde(default)]
     pub auditor: Vec<Auditor>,
+    /// Searches and counts by message id or case, and requests and releases of searches by person, of one auditor in an hour.
+    #[serde(default = "references_per_hour")]
+    pub references_per_hour: u32,
 }
+
+/// Enough for the cases of a day's audit, and too few to try the numbers of a register's cases one after the other.
+const fn references_per_hour() -> u32 {
+    60
+}
+
+/// More than anybody asks who does not try one after the other.
+const MOST_REFERENCES: u32 = 10_000;
 
 /// What an auditor is here for; as in the global configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -65,6 +76,10 @@ pub struct Auditor {
 
 impl Auditors {
     pub(super) fn check(&self, problems: &mut Problems) {
+        if !(1..=MOST_REFERENCES).contains(&self.references_per_hour) {
+            let why = format!("is not 1 to {MOST_REFERENCES}");
+            problems.add("auditors.references_per_hour", why);
+        }
         for (at, auditor) in self.auditor.iter().enumerate() {
             let key = format!("auditors.auditor[{at}]");
             auditor.check(&key, problems);

@@ -2,6 +2,7 @@
 //! binds to a role and a scope. Whatever is asked is logged first, with the reason, and shown to the other auditors when they ask what was read.
 
 mod export;
+mod guesses;
 mod persons;
 mod scan;
 mod tiles;
@@ -62,6 +63,7 @@ struct SignedIn(Digest);
 pub(crate) struct AuditorsDoor {
     listener: Listener,
     known: Arc<Auditors>,
+    references_per_hour: u32,
 }
 
 /// Why the door for auditors cannot be opened.
@@ -106,7 +108,7 @@ impl AuditorsDoor {
         let listener = Listener::tls(auditors.listen, server.map_err(AuditorsDoorError::Tls)?).await;
         let limits = config.limits.at_door(Limits { connections: CONNECTIONS, ..Limits::default() });
         let listener = listener.map_err(AuditorsDoorError::Listen)?.with_limits(limits);
-        Ok(Self { listener, known })
+        Ok(Self { listener, known, references_per_hour: auditors.references_per_hour })
     }
 
     /// Where it listens.
@@ -126,10 +128,11 @@ impl AuditorsDoor {
         (exchanges, upkeep): (Arc<Exchanges>, Arc<Upkeep>),
         drain: Drain,
     ) {
-        let Self { listener, known } = self;
+        let Self { listener, known, references_per_hour } = self;
+        let guesses = Arc::new(guesses::Guesses::new(references_per_hour));
         let (questions, exports) = (Arc::new(Semaphore::new(QUESTIONS)), Arc::default());
         let persons = Arc::default();
-        let desk = Desk { exchanges, upkeep, records, known, questions, exports, persons };
+        let desk = Desk { exchanges, upkeep, records, known, questions, exports, persons, guesses };
         let tiles = tiles::routes(&desk);
         let service = AuditServiceServer::new(desk).max_decoding_message_size(MAX_REQUEST);
         let router = tonic::service::Routes::new(service).into_axum_router().merge(tiles);
@@ -155,6 +158,7 @@ struct Desk {
     /// One proof at a time: it is put together in memory.
     exports: Arc<tokio::sync::Mutex<()>>,
     persons: Arc<persons::PersonSearches>,
+    guesses: Arc<guesses::Guesses>,
 }
 
 /// A question that was let in: who asks, and why. It holds its place until the answer has gone.
@@ -312,6 +316,9 @@ impl AuditService for Desk {
             let order = if newest_first { "" } else { " oldest_first" };
             let next = if request.cursor.is_empty() { "" } else { " (a further page)" };
             let query = format!("search{question}{order}{next}");
+            if question.is_by_reference() {
+                self.may_guess(&asked, &query).await?;
+            }
             let found = self.reading(&asked, move |records| {
                 let (hits, cursor) = question.page(records, &page)?;
                 let entries = hits.iter().map(|hit| records.entry(hit, &scope));
@@ -343,6 +350,9 @@ impl AuditService for Desk {
         let question = Question::read(filter.unwrap_or_default(), &asked.auditor.scope);
         let question = question.map_err(Status::invalid_argument)?;
         let query = format!("count by={by}{question}");
+        if question.is_by_reference() {
+            self.may_guess(&asked, &query).await?;
+        }
         let counts = self.reading(&asked, move |records| question.count(records, key)).await?;
         self.log_read(&asked, query, counts.len() as u64).await?;
         let counts = counts.into_iter().map(|(value, exchanges)| Counted { value, exchanges }).collect();

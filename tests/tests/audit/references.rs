@@ -1,12 +1,14 @@
 //! A search by what the caller calls an exchange: its own message id, and the case for which it asks.
 
+use std::time::Duration;
+
 use bytes::{Buf as _, BufMut as _, Bytes};
 use prost::Message as _;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Code, Request, Status};
 use trave_host::client::Channel;
 use trave_host::tls::Http;
-use trave_proto::schema::audit::{CountRequest, Filter, SearchRequest};
+use trave_proto::schema::audit::{AskPersonSearchRequest, CountRequest, Filter, SearchRequest};
 use trave_tests::network::{Instance, Question};
 
 use super::{all, audited, ids, reads, search, sign_in};
@@ -207,5 +209,48 @@ async fn what_is_there_and_empty_is_no_search_for_everything() {
     let refused = ask_raw(&channel, "Search", &[&[0x12, 0x00], &search[..]].concat()).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
     assert_eq!(reads(&instance.sh).len(), before, "nothing was read");
+    instance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_auditor_tries_cases_so_often_and_is_told_when_to_come_back() {
+    let mut instance = audited().await;
+    asked(&instance, CASE, "m-1").await;
+    instance
+        .sh
+        .reconfigure(|config| config.replace("[auditors]\n", "[auditors]\nreferences_per_hour = 4\n"))
+        .await;
+    let mut sh = sign_in(&instance.sh, "rechnungshof-sh").await;
+    let mut mv = sign_in(&instance.sh, "rechnungshof-mv").await;
+    let person = || AskPersonSearchRequest { person: "steuer-id:1".into(), reason: "Auskunft".into() };
+    // Each way in counts: a case, a message id, a count, a person.
+    assert_eq!(search(&mut sh, by_case(CASE)).await.unwrap().0.len(), 1);
+    assert_eq!(search(&mut sh, by_id("m-1")).await.unwrap().0.len(), 1);
+    let filter = Some(Filter { case: Some(CASE.into()), ..Filter::default() });
+    let count = CountRequest { filter, by: "client".into(), reason: "Bericht".into() };
+    sh.count(count.clone()).await.unwrap();
+    sh.ask_person_search(person()).await.unwrap();
+    let before = reads(&instance.sh).len();
+    let until = instance.clock.now().plus(Duration::from_secs(3_600));
+    for _ in 0..3 {
+        let refused = search(&mut sh, by_case("GA 1/26")).await.unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+        assert!(refused.message().contains(&format!("answered from {until} on")), "{refused}");
+        assert_eq!(sh.count(count.clone()).await.unwrap_err().code(), Code::ResourceExhausted);
+        assert_eq!(sh.ask_person_search(person()).await.unwrap_err().code(), Code::ResourceExhausted);
+    }
+    // Said once, and not what was searched for.
+    let told = reads(&instance.sh);
+    assert_eq!(told.len(), before + 1, "{told:#?}");
+    let last = told.last().unwrap();
+    let query = "is refused: search case=(not kept), as more than 4 searches by reference in an hour";
+    assert_eq!((last.reader.as_str(), last.query.as_str()), ("rechnungshof-sh (auditor)", query));
+    // Whatever is not by reference, and whoever else asks, is answered.
+    assert_eq!(search(&mut sh, all()).await.unwrap().0.len(), 1);
+    assert_eq!(search(&mut mv, by_case(CASE)).await.unwrap().0.len(), 1);
+    instance.advance(Duration::from_secs(3_599));
+    assert_eq!(search(&mut sh, by_case(CASE)).await.unwrap_err().code(), Code::ResourceExhausted);
+    instance.advance(Duration::from_secs(1));
+    assert_eq!(search(&mut sh, by_case(CASE)).await.unwrap().0.len(), 1);
     instance.stop().await;
 }

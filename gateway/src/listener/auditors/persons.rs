@@ -80,6 +80,7 @@ impl Desk {
         asked: Asked,
     ) -> Result<Response<AskPersonSearchResponse>, Status> {
         let person = person_of(&request.person)?;
+        self.may_guess(&asked, "a search by person").await?;
         let now = self.exchanges.clock.now();
         let until = now.plus(LIFETIME);
         {
@@ -113,6 +114,8 @@ impl Desk {
         asked: Asked,
     ) -> Result<Response<ReleasePersonSearchResponse>, Status> {
         let (id, person) = (id_of(&request.id)?, person_of(&request.person)?);
+        // Each names a person, and is told whether the search is about this one.
+        self.may_guess(&asked, &format!("the release of the search by person {}", hex::encode(id))).await?;
         let now = self.exchanges.clock.now();
         let search = match self.to_release(&asked.auditor, &id, &person) {
             Ok(search) => search,

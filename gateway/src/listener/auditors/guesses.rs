@@ -1,0 +1,131 @@
+//! How often an auditor may search by what a person can be named with, and what can be guessed: cases, message ids, persons.
+//! Whoever may ask without end finds out, one case number after the other, which there are.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tonic::Status;
+use trave_proto::clock::Time;
+
+use super::{Asked, Desk};
+
+/// The time over which is counted.
+const WINDOW: Duration = Duration::from_secs(60 * 60);
+
+/// What each auditor asked for in the last hour, by name. In memory alone: a restart, which no auditor can bring about, begins anew.
+#[derive(Debug)]
+pub(super) struct Guesses {
+    most: usize,
+    asked: Mutex<HashMap<String, Lately>>,
+}
+
+/// When one auditor asked, the earliest first.
+#[derive(Debug, Default)]
+struct Lately {
+    times: VecDeque<Time>,
+    /// Whether it was said since that it asks too often.
+    told: bool,
+}
+
+/// That an auditor asked too often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct TooOften {
+    /// From then on it may ask again.
+    until: Time,
+    /// For the first time since it was last answered.
+    first: bool,
+}
+
+impl Guesses {
+    /// At most so many in an hour.
+    pub(super) fn new(most: u32) -> Self {
+        Self { most: most as usize, asked: Mutex::default() }
+    }
+
+    fn count(&self, auditor: &str, now: Time) -> Result<(), TooOften> {
+        let mut all = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        for lately in all.values_mut() {
+            lately.pass(now);
+        }
+        // As many as ask within an hour: those of the global configuration.
+        all.retain(|_, lately| !lately.times.is_empty());
+        let lately = all.entry(auditor.to_owned()).or_default();
+        match lately.times.front() {
+            Some(first) if lately.times.len() >= self.most => {
+                let first_time = !std::mem::replace(&mut lately.told, true);
+                Err(TooOften { until: first.plus(WINDOW), first: first_time })
+            }
+            _ => {
+                lately.times.push_back(now);
+                lately.told = false;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Lately {
+    fn pass(&mut self, now: Time) {
+        // A clock that was set back frees nobody, and binds nobody for longer than an hour.
+        self.times.iter_mut().for_each(|time| *time = (*time).min(now));
+        while self.times.front().is_some_and(|time| now.since(*time) >= WINDOW) {
+            self.times.pop_front();
+        }
+    }
+}
+
+impl Desk {
+    /// Lets an auditor search by a case, a message id or a person, if it did not do so too often. That it did is logged once
+    /// until it is answered again: refusals must not fill the log.
+    pub(super) async fn may_guess(&self, asked: &Asked, what: &str) -> Result<(), Status> {
+        let Err(TooOften { until, first }) =
+            self.guesses.count(&asked.auditor.name, self.exchanges.clock.now())
+        else {
+            return Ok(());
+        };
+        let most = self.guesses.most;
+        if first {
+            tracing::warn!(auditor = asked.auditor.name, most, "an auditor searches by reference too often");
+            let query = format!("is refused: {what}, as more than {most} searches by reference in an hour");
+            self.log_read(asked, query, 0).await?;
+        }
+        let why = format!(
+            "more than {most} searches by message id, case or person in an hour: the next one is answered from {until} on\n\
+             hint: its operator sets the limit (auditors.references_per_hour); one exchange is asked for by its id without it"
+        );
+        Err(Status::resource_exhausted(why))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Time {
+        Time::from_millis(1_795_288_440_005).plus(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn each_auditor_asks_so_often_in_an_hour_and_is_told_from_when_on_again() {
+        let guesses = Guesses::new(3);
+        for second in [0, 10, 20] {
+            assert_eq!(guesses.count("sh", at(second)), Ok(()));
+        }
+        assert_eq!(guesses.count("sh", at(30)), Err(TooOften { until: at(3_600), first: true }));
+        assert_eq!(guesses.count("sh", at(3_599)), Err(TooOften { until: at(3_600), first: false }));
+        assert_eq!(guesses.count("mv", at(3_599)), Ok(()), "another auditor");
+        assert_eq!(guesses.count("sh", at(3_600)), Ok(()), "one has fallen out of the hour");
+        assert_eq!(guesses.count("sh", at(3_601)), Err(TooOften { until: at(3_610), first: true }));
+        assert_eq!(guesses.count("sh", at(20_000)), Ok(()));
+        assert_eq!(guesses.asked.lock().unwrap().len(), 1, "who has not asked for an hour is forgotten");
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_frees_nobody_and_binds_nobody_for_longer() {
+        let guesses = Guesses::new(1);
+        assert_eq!(guesses.count("sh", at(100_000)), Ok(()));
+        assert_eq!(guesses.count("sh", at(0)), Err(TooOften { until: at(3_600), first: true }));
+        assert_eq!(guesses.count("sh", at(3_600)), Ok(()));
+    }
+}
