@@ -73,27 +73,26 @@ impl Auditors {
         let snapshot = self.trust.valid(Side::Client).map_err(|fault| fault.message)?;
         let entry =
             snapshot.configuration.auditor(key).ok_or("the global configuration names no such auditor")?;
-        self.narrow(entry)
+        narrowed(entry, &self.narrowed)
             .ok_or_else(|| "the operator of this security server does not let this auditor in".into())
     }
+}
 
-    fn narrow(&self, entry: &AuditorEntry) -> Option<Auditor> {
-        let AuditorEntry { name, role, key, classes, members, contents } = entry.clone();
-        let auditor = Auditor { name, role, key, scope: Scope { classes, members }, contents };
-        if self.narrowed.is_empty() {
-            return Some(auditor);
-        }
-        let most = self.narrowed.get(&auditor.name)?;
-        let in_role = most.role.is_none_or(|role| role.as_str() == auditor.role.as_str());
-        let with_key = most.key.is_none_or(|key| key == auditor.key);
-        let scope = if most.scope == Scope::default() {
-            auditor.scope.clone()
-        } else {
-            auditor.scope.and(&most.scope)
-        };
-        let contents = auditor.contents && most.contents;
-        (in_role && with_key).then_some(Auditor { scope, contents, ..auditor })
+/// What is left of an auditor where the operator lets in only these, as far as they go; none where the operator does not let this
+/// one in. Nobody is ever shown more than the global configuration says.
+fn narrowed(entry: &AuditorEntry, only: &HashMap<String, Narrowed>) -> Option<Auditor> {
+    let AuditorEntry { name, role, key, classes, members, contents } = entry.clone();
+    let auditor = Auditor { name, role, key, scope: Scope { classes, members }, contents };
+    if only.is_empty() {
+        return Some(auditor);
     }
+    let most = only.get(&auditor.name)?;
+    let in_role = most.role.is_none_or(|role| role.as_str() == auditor.role.as_str());
+    let with_key = most.key.is_none_or(|key| key == auditor.key);
+    let scope =
+        if most.scope == Scope::default() { auditor.scope.clone() } else { auditor.scope.and(&most.scope) };
+    let contents = auditor.contents && most.contents;
+    (in_role && with_key).then_some(Auditor { scope, contents, ..auditor })
 }
 
 impl PeerPolicy for Auditors {
@@ -101,5 +100,112 @@ impl PeerPolicy for Auditors {
         let own = chain.first().ok_or("no certificate was shown")?;
         let key = public_key_digest(own).map_err(|error| error.to_string())?;
         self.find(&key).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope(classes: &[&str], members: &[&str]) -> Scope {
+        Scope {
+            classes: classes.iter().map(|&class| class.into()).collect(),
+            members: members.iter().map(|member| member.parse().unwrap()).collect(),
+        }
+    }
+
+    /// Two classes and a member of a third, with contents.
+    fn registered(contents: bool) -> AuditorEntry {
+        let Scope { classes, members } = scope(&["NORD/MV", "NORD/SH"], &["NORD/HH/hamburg"]);
+        let (name, key) = ("hof".to_owned(), Digest::of(b"key"));
+        AuditorEntry { name, role: AuditorRole::Auditor, key, classes, members, contents }
+    }
+
+    fn only(most: Narrowed) -> HashMap<String, Narrowed> {
+        HashMap::from([("hof".to_owned(), most)])
+    }
+
+    fn at_most(scope: Scope) -> Narrowed {
+        Narrowed { role: None, key: None, scope, contents: true }
+    }
+
+    #[test]
+    fn where_the_operator_names_nobody_the_configuration_holds() {
+        for contents in [true, false] {
+            let found = narrowed(&registered(contents), &HashMap::new()).unwrap();
+            let expected = scope(&["NORD/MV", "NORD/SH"], &["NORD/HH/hamburg"]);
+            assert_eq!((found.scope, found.contents, found.key), (expected, contents, Digest::of(b"key")));
+        }
+    }
+
+    #[test]
+    fn who_is_not_named_or_named_otherwise_is_not_let_in() {
+        let other = HashMap::from([("Hof".to_owned(), at_most(Scope::default()))]);
+        assert!(narrowed(&registered(true), &other).is_none(), "another name");
+        let officer = Some(AuditRole::DataProtectionOfficer);
+        for (role, key, comes_in) in [
+            (None, None, true),
+            (Some(AuditRole::Auditor), None, true),
+            (officer, None, false),
+            (None, Some(Digest::of(b"key")), true),
+            (None, Some(Digest::of(b"another")), false),
+            (Some(AuditRole::Auditor), Some(Digest::of(b"key")), true),
+            (Some(AuditRole::Auditor), Some(Digest::of(b"another")), false),
+            (officer, Some(Digest::of(b"key")), false),
+        ] {
+            let most = Narrowed { role, key, ..at_most(Scope::default()) };
+            let found = narrowed(&registered(true), &only(most));
+            assert_eq!(found.is_some(), comes_in, "{role:?} {key:?}");
+            // It keeps the role and the key that are registered, whatever the operator writes.
+            assert!(found.is_none_or(|it| it.role == AuditorRole::Auditor && it.key == Digest::of(b"key")));
+        }
+    }
+
+    #[test]
+    fn contents_are_shown_where_both_say_so() {
+        for (registered_with, allowed) in [(true, true), (true, false), (false, true), (false, false)] {
+            let most = Narrowed { contents: allowed, ..at_most(Scope::default()) };
+            let found = narrowed(&registered(registered_with), &only(most)).unwrap();
+            assert_eq!(found.contents, registered_with && allowed, "{registered_with} {allowed}");
+        }
+    }
+
+    #[test]
+    fn a_scope_is_narrowed_and_never_widened() {
+        for (what, most, expected) in [
+            ("nothing said", scope(&[], &[]), scope(&["NORD/MV", "NORD/SH"], &["NORD/HH/hamburg"])),
+            (
+                "the same",
+                scope(&["NORD/MV", "NORD/SH"], &["NORD/HH/hamburg"]),
+                scope(&["NORD/MV", "NORD/SH"], &["NORD/HH/hamburg"]),
+            ),
+            ("one class", scope(&["NORD/SH"], &[]), scope(&["NORD/SH"], &[])),
+            (
+                "a class and one that is not registered",
+                scope(&["NORD/SH", "NORD/NI"], &[]),
+                scope(&["NORD/SH"], &[]),
+            ),
+            ("only a class that is not registered", scope(&["NORD/NI"], &[]), scope(&[], &[])),
+            ("the class of a registered member", scope(&["NORD/HH"], &[]), scope(&[], &["NORD/HH/hamburg"])),
+            ("a member of a registered class", scope(&[], &["NORD/SH/kiel"]), scope(&[], &["NORD/SH/kiel"])),
+            ("a member of no registered class", scope(&[], &["NORD/NI/stade"]), scope(&[], &[])),
+            (
+                "another member of a registered member's class",
+                scope(&[], &["NORD/HH/altona"]),
+                scope(&[], &[]),
+            ),
+            ("the registered member", scope(&[], &["NORD/HH/hamburg"]), scope(&[], &["NORD/HH/hamburg"])),
+            (
+                "a class, and a member of another",
+                scope(&["NORD/MV"], &["NORD/SH/kiel"]),
+                scope(&["NORD/MV"], &["NORD/SH/kiel"]),
+            ),
+            ("a class that another begins with", scope(&["NORD/S"], &[]), scope(&[], &[])),
+        ] {
+            let found = narrowed(&registered(true), &only(at_most(most))).unwrap().scope;
+            assert_eq!(found, expected, "{what}");
+            let everything = scope(&["NORD/MV", "NORD/SH"], &["NORD/HH/hamburg"]);
+            assert_eq!(found.and(&everything), found, "{what}: nothing beyond what is registered");
+        }
     }
 }

@@ -1,12 +1,19 @@
 //! Who audits is in the global configuration: withdrawn there, an auditor is refused, also on a connection that stands; and
 //! the operator of a server narrows it, and lets nobody in.
 
-use tonic::Code;
-use trave_proto::schema::audit::WhoAmIRequest;
-use trave_proto::schema::configuration::Auditor;
-use trave_tests::network::Instance;
+use std::time::{Duration, Instant};
 
-use super::{Client, all, audited, ids, raw_scan, search, sign_in, six};
+use bytes::Bytes;
+use prost::Message as _;
+use tonic::Code;
+use trave_message_log::Entry as Record;
+use trave_proto::schema::audit::{ExportRequest, ScanRequest, WhoAmIRequest};
+use trave_proto::schema::configuration::Auditor;
+use trave_proto::schema::log::leaf::Entry as LeafEntry;
+use trave_proto::schema::log::{Leaf, LogRead};
+use trave_tests::network::{Instance, START};
+
+use super::{Client, all, audited, ids, raw_scan, reads, search, sign_in, six};
 
 /// Publishes a configuration that the register's server has first; the agency's learns of it when it asks there.
 async fn publish(instance: &mut Instance, change: impl FnOnce(&mut Vec<Auditor>)) {
@@ -111,9 +118,107 @@ async fn without_a_valid_configuration_nobody_audits() {
     let mut instance = audited().await;
     let mut sh = sign_in(&instance.sh, "rechnungshof-sh").await;
     assert_eq!(search(&mut sh, all()).await.unwrap().0, []);
-    instance.advance(std::time::Duration::from_secs(73 * 60 * 60));
+    instance.advance(Duration::from_secs(73 * 60 * 60));
     let refused = search(&mut sh, all()).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
     assert!(refused.message().contains("ended"), "{refused}");
     instance.stop().await;
+}
+
+/// What an auditor may see of any log, and as large as a usual record: so many that no buffer between holds them all.
+const LEAVES: u64 = 30_000;
+
+async fn fill(instance: &mut Instance) {
+    instance.sh.stop().await;
+    let log = instance.sh.open_log();
+    let mut left = LEAVES;
+    while left > 0 {
+        let (some, mut last) = (left.min(4_000), None);
+        for _ in 0..some {
+            let read =
+                LogRead { reader: "hof (auditor)".into(), reason: "x".repeat(400), ..LogRead::default() };
+            let leaf = Leaf::of(START.as_millis(), LeafEntry::Read(read));
+            last = Some(log.append(Record::new(leaf), ()).unwrap());
+        }
+        last.unwrap().await.unwrap();
+        left -= some;
+    }
+    tokio::task::spawn_blocking(move || log.close()).await.unwrap();
+    instance.sh.start().await.unwrap();
+}
+
+/// Withdraws the auditor of the agency's state.
+async fn withdraw(instance: &mut Instance) {
+    publish(instance, |auditors| auditors.retain(|auditor| auditor.name != "rechnungshof-sh")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_withdrawn_auditor_is_cut_off_in_the_midst_of_a_scan() {
+    let mut instance = audited().await;
+    fill(&mut instance).await;
+    let request = |to| ScanRequest { to, reason: "Vollständigkeit".into(), ..ScanRequest::default() };
+    let size = instance.sh.size();
+    assert!(size > LEAVES);
+    let (mut sh, mut mv) =
+        (sign_in(&instance.sh, "rechnungshof-sh").await, sign_in(&instance.sh, "rechnungshof-mv").await);
+    let mut cut_off = sh.scan(request(size)).await.unwrap().into_inner();
+    let mut goes_on = mv.scan(request(size)).await.unwrap().into_inner();
+    for _ in 0..100 {
+        assert!(cut_off.message().await.unwrap().is_some() && goes_on.message().await.unwrap().is_some());
+    }
+    withdraw(&mut instance).await;
+    // What had left the server by then arrives; nothing else does.
+    let (since, mut leaves, mut bytes) = (Instant::now(), 0, 0);
+    let refused = loop {
+        match cut_off.message().await {
+            Ok(Some(part)) => (leaves, bytes) = (leaves + 1, bytes + part.encoded_len()),
+            Ok(None) => panic!("the scan went on to its end"),
+            Err(refused) => break refused,
+        }
+    };
+    eprintln!("after the withdrawal: {leaves} leaves, {bytes} bytes, {:?}", since.elapsed());
+    assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
+    assert!(bytes < 1 << 20 && leaves < LEAVES / 10, "{leaves} leaves of {bytes} bytes came");
+    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+    let mut rest = 99;
+    while goes_on.message().await.unwrap().is_some() {
+        rest += 1;
+    }
+    assert_eq!(rest, size, "nobody else is disturbed");
+    instance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_withdrawn_auditor_is_cut_off_in_the_midst_of_an_export() {
+    let mut instance = audited().await;
+    let mut exchange_ids = Vec::new();
+    for number in 0..120_u8 {
+        exchange_ids.push(Bytes::copy_from_slice(instance.ask(&[number]).await.exchange().as_bytes()));
+    }
+    let mut sh = sign_in(&instance.sh, "rechnungshof-sh").await;
+    let request = ExportRequest { exchange_ids, with_content: false, reason: "Widerspruch".into() };
+    let mut parts = sh.export(request).await.unwrap().into_inner();
+    assert!(parts.message().await.unwrap().is_some());
+    withdraw(&mut instance).await;
+    let told_before = proofs(&instance);
+    let (since, mut bytes) = (Instant::now(), 0);
+    let refused = loop {
+        match parts.message().await {
+            Ok(Some(part)) => bytes += part.encoded_len(),
+            Ok(None) => panic!("the export went on to its end"),
+            Err(refused) => break refused,
+        }
+    };
+    let told = proofs(&instance);
+    eprintln!("after the withdrawal: {bytes} bytes, {} proofs of 120 were made, {:?}", told, since.elapsed());
+    assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
+    // The one that was being made when the configuration came into use.
+    assert!(told <= told_before + 1 && told < 120, "{told_before} {told}");
+    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+    instance.stop().await;
+}
+
+/// How many proofs were exported, as the log says.
+fn proofs(instance: &Instance) -> usize {
+    reads(&instance.sh).iter().filter(|read| read.query.starts_with("proof without contents of")).count()
 }
