@@ -47,8 +47,18 @@ impl Generation {
 pub(crate) struct Generations {
     recorder: Recorder,
     all: Vec<Arc<Generation>>,
-    /// With their numbers.
-    unreadable: Vec<(u64, String)>,
+    unreadable: Vec<Unreadable>,
+}
+
+/// One that cannot be read.
+#[derive(Debug)]
+struct Unreadable {
+    number: u64,
+    /// As far as it is known.
+    origin: String,
+    dir: PathBuf,
+    /// Why, in words.
+    why: String,
 }
 
 impl Generations {
@@ -92,7 +102,8 @@ impl Generations {
                     let told = format!(
                         "generation {number} of the message log cannot be read, so nothing is searched, erased or expires in it: {why}"
                     );
-                    unreadable.push((number, told));
+                    let origin = keys.get(&number).map_or_else(String::new, |key| key.name().to_owned());
+                    unreadable.push(Unreadable { number, origin, dir: dir.join("log"), why: told });
                 }
             }
         }
@@ -107,12 +118,12 @@ impl Generations {
 
     /// Those that cannot be read, and why, in words.
     pub(crate) fn unreadable(&self) -> Vec<String> {
-        self.unreadable.iter().map(|(_, why)| why.clone()).collect()
+        self.unreadable.iter().map(|one| one.why.clone()).collect()
     }
 
     /// Their numbers.
     pub(crate) fn unreadable_numbers(&self) -> impl Iterator<Item = u64> {
-        self.unreadable.iter().map(|(number, _)| *number)
+        self.unreadable.iter().map(|one| one.number)
     }
 
     /// The generation that holds records of an exchange, the latest if there are several. Reads the disk.
@@ -183,19 +194,38 @@ impl Generations {
         Ok(pseudonyms)
     }
 
-    /// Destroys the keys of all periods before `before`; how many there were.
+    /// Destroys the keys of all periods before `before`, also in generations that cannot be read; how many there were. One in which
+    /// they cannot be destroyed keeps none of the others.
     pub(crate) async fn forget_before(&self, before: Period, reason: &str) -> Result<u64, LogError> {
-        let mut keys = 0;
-        for generation in &self.all {
-            if !generation.earlier().has_keys_before(before)? {
-                continue;
-            }
+        let (mut keys, mut failed) = (0, None);
+        let act = || {
             let (operator, reason) = ("the server".to_owned(), reason.to_owned());
             let destroyed_before = before.to_string();
-            let change = PersonsChange { operator, reason, destroyed_before, ..PersonsChange::default() };
-            keys += self.act(generation, Act::Persons(change)).await?;
+            Act::Persons(PersonsChange { operator, reason, destroyed_before, ..PersonsChange::default() })
+        };
+        for generation in &self.all {
+            let destroyed = match generation.earlier().has_keys_before(before) {
+                Ok(true) => self.act(generation, act()).await,
+                none => none.map(|_| 0),
+            };
+            destroyed.map_or_else(|error| failed = Some(error), |destroyed| keys += destroyed);
         }
-        Ok(keys)
+        for one in &self.unreadable {
+            let destroyed = self.forget_in(one, before, act()).await;
+            destroyed.map_or_else(|error| failed = Some(error), |destroyed| keys += destroyed);
+        }
+        failed.map_or(Ok(keys), Err)
+    }
+
+    async fn forget_in(&self, one: &Unreadable, before: Period, act: Act) -> Result<u64, LogError> {
+        let dir = one.dir.clone();
+        if !blocking(move || EarlierLog::has_keys_in(&dir, before)).await? {
+            return Ok(0);
+        }
+        let act = EarlierAct { origin: one.origin.clone(), act: Some(act) };
+        self.recorder.event(Entry::Earlier(act), Vec::new()).await?;
+        let dir = one.dir.clone();
+        blocking(move || EarlierLog::destroy_keys_in(&dir, before)).await
     }
 
     /// Closes them, so that whoever comes next can open them. Blocks.

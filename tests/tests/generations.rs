@@ -22,7 +22,7 @@ use trave_proto::identifier::ExchangeId;
 use trave_proto::proof::{Conclusion, ContentStory, NotProved};
 use trave_proto::schema::citizen::WhoAskedRequest;
 use trave_proto::schema::configuration::LogKey;
-use trave_proto::schema::log::{GrantChange, leaf::Entry};
+use trave_proto::schema::log::{EarlierAct, GrantChange, earlier_act::Act, leaf::Entry};
 use trave_proto::schema::operator::{
     ErasePersonRequest, EraseRequest, GrantRequest, LiftHoldRequest, ListLogRequest, SetHoldRequest,
 };
@@ -369,4 +369,43 @@ async fn a_lost_log_comes_back_from_its_archive_before_a_new_generation() {
     assert!(refused.contains("knows no exchange"), "{refused}");
     assert!(!status(&instance.mv).await.warnings.iter().any(|it| it.contains("generation")));
     instance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_month_keys_of_a_closed_generation_go_when_their_time_is_over() {
+    for readable in [true, false] {
+        let plan = Plan { at_provider: SUBJECT.into(), ..Plan::default() };
+        let mut instance = Instance::planned(plan).await;
+        instance.mv.reconfigure(|text| text.replace("[log]\n", "[log]\npersons_months = 1\n")).await;
+        let question = Question::new().header("trave-subject", PERSON).message(b"wer?");
+        let about = instance.caller().await.ask(question).await.exchange();
+        export(&instance.mv, about, false).await;
+        instance.mv.stop().await;
+        let begun = begin(&instance, ask(None)).await.unwrap();
+        approve(&mut instance, &mut [], &begun.origin).await;
+        let closed = instance.mv.layout().generations().join("1").join("log");
+        if !readable {
+            std::fs::rename(closed.join("segments"), closed.join("verlegt")).unwrap();
+        }
+        instance.mv.start().await.unwrap();
+        let key = closed.join("keys/persons-2026-11.bin");
+        assert!(key.exists());
+        assert_eq!(asked_about(&instance.mv).await, usize::from(readable));
+        instance.advance(30 * DAY);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(key.exists(), "the month before is kept");
+        instance.advance(32 * DAY);
+        soon("the key of the month is gone", async || !key.exists()).await;
+        assert_eq!(asked_about(&instance.mv).await, 0);
+        // It was said before it was done, once, of which log.
+        let origin = Identities::get().of(instance.mv.id).log.verifier().name().to_owned();
+        let acts = instance.mv.records(0).into_iter().filter_map(|record| match record.leaf.entry {
+            Some(Entry::Earlier(EarlierAct { origin, act: Some(Act::Persons(change)) })) => {
+                Some((origin, change.destroyed_before))
+            }
+            _ => None,
+        });
+        assert_eq!(acts.collect::<Vec<_>>(), [(origin, "2026-12".to_owned())], "readable: {readable}");
+        instance.stop().await;
+    }
 }

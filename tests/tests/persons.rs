@@ -170,6 +170,24 @@ async fn when_a_month_is_over_for_as_long_as_configured_nobody_is_found_in_it() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_names_nobody_and_calls_it_by_nothing_has_no_pseudonym_on_either_side() {
+    let mut instance = Instance::start().await;
+    let keys = |server: &Server| {
+        let names = std::fs::read_dir(server.layout().log().join("keys")).unwrap();
+        names
+            .filter(|name| name.as_ref().unwrap().file_name().to_string_lossy().starts_with("persons-"))
+            .count()
+    };
+    instance.ask(b"ohne").await.only();
+    // A month's key is drawn with its first pseudonym.
+    assert_eq!((keys(&instance.sh), keys(&instance.mv)), (0, 0));
+    let question = Question::new().header("x-road-issue", "GA 7/26").message(b"mit");
+    instance.caller().await.ask(question).await.only();
+    assert_eq!((keys(&instance.sh), keys(&instance.mv)), (1, 1));
+    instance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_may_demand_that_a_request_names_a_person() {
     let at_provider = format!("{SUBJECT}required = true\n");
     let mut instance = Instance::planned(Plan { at_provider, ..Plan::default() }).await;

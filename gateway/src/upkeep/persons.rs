@@ -20,21 +20,24 @@ impl Upkeep {
             let before = Period::of(now).earlier(months);
             let log = self.exchanges.recorder.log();
             let reason = format!("log.persons_months = {months}");
-            let forgotten = async {
-                let here = log.forget_persons_before(before, "the server", &reason).await?;
-                Ok::<_, LogError>(here + self.erasing.generations().forget_before(before, &reason).await?)
-            };
-            match forgotten.await {
-                Ok(0) => {}
-                Ok(_) => {
-                    tracing::info!(%before, "the keys of earlier months were destroyed: nobody is found in them")
-                }
-                Err(error) => {
-                    let error = trave_host::config::with_causes(&error);
-                    tracing::warn!(error, "the keys of months that are over could not be destroyed");
-                }
-            }
+            // Each by itself: a log whose keys cannot be destroyed keeps none of the others'.
+            let here = log.forget_persons_before(before, "the server", &reason).await;
+            told(here, before);
+            told(self.erasing.generations().forget_before(before, &reason).await, before);
             clock.sleep_until(now.plus(EVERY)).await;
+        }
+    }
+}
+
+fn told(destroyed: Result<u64, LogError>, before: Period) {
+    match destroyed {
+        Ok(0) => {}
+        Ok(keys) => {
+            tracing::info!(keys, %before, "the keys of earlier months were destroyed: nobody is found in them");
+        }
+        Err(error) => {
+            let error = trave_host::config::with_causes(&error);
+            tracing::warn!(error, "the keys of months that are over could not be destroyed");
         }
     }
 }

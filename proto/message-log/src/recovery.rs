@@ -24,7 +24,8 @@ use crate::pseudonyms::PeriodKeys;
 use crate::shared::{Catalogue, Closed, Recovered, Shared, TREE_DIR, grow};
 use crate::tree::{Edge, Tree};
 use found::{Found, Unwritten};
-use listing::{KEYS_DIR, SEGMENTS_DIR, list, make_dirs};
+pub(crate) use listing::KEYS_DIR;
+use listing::{SEGMENTS_DIR, list, make_dirs};
 
 /// What the committer begins with.
 pub(crate) struct Opened {

@@ -3,6 +3,7 @@
 //! the log that goes on ([`EarlierAct`]), durable before a byte is overwritten, and is carried out again at every opening.
 
 use std::collections::BTreeSet;
+use std::ops::Not as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,9 +22,18 @@ use crate::error::LogError;
 use crate::finding;
 use crate::forgetting::{self, Forgetting};
 use crate::pruning;
-use crate::pseudonyms::Period;
-use crate::recovery;
+use crate::pseudonyms::{Period, PeriodKeys};
+use crate::recovery::{self, KEYS_DIR};
 use crate::schedule::{self, Survey};
+
+/// The keys of the periods of a log; none where it has no folder of keys.
+fn keys_in(dir: &Path) -> Result<Option<PeriodKeys>, LogError> {
+    let (disk, dir): (Arc<dyn Disk>, _) = (Arc::new(RealDisk), dir.join(KEYS_DIR));
+    if !dir.is_dir() {
+        return Ok(None);
+    }
+    PeriodKeys::load(&disk, &dir).map(|(keys, _)| Some(keys))
+}
 
 /// How often a segment is written anew because something in it was overwritten meanwhile.
 const ATTEMPTS: usize = 8;
@@ -121,6 +131,17 @@ impl EarlierLog {
     /// Whether there are keys of periods before this one.
     pub fn has_keys_before(&self, before: Period) -> Result<bool, LogError> {
         Ok(!self.log.0.shared.period_keys.earlier_than(before)?.is_empty())
+    }
+
+    /// Whether a log in `dir` that cannot be opened has keys of periods before this one. Blocks.
+    pub fn has_keys_in(dir: &Path, before: Period) -> Result<bool, LogError> {
+        Ok(keys_in(dir)?.map_or(Ok(Vec::new()), |keys| keys.earlier_than(before))?.is_empty().not())
+    }
+
+    /// Destroys the keys of all periods before `before` of a log in `dir` that cannot be opened: how many there were. What is
+    /// damaged keeps nobody to be found for longer. The act must be durable in the log that goes on. Blocks.
+    pub fn destroy_keys_in(dir: &Path, before: Period) -> Result<u64, LogError> {
+        keys_in(dir)?.map_or(Ok(0), |keys| keys.destroy(before))
     }
 
     fn note(&self, change: &PersonsChange) {

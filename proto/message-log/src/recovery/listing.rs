@@ -13,7 +13,7 @@ use crate::shared::TREE_DIR;
 /// The directory of the segments, in that of the log.
 pub(super) const SEGMENTS_DIR: &str = "segments";
 /// The directory of the keys of contents, in that of the log.
-pub(super) const KEYS_DIR: &str = "keys";
+pub(crate) const KEYS_DIR: &str = "keys";
 
 /// The segment of some leaves: a file, or what is kept of one that was pruned.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
