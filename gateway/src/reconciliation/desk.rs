@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use trave_message_log::{Log, LogError};
 use trave_proto::checkpoint::MAX_NOTE;
@@ -33,6 +34,9 @@ pub(super) const EXCHANGES: usize = 256;
 /// Older hours are not compared: records expire by law, on either side when its own rules say so, the earliest after twelve
 /// months.
 pub(crate) const OLDEST: Duration = Duration::from_secs(330 * 24 * 60 * 60);
+/// Questions of other servers for which the disk is read at a time; others wait in the order in which they came. As each server
+/// has one question at a time, who asks for what takes long delays nobody by more than that.
+const READING: usize = 3;
 /// Hours that one other server says differ, held until this server looks itself: the latest.
 const SAID: usize = 64;
 
@@ -70,6 +74,7 @@ pub(crate) struct Desk {
     clock: Arc<dyn Clock>,
     /// Who is being answered: one question of each at a time.
     answering: Turns,
+    reading: Arc<Semaphore>,
     /// What others say that they hold, where that is not what this log holds.
     said: Mutex<BTreeMap<ServerId, BTreeMap<Period, Summary>>>,
     commitments: Commitments,
@@ -123,7 +128,8 @@ impl Desk {
     pub(crate) fn new(log: Log, own: ServerId, clock: Arc<dyn Clock>) -> Self {
         let hours = Arc::new(Hours::new(log, own));
         let (said, commitments) = (Mutex::default(), Commitments::default());
-        Self { hours, clock, answering: Turns::default(), said, commitments }
+        let reading = Arc::new(Semaphore::new(READING));
+        Self { hours, clock, answering: Turns::default(), reading, said, commitments }
     }
 
     /// The messages of single hours.
@@ -195,6 +201,12 @@ impl Desk {
         }
     }
 
+    /// Nobody is told anything of an hour who has not said, in the comparison that runs, what it holds of it.
+    fn must_have_committed(&self, peer: &ServerId, period: Period) -> Result<(), AnswerError> {
+        let has = self.commitments.has(peer, period, Instant::now());
+        if has { Ok(()) } else { Err(AnswerError::NotCommitted) }
+    }
+
     fn committed(&self, peer: &ServerId, period: Period, claim: Claim) -> Result<Committed, AnswerError> {
         let mut to_log = claim.other();
         if let Some((_, there, _)) = to_log {
@@ -230,9 +242,7 @@ impl Desk {
     ) -> Result<wire::ListRecordsResponse, AnswerError> {
         let period = self.period(request.period.as_ref())?;
         let range = bounds(&request.range.unwrap_or_default())?;
-        if !self.commitments.has(peer, period, Instant::now()) {
-            return Err(AnswerError::NotCommitted);
-        }
+        self.must_have_committed(peer, period)?;
         let records = self.read(peer, move |hours, peer| hours.with(peer, period)).await?;
         let (mut listed, mut more) = (Vec::with_capacity(PAGE), false);
         let mut last = None;
@@ -252,7 +262,7 @@ impl Desk {
         Ok(wire::ListRecordsResponse { records: listed, more })
     }
 
-    /// How exchanges stand.
+    /// How exchanges of one hour stand.
     pub(crate) async fn tell(
         &self,
         peer: &ServerId,
@@ -268,8 +278,12 @@ impl Desk {
             return Err(AnswerError::Malformed("the exchanges are not in order"));
         }
         let now = self.clock.now();
-        if ids.iter().any(|id| too_old(Period::of(id.time()), now)) {
+        let periods: Vec<_> = ids.iter().map(|id| Period::of(id.time())).collect();
+        if periods.iter().any(|period| too_old(*period, now)) {
             return Err(AnswerError::TooOld);
+        }
+        for period in periods {
+            self.must_have_committed(peer, period)?;
         }
         let states = self.read(peer, move |hours, peer| {
             let state = |id: ExchangeId| state(hours.log(), id, (hours.own(), peer)).map(i32::from);
@@ -278,7 +292,7 @@ impl Desk {
         Ok(wire::TellExchangesResponse { states: states.await? })
     }
 
-    /// One message, without its content.
+    /// One message of the hour that is compared, without its content.
     pub(crate) async fn fetch(
         &self,
         peer: &ServerId,
@@ -286,6 +300,9 @@ impl Desk {
     ) -> Result<wire::FetchMessageResponse, AnswerError> {
         let asked = Name::from_slice(&request.name).zip(Digest::from_slice(&request.manifest_digest));
         let asked = asked.ok_or(AnswerError::Malformed("a name or digest has another length"))?;
+        let exchange = asked.0.exchange().map_err(|_| AnswerError::Malformed("an exchange id is none"))?;
+        // A message names the digests of those before it: one that is given leads to all others of its exchange.
+        self.must_have_committed(peer, Period::of(exchange.time()))?;
         let read = self.read(peer, move |hours, peer| give(hours, peer, asked).map_err(RecordsError::Log));
         read.await?.ok_or(AnswerError::NotHeld)
     }
@@ -319,8 +336,13 @@ impl Desk {
         read: impl FnOnce(&Hours, &ServerId) -> Result<T, RecordsError> + Send + 'static,
     ) -> Result<T, AnswerError> {
         let turn = self.answering.take(peer).ok_or(AnswerError::Busy)?;
+        let place = Arc::clone(&self.reading).acquire_owned().await.map_err(|_| AnswerError::Interrupted)?;
         let hours = Arc::clone(&self.hours);
-        let answer = tokio::task::spawn_blocking(move || read(&hours, turn.server())).await;
+        let answer = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            read(&hours, turn.server())
+        });
+        let answer = answer.await;
         answer.map_err(|_| AnswerError::Interrupted)?.map_err(AnswerError::Records)
     }
 }

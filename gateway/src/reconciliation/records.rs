@@ -113,14 +113,22 @@ struct Hour {
     count: usize,
 }
 
+/// An hour that is held, and how many messages it had when it was last looked at.
+#[derive(Debug)]
+struct Kept {
+    period: Period,
+    count: usize,
+    hour: Arc<Mutex<Hour>>,
+}
+
 /// The messages of a few hours. Whatever is asked of it reads the disk.
 #[derive(Debug)]
 pub(crate) struct Hours {
     log: Log,
     own: ServerId,
-    /// The one asked for last stands first. One question is answered at a time, so that nobody who asks for much takes more
-    /// than one thread and one disk's time.
-    held: Mutex<VecDeque<Hour>>,
+    /// The one asked for last stands first. The disk is not read under this lock: each hour has its own, so that an hour for
+    /// which the whole log is looked through holds up no other.
+    held: Mutex<VecDeque<Kept>>,
 }
 
 impl Hours {
@@ -149,25 +157,47 @@ impl Hours {
     }
 
     fn up_to_date<T>(&self, period: Period, read: impl FnOnce(&Hour) -> T) -> Result<T, RecordsError> {
+        let kept = self.kept(period);
+        let mut hour = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let looked = hour.look(&self.log, &self.own);
+        let count = looked.is_ok().then_some(hour.count);
+        let answer = looked.map(|()| read(&hour));
+        drop(hour);
+        self.looked(&kept, count);
+        answer
+    }
+
+    /// The hour, in the first place; a new one, if it is not held.
+    fn kept(&self, period: Period) -> Arc<Mutex<Hour>> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = held.iter().position(|hour| hour.period == period);
-        let mut hour = at.and_then(|at| held.remove(at)).unwrap_or(Hour {
-            period,
-            looked_to: 0,
-            peers: BTreeMap::new(),
-            count: 0,
+        let at = held.iter().position(|kept| kept.period == period);
+        let kept = at.and_then(|at| held.remove(at)).unwrap_or_else(|| {
+            let hour = Hour { period, looked_to: 0, peers: BTreeMap::new(), count: 0 };
+            Kept { period, count: 0, hour: Arc::new(Mutex::new(hour)) }
         });
-        hour.look(&self.log, &self.own)?;
-        let answer = read(&hour);
-        held.push_front(hour);
+        let hour = Arc::clone(&kept.hour);
+        held.push_front(kept);
+        held.truncate(HELD);
+        hour
+    }
+
+    /// Keeps as many hours as fit, after one was looked at. One that could not be is not kept: what is in it is not all.
+    fn looked(&self, hour: &Arc<Mutex<Hour>>, count: Option<usize>) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        match count {
+            None => held.retain(|kept| !Arc::ptr_eq(&kept.hour, hour)),
+            Some(count) => {
+                let of = held.iter_mut().find(|kept| Arc::ptr_eq(&kept.hour, hour));
+                of.into_iter().for_each(|kept| kept.count = count);
+            }
+        }
         let mut messages = 0;
-        let fit = held.iter().take_while(|hour| {
-            messages += hour.count;
+        let fit = held.iter().take_while(|kept| {
+            messages += kept.count;
             messages <= MOST
         });
-        let fit = fit.count().clamp(1, HELD);
+        let fit = fit.count().max(1);
         held.truncate(fit);
-        Ok(answer)
     }
 }
 
@@ -222,7 +252,45 @@ pub(super) fn other<'m>(manifest: &'m Manifest, own: &ServerId) -> Option<&'m Se
 
 #[cfg(test)]
 mod tests {
+    use ring::signature::Ed25519KeyPair;
+    use trave_host::clock::ManualClock;
+    use trave_message_log::Options;
+    use trave_proto::checkpoint::NoteSigner;
+    use trave_proto::clock::Time;
+
     use super::*;
+
+    #[test]
+    fn an_hour_that_is_looked_at_holds_up_no_other() {
+        let (dir, clock) =
+            (tempfile::tempdir().unwrap(), Arc::new(ManualClock::new(Time::from_millis(1_795_288_440_005))));
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+        let key = NoteSigner::new("trave/test/1", pair).unwrap();
+        let options = Options { segment_size: 1 << 20, reserve: 0, ..Options::new(dir.path(), key, clock) };
+        let hours = Hours::new(Log::open(options).unwrap().0, "NORD/SH/luebeck/s1".parse().unwrap());
+        let first = Period::of(Time::from_millis(1_795_288_440_005));
+        // Somebody looks through the whole log for this one.
+        let kept = hours.kept(first);
+        let looking = kept.lock().unwrap();
+        let (done, waits) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let (hours, next) = (&hours, first.next());
+            scope.spawn(move || done.send(hours.all(next).unwrap().len()));
+            assert_eq!(
+                waits.recv_timeout(std::time::Duration::from_secs(20)),
+                Ok(0),
+                "another hour waits for it"
+            );
+        });
+        drop(looking);
+        assert_eq!(hours.all(first).unwrap().len(), 0);
+        // It is the same one still, and no more are held than fit.
+        assert!(Arc::ptr_eq(&kept, &hours.kept(first)));
+        let many = std::iter::successors(Some(first), |period| Some(period.next())).take(HELD + 5);
+        many.for_each(|period| drop(hours.all(period).unwrap()));
+        assert_eq!(hours.held.lock().unwrap().len(), HELD);
+        assert!(!Arc::ptr_eq(&kept, &hours.kept(first)));
+    }
 
     #[test]
     fn what_lies_within_bounds_is_found_and_nothing_else() {

@@ -8,11 +8,11 @@ use prost::Message;
 use trave_proto::reconciliation::Name;
 use trave_proto::schema::log::{CommitmentKind, SummaryCommitted};
 use trave_proto::schema::transport::{
-    CompareRecordsRequest, CompareRecordsResponse, ExchangeState, ListRecordsRequest, ListRecordsResponse,
-    ListedRecord, RecordRange, RecordSummary,
+    CompareRecordsRequest, CompareRecordsResponse, ExchangeState, FetchMessageRequest, ListRecordsRequest,
+    ListRecordsResponse, ListedRecord, RecordRange, RecordSummary,
 };
-use trave_tests::network::KIEL;
 use trave_tests::network::hostile::{Alteration, Credentials, HostileClient, HostileProvider};
+use trave_tests::network::{KIEL, export, manifests};
 
 use super::*;
 
@@ -33,6 +33,13 @@ async fn a_peer_is_told_of_its_own_exchanges_alone() {
     // The honest one compares nothing meanwhile.
     instance.sh.stop().await;
     let id = Bytes::copy_from_slice(exchange.as_bytes());
+    let request = manifests(&instance.mv.records(0), exchange, Direction::Request).remove(0);
+    let fetch = FetchMessageRequest {
+        name: Name::of(&request).to_bytes(),
+        manifest_digest: request.digest().to_bytes(),
+    };
+    // Under a checkpoint, without which no message is given.
+    export(&instance.mv, exchange, false).await;
     let compare = |ranges: usize| CompareRecordsRequest {
         period: Some(hour().to_schema()),
         ranges: vec![RecordRange::default(); ranges],
@@ -63,6 +70,11 @@ async fn a_peer_is_told_of_its_own_exchanges_alone() {
         let refused = client.list(list.clone()).await.unwrap_err();
         assert_eq!(refused.code(), Code::FailedPrecondition, "{}", refused.message());
         assert_eq!(client.compare(more.clone()).await.unwrap_err().code(), Code::FailedPrecondition);
+        // Nor how an exchange stands, nor a message: that names the digests of others.
+        let refused = client.tell(vec![id.clone()]).await.unwrap_err();
+        assert!(refused.message().contains("must say first"), "{refused}");
+        let refused = client.fetch(fetch.clone()).await.unwrap_err();
+        assert!(refused.message().contains("must say first"), "{refused}");
         assert_eq!(said_first(&instance.mv, server).len(), 0);
         for _ in 0..3 {
             // It holds for one comparison, and is said once in each.
@@ -79,6 +91,15 @@ async fn a_peer_is_told_of_its_own_exchanges_alone() {
         assert!(client.compare(more).await.is_ok());
         assert!(records.contains(&(client.list(list.clone()).await.unwrap().records.len() as u64)));
         assert_eq!(client.tell(vec![id.clone()]).await.unwrap(), [i32::from(state)]);
+        let given = client.fetch(fetch.clone()).await.map(|message| message.leaf.is_empty());
+        match state {
+            ExchangeState::Answered => assert!(!given.unwrap(), "its own"),
+            _ => assert_eq!(given.unwrap_err().code(), Code::NotFound, "another's"),
+        }
+        // What was said of one hour is said of no other.
+        let other = ExchangeId::new(START.minus(LATER), &[1; 10]);
+        let refused = client.tell(vec![Bytes::copy_from_slice(other.as_bytes())]).await.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
         // What is no question is no answer's worth.
         for ranges in [0, 65] {
             assert_eq!(client.compare(compare(ranges)).await.unwrap_err().code(), Code::InvalidArgument);

@@ -17,9 +17,9 @@ use trave_proto::schema::configuration::SignedConfiguration;
 use trave_proto::schema::message::{Envelope, Header, RequestHead};
 use trave_proto::schema::transport::exchange_response::Answer;
 use trave_proto::schema::transport::{
-    CompareRecordsRequest, CompareRecordsResponse, ExchangeRequest, ExchangeResponse, GreetRequest,
-    ListRecordsRequest, ListRecordsResponse, OfferConfigurationRequest, TellErasureRequest,
-    TellExchangesRequest,
+    CompareRecordsRequest, CompareRecordsResponse, ExchangeRequest, ExchangeResponse, FetchMessageRequest,
+    FetchMessageResponse, GreetRequest, ListRecordsRequest, ListRecordsResponse, OfferConfigurationRequest,
+    TellErasureRequest, TellExchangesRequest,
 };
 use trave_proto::signature::{Parts, Request, Unsigned};
 
@@ -187,6 +187,17 @@ impl HostileClient {
     pub async fn tell(&mut self, exchange_ids: Vec<Bytes>) -> Result<Vec<i32>, tonic::Status> {
         let request = TellExchangesRequest { exchange_ids };
         self.client.tell_exchanges(request).await.map(|answer| answer.into_inner().states)
+    }
+
+    /// Asks for one message.
+    ///
+    /// # Errors
+    /// What the other side says no with.
+    pub async fn fetch(
+        &mut self,
+        request: FetchMessageRequest,
+    ) -> Result<FetchMessageResponse, tonic::Status> {
+        self.client.fetch_message(request).await.map(tonic::Response::into_inner)
     }
 
     /// Tells that exchanges were erased; how many the other side says it knows.
