@@ -9,6 +9,7 @@ mod grants;
 mod keeping;
 mod erasures;
 mod log;
+mod renewal;
 mod restored;
 mod archive;
 mod prunings;
@@ -219,12 +220,16 @@ struct Restored {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 struct Proof {
+    #[command(subcommand)]
+    command: Option<ProofCommand>,
     /// The exchange's id
-    exchange: ExchangeId,
+    #[arg(required = true)]
+    exchange: Option<ExchangeId>,
     /// The new file; "-" is standard output
-    #[arg(long, value_name = "FILE")]
-    out: PathBuf,
+    #[arg(long, value_name = "FILE", required = true)]
+    out: Option<PathBuf>,
     /// Leave out contents and caller context
     #[arg(long)]
     without_content: bool,
@@ -232,10 +237,23 @@ struct Proof {
     #[arg(long, conflicts_with = "restored")]
     asice: bool,
     /// Why; it is logged
-    #[arg(long)]
-    reason: String,
+    #[arg(long, required = true)]
+    reason: Option<String>,
     #[command(flatten)]
     from_archive: Restored,
+}
+
+#[derive(Debug, Subcommand)]
+enum ProofCommand {
+    /// Give a container one more archive timestamp, over all that it holds, before the certificate of its last timestamp's
+    /// authority ends: what it proves, it proves until the new authority's end. The server need not run
+    Renew {
+        /// The container, which stays as it is
+        file: PathBuf,
+        /// The new file; "-" is standard output
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -343,7 +361,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Group(command) => grants::group(&door, command),
         Command::Status => operate::status(&door),
         Command::Log(Log::List(list)) => log::list(&door, list),
-        Command::Proof(proof) => log::proof(&door, &proof),
+        Command::Proof(proof) => log::proof(&door, proof),
         Command::Erase { person_from_file: Some(path), reason, .. } => persons::erase(&door, &path, reason),
         Command::Erase { exchange: Some(exchange), reason, .. } => log::erase(&door, exchange, reason),
         Command::Erase { .. } => Err(anyhow::anyhow!("nothing says what is to be erased")),

@@ -29,6 +29,7 @@ pub mod metrics;
 mod transport;
 mod pool;
 mod turns;
+mod timestamping;
 mod health;
 mod signer;
 mod recorder;

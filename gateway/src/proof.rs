@@ -24,6 +24,7 @@ pub(crate) use container::{export_container, is_mismatch};
 pub(crate) use earlier::{export_restored, seal_of};
 
 use crate::exchange::Exchanges;
+use crate::timestamping::StampError;
 use crate::trust::{Trust, TrustError};
 use crate::upkeep::{SealError, Upkeep, Witnessed};
 
@@ -125,7 +126,7 @@ pub(crate) enum ExportError {
         "the container gets no timestamp, and without one it is no proof of its time\nhint: try again when a timestamping \
          authority answers, or export the proof without `--asice`"
     )]
-    Stamp(#[source] SealError),
+    Stamp(#[source] StampError),
 }
 
 impl ExportError {

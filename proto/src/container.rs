@@ -10,29 +10,41 @@
 //! request/…  response/…           head, body, trailers, made of the proof
 //! META-INF/ASiCManifest001.xml    the digest of each of these
 //! META-INF/signature001.p7s       the seal over that list
+//! META-INF/ASiCArchiveManifest.xml  META-INF/timestamp001.tst
+//!                                 the digest of each of all these, and the archive timestamp over that list
 //! ```
 //!
 //! The two say different things. The seal says: this security server gave out these files at this time, and they are unaltered;
 //! every validator of eIDAS signatures can check that. What was asked and answered, the proof says, and [`verify`] checks both
 //! and that the files beside the proof are the very ones that it commits to. The seal is no qualified one.
 //!
-//! [`Unsealed`] is signed to become [`Unstamped`], which is stamped to become a file; the last step verifies what it made.
+//! [`Unsealed`] is signed to become [`Unstamped`], which is stamped to become [`Unarchived`], which is stamped once more, over
+//! everything, to become a file; the last step verifies what it made. Years later a file becomes [`Unarchived`] again
+//! ([`Unarchived::renewed`]), to prove as much after the certificates in it have ended.
 
-mod verify;
-mod sealing;
-mod parts;
 mod page;
+mod sealing;
+mod archiving;
+mod verify;
+mod archived;
+mod stamps;
+mod parts;
 mod cades;
 mod manifest;
 mod archive;
 
 use archive::Entry;
 pub use archive::{ArchiveError, MAX_CONTAINER};
+pub use archived::ArchiveStory;
+pub use archiving::Unarchived;
 use bytes::Bytes;
 pub use page::of as page;
 pub use parts::{Part, PartName, PartState};
 pub use sealing::{Unsealed, Unstamped};
+pub use stamps::{StampStory, StampingAuthority};
 pub use verify::{ContainerReport, SealPieces, SealStory, seal_of, verify};
+
+use crate::clock::Time;
 
 /// The media type of a container.
 pub const MEDIA_TYPE: &str = "application/vnd.etsi.asic-e+zip";
@@ -53,6 +65,23 @@ const BEFORE: [&str; 7] =
 /// What stands after them.
 const AFTER: [&str; 2] = [MANIFEST_NAME, SIGNATURE_NAME];
 
+/// The list of archive timestamp `number`; of the last one, 0 (annex A.7: with the next one it gets its number).
+fn archive_name(number: usize) -> String {
+    if number == 0 {
+        "META-INF/ASiCArchiveManifest.xml".into()
+    } else {
+        format!("META-INF/ASiCArchiveManifest{number:03}.xml")
+    }
+}
+
+fn token_name(number: usize) -> String {
+    format!("META-INF/timestamp{number:03}.tst")
+}
+
+fn archive_configuration_name(number: usize) -> String {
+    format!("META-INF/configuration{number:03}.bin")
+}
+
 /// Why there is no container, or none that can be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ContainerError {
@@ -71,6 +100,26 @@ pub enum ContainerError {
     /// The signature is not by the exporter's key.
     #[error("the signing key made a signature that does not verify")]
     Signature,
+    /// The container gets no archive timestamp: it does not hold as it is.
+    #[error("the container does not hold, so it gets no archive timestamp: {0}")]
+    NotRenewed(String),
+    /// The authority of its last timestamp has ended.
+    #[error(
+        "it is too late: the certificate of the authority of its last timestamp ended at {0}, and a new timestamp cannot say what \
+         was before it (an archive timestamp is renewed in time)"
+    )]
+    TooLate(Time),
+    /// The configuration in use is older than the container's.
+    #[error(
+        "the global configuration in use here, number {own}, is older than the container's, number {found}: run this where a \
+         newer one is known"
+    )]
+    Older {
+        /// Here.
+        own: u64,
+        /// In the container.
+        found: u64,
+    },
     /// What was made does not verify.
     #[error("the container does not hold, so it is not given out: {0}")]
     DoesNotHold(String),

@@ -4,6 +4,7 @@
 //! [`Timestamp::verify`] checks a token offline, years later, with nothing but the authority's certificate.
 
 mod response;
+mod status;
 mod token;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::der;
 use crate::digest::Digest;
 
 pub use response::{Failure, token_of};
+pub use status::{apart, with_status};
 pub use token::TokenError;
 
 /// Largest response or token that is read, in bytes.

@@ -4,13 +4,17 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use trave_proto::container::{ContainerError, ContainerReport, PartName, PartState, seal_of, verify};
+use trave_host::clock::SystemClock;
+use trave_proto::container::{ContainerError, ContainerReport, PartName, PartState, verify};
 use trave_proto::message::Direction;
 use trave_proto::proof::Conclusion;
 use trave_proto::schema::operator::{EraseRequest, ProofFormat};
 use trave_tests::network::{Instance, Plan, Question, Server, export, export_as, operator};
+use trave_tests::program::program;
 
 async fn container(server: &Server, exchange: trave_proto::identifier::ExchangeId) -> Bytes {
     export_as(server, exchange, false, ProofFormat::Asice).await.unwrap()
@@ -67,6 +71,13 @@ async fn both_sides_seal_what_they_hold_and_every_file_is_checked() {
             let state = if text { PartState::ExportersWord } else { PartState::Verified };
             assert_eq!(part.state, state, "{part:#?}");
         }
+        let [archived] = &report.archived[..] else { panic!("{:?}", report.archived) };
+        // All of it, and what shows later that both timestamps' authority counted.
+        assert_eq!(archived.files, files(&archive).len() - 3);
+        for stamp in [&archived.stamp, &report.sealed.as_ref().unwrap().stamp] {
+            assert_eq!(stamp.authority, "Probe-TSA NORD");
+            assert!(stamp.status.is_some() && stamp.until > stamp.at, "{stamp:?}");
+        }
         let seal = report.sealed.as_ref().unwrap();
         assert!(seal.server.to_string().starts_with(id), "{seal:?}");
         let names: Vec<_> = files(&archive).into_iter().map(|(name, _)| name).collect();
@@ -101,18 +112,14 @@ async fn no_file_of_a_container_can_be_altered_unnoticed() {
     let archive = container(&instance.mv, exchange).await;
     instance.stop().await;
     let anchor = instance.keys.anchor();
-    // Timestamp and OCSP answer in the seal have bytes of their own that nobody signs; their signatures stand at their ends.
-    let pieces = seal_of(&archive).unwrap();
-    let inside = |part: &Bytes| {
-        let begins = archive.windows(part.len()).position(|there| there == &part[..]).unwrap();
-        begins..begins + part.len() - 16
-    };
-    let unsigned = [inside(&pieces.token), inside(&pieces.ocsp)];
+    let before = verify(&archive, &anchor, None).unwrap();
+    assert_eq!(before.conclusion, Conclusion::Holds, "{:?}", before.why);
+    // The last token has bytes of its own that nobody signs: they tell no other story. All others are under that token.
+    let last = files(&archive).pop().unwrap();
+    assert_eq!(last.0, "META-INF/timestamp001.tst");
     for (name, range) in files(&archive) {
-        let step = (range.len() / 40).max(1);
-        let ends = unsigned.iter().map(|part| part.end + 8).filter(|at| range.contains(at));
-        let places = range.clone().step_by(step).filter(|at| unsigned.iter().all(|part| !part.contains(at)));
-        for at in places.chain(ends).collect::<Vec<_>>() {
+        let step = (range.len() / if name == last.0 { 400 } else { 40 }).max(1);
+        for at in range.clone().step_by(step) {
             for fixed in [false, true] {
                 let mut altered = archive.to_vec();
                 altered[at] ^= 1;
@@ -121,6 +128,9 @@ async fn no_file_of_a_container_can_be_altered_unnoticed() {
                 }
                 match verify(&altered.into(), &anchor, None) {
                     Err(ContainerError::NotAContainer(_)) => assert_eq!(name, "mimetype"),
+                    Ok(report) if fixed && name == last.0 && report.conclusion == Conclusion::Holds => {
+                        assert_eq!(report, before, "{name}, byte {at}");
+                    }
                     Ok(report) => assert_eq!(report.conclusion, Conclusion::DoesNotHold, "{name}, byte {at}"),
                     Err(error) => panic!("{name}, byte {at}: {error}"),
                 }
@@ -143,7 +153,8 @@ async fn no_file_of_a_container_can_be_altered_unnoticed() {
         files(archive).into_iter().map(|(name, range)| (name, archive[range].to_vec())).collect()
     };
     let mut more = all(&archive);
-    more.insert(more.len() - 2, ("request/more.txt".to_owned(), b"also".to_vec()));
+    let seal = more.iter().position(|(name, _)| name.ends_with(".p7s")).unwrap();
+    more.insert(seal - 1, ("request/more.txt".to_owned(), b"also".to_vec()));
     let report = verify(&zip(&more).into(), &anchor, None).unwrap();
     assert_eq!(report.conclusion, Conclusion::DoesNotHold);
     assert_eq!(state(&report, &PartName::File("request/more.txt".into())), PartState::Mismatch);
@@ -155,6 +166,19 @@ async fn no_file_of_a_container_can_be_altered_unnoticed() {
     let report = verify(&zip(&fewer).into(), &anchor, None).unwrap();
     assert_eq!(state(&report, &PartName::Messages(Direction::Response, 0, 0)), PartState::Mismatch);
     assert_eq!(report.conclusion, Conclusion::DoesNotHold);
+    // An archive timestamp of which half is missing, or all of it: what is left holds, and proves less.
+    for (gone, holds) in
+        [(&["timestamp001.tst"][..], false), (&["timestamp001.tst", "ASiCArchiveManifest.xml"], true)]
+    {
+        let mut without = all(&archive);
+        without.retain(|(name, _)| !gone.iter().any(|gone| name.ends_with(gone)));
+        match verify(&zip(&without).into(), &anchor, None) {
+            Ok(report) => {
+                assert!(holds && report.conclusion == Conclusion::Holds && report.archived.is_empty())
+            }
+            Err(error) => assert!(!holds, "{error}"),
+        }
+    }
     fewer.retain(|(name, _)| name != "exchange.proof");
     assert!(matches!(verify(&zip(&fewer).into(), &anchor, None), Err(ContainerError::NotAContainer(_))));
     // Half of the archive, or something behind it, is no container.
@@ -195,6 +219,63 @@ async fn what_is_erased_not_kept_or_left_out_is_told_apart() {
     let mixed = replaced(&archive, "exchange.proof", &before);
     assert_eq!(judge(&instance, &mixed.into()).conclusion, Conclusion::DoesNotHold);
     instance.stop().await;
+}
+
+/// `trave-gateway proof renew`; exit status 0, and what it said.
+async fn renew(server: &Server, file: &Path, out: &Path) -> (bool, String) {
+    let mut command = std::process::Command::new(program("trave-gateway"));
+    command.args(["proof", "renew"]).arg(file).arg("--out").arg(out);
+    command.arg("--config").arg(server.configuration_file());
+    // The authority that it asks lives in this process.
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    (output.status.success(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_is_renewed_without_a_server_and_as_often_as_wanted() {
+    let mut instance = Instance::prepared(Plan::default(), Arc::new(SystemClock)).await;
+    instance.sh.start().await.unwrap();
+    instance.mv.start().await.unwrap();
+    let exchange = instance.ask(b"wer?").await.exchange();
+    let place = tempfile::tempdir().unwrap();
+    let path = |name: &str| place.path().join(name);
+    let exported = container(&instance.mv, exchange).await;
+    std::fs::write(path("1"), &exported).unwrap();
+    instance.sh.stop().await;
+    instance.mv.stop().await;
+    // Another security server of the instance does it as well as the exporter.
+    for (server, from, to) in [(&instance.mv, "1", "2"), (&instance.sh, "2", "3")] {
+        let (done, said) = renew(server, &path(from), &path(to)).await;
+        assert!(done, "{said}");
+        for words in [&format!("archive timestamp {to}: "), "by Probe-TSA NORD", "it holds until "] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+        let renewed = Bytes::from(std::fs::read(path(to)).unwrap());
+        let report = judge(&instance, &renewed);
+        assert_eq!(report.conclusion, Conclusion::Holds, "{:?}", report.why);
+        let numbers: Vec<_> = report.archived.iter().map(|one| one.number.to_string()).collect();
+        assert_eq!(numbers.last().map(String::as_str), Some(to));
+        assert!(report.archived.iter().all(|one| one.stamp.status.is_some()), "{:?}", report.archived);
+        // Everything that was there is there, byte for byte; the newest list has the name of the newest.
+        let (before, now) = (files(&std::fs::read(path(from)).unwrap()), files(&renewed));
+        assert_eq!(now.len(), before.len() + 2);
+        let last = "META-INF/ASiCArchiveManifest.xml";
+        let number = numbers.len() - 1;
+        let kept = file(&renewed, &format!("META-INF/ASiCArchiveManifest{number:03}.xml"));
+        assert_eq!(kept, file(&std::fs::read(path(from)).unwrap(), last));
+    }
+    let (done, said) = renew(&instance.mv, &path("1"), &path("2")).await;
+    assert!(!done, "what is there is not written over: {said}");
+    // What does not hold gets no new timestamp, and no file.
+    let altered = replaced(&exported, "request/body.bin", b"\0\0\0\0\x04was?");
+    std::fs::write(path("altered"), altered).unwrap();
+    let (done, said) = renew(&instance.mv, &path("altered"), &path("4")).await;
+    assert!(!done && said.contains("does not hold, so it gets no archive timestamp"), "{said}");
+    // Without an authority the container stays as it is.
+    instance.authorities.stop().await;
+    let (done, said) = renew(&instance.mv, &path("3"), &path("4")).await;
+    assert!(!done && said.contains("the container gets no timestamp"), "{said}");
+    assert!(!path("4").exists());
 }
 
 /// The archive written anew, with one file's data exchanged, and everything but the seal made to fit.

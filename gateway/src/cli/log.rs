@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use bytes::Bytes;
 use trave_host::files;
 use trave_proto::clock::Time;
@@ -16,7 +16,7 @@ use trave_proto::schema::operator::{
 use super::erasures;
 use super::operate::{Door, said, user};
 use super::restored::Restored;
-use super::{List, Proof};
+use super::{List, Proof, ProofCommand, renewal};
 use crate::proof::Contents;
 
 pub(super) fn list(door: &Door<'_>, list: List) -> anyhow::Result<()> {
@@ -88,22 +88,37 @@ fn bridged(what: &str, id: &str) -> String {
     if id.is_empty() { String::new() } else { format!("\t{what}: {id}") }
 }
 
-pub(super) fn proof(door: &Door<'_>, proof: &Proof) -> anyhow::Result<()> {
-    let file = match &proof.from_archive.restored {
-        Some(dir) => {
-            let restored = Restored::open(door.config, dir, proof.from_archive.log_key.as_ref())?;
-            restored.prove(proof.exchange, Contents::all_if(!proof.without_content))?
-        }
-        None => asked(door, proof)?.into(),
+pub(super) fn proof(door: &Door<'_>, proof: Proof) -> anyhow::Result<()> {
+    let Proof { command, exchange, out, without_content, asice, reason, from_archive } = proof;
+    let (exchange, out, reason) = match (command, exchange, out, reason) {
+        (Some(ProofCommand::Renew { file, out }), ..) => return renewal::run(door.config, &file, &out),
+        (None, Some(exchange), Some(out), Some(reason)) => (exchange, out, reason),
+        _ => bail!("the exchange, --out and --reason say what is to be proved"),
     };
-    if proof.out == Path::new("-") {
+    let file = match &from_archive.restored {
+        Some(dir) => {
+            let restored = Restored::open(door.config, dir, from_archive.log_key.as_ref())?;
+            restored.prove(exchange, Contents::all_if(!without_content))?
+        }
+        None => {
+            let request = ProveRequest {
+                exchange_id: Bytes::copy_from_slice(exchange.as_bytes()),
+                without_content,
+                reader: user(),
+                reason,
+                format: if asice { ProofFormat::Asice } else { ProofFormat::Unspecified }.into(),
+            };
+            asked(door, request)?.into()
+        }
+    };
+    if out == Path::new("-") {
         return std::io::stdout().write_all(&file).context("cannot write the proof");
     }
-    files::create(&proof.out, &file).context("the proof cannot be stored")?;
-    let path = proof.out.display();
-    let what = if proof.asice { "container" } else { "proof" };
+    files::create(&out, &file).context("the proof cannot be stored")?;
+    let path = out.display();
+    let what = if asice { "container" } else { "proof" };
     eprintln!("wrote the {what} to {path}, {} bytes", file.len());
-    if !proof.without_content {
+    if !without_content {
         eprintln!("it holds the contents that are kept: give it only to whoever may read them");
     }
     eprintln!("hint: trave-verify {path} --anchor data/anchor");
@@ -111,14 +126,7 @@ pub(super) fn proof(door: &Door<'_>, proof: &Proof) -> anyhow::Result<()> {
 }
 
 /// The file as the running server makes it.
-fn asked(door: &Door<'_>, proof: &Proof) -> anyhow::Result<Vec<u8>> {
-    let request = ProveRequest {
-        exchange_id: Bytes::copy_from_slice(proof.exchange.as_bytes()),
-        without_content: proof.without_content,
-        reader: user(),
-        reason: proof.reason.clone(),
-        format: if proof.asice { ProofFormat::Asice } else { ProofFormat::Unspecified }.into(),
-    };
+fn asked(door: &Door<'_>, request: ProveRequest) -> anyhow::Result<Vec<u8>> {
     door.with(async |client| {
         let mut pieces = client.prove(request).await.map_err(said)?.into_inner();
         let mut file = Vec::new();

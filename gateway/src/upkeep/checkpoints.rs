@@ -6,18 +6,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ring::rand::{SecureRandom, SystemRandom};
-use trave_host::client::{Fetch, FetchError};
 use trave_host::config::with_causes;
 use trave_message_log::{LogError, SignedCheckpoint};
 use trave_proto::clock::Time;
 use trave_proto::digest::Digest;
-use trave_proto::global_configuration::{Configuration, TimestampingAuthorityEntry};
-use trave_proto::timestamp::{self, MAX_RESPONSE, Nonce, Timestamp, TokenError};
+use trave_proto::global_configuration::Configuration;
+use trave_proto::timestamp::Timestamp;
 
 use super::Upkeep;
 use super::conditions::Kind;
 use super::witnesses::Whom;
+use crate::timestamping::{self, StampError};
 
 /// How far this clock may differ from a timestamping authority's, beyond the accuracy that it states.
 const SKEW: Duration = Duration::from_secs(10);
@@ -27,22 +26,8 @@ const SKEW: Duration = Duration::from_secs(10);
 pub(crate) enum SealError {
     #[error("the message log gives no checkpoint")]
     Log(#[source] LogError),
-    #[error("the global configuration names no timestamping authority")]
-    NoAuthority,
-    #[error("the timestamping authority {name} is not reached")]
-    Fetch {
-        name: String,
-        #[source]
-        source: FetchError,
-    },
-    #[error("the timestamping authority {name} gave no usable timestamp")]
-    Token {
-        name: String,
-        #[source]
-        source: TokenError,
-    },
-    #[error("this server's system gives no random bytes")]
-    Random,
+    #[error(transparent)]
+    Stamp(StampError),
 }
 
 /// A checkpoint and when it was stamped.
@@ -164,24 +149,12 @@ impl Upkeep {
         *self.sealing.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(sealed);
     }
 
-    /// Asks one authority after the other.
-    pub(crate) async fn stamp(&self, digest: &Digest) -> Result<(Bytes, Timestamp), SealError> {
+    /// Asks one authority after the other, and compares the clocks.
+    async fn stamp(&self, digest: &Digest) -> Result<(Bytes, Timestamp), SealError> {
         let configuration = Arc::clone(&self.exchanges.trust.snapshot().configuration);
-        let authorities = certificates(&configuration);
-        let mut failed = SealError::NoAuthority;
-        for authority in configuration.timestamping_authorities() {
-            match ask(authority, digest, &authorities).await {
-                Ok((token, stamp)) => {
-                    self.compare_clocks(&stamp, &authority.name).await;
-                    return Ok((token, stamp));
-                }
-                Err(error) => {
-                    tracing::warn!(error = with_causes(&error), "a timestamping authority failed");
-                    failed = error;
-                }
-            }
-        }
-        Err(failed)
+        let stamped = timestamping::stamp(digest, &configuration).await.map_err(SealError::Stamp)?;
+        self.compare_clocks(&stamped.stamp, &stamped.authority).await;
+        Ok((stamped.token, stamped.stamp))
     }
 
     /// The authority's time is signed, so it shows whether this clock is right. Peers refuse what is minutes away.
@@ -200,26 +173,4 @@ impl Upkeep {
 
 fn certificates(configuration: &Configuration) -> Vec<Bytes> {
     configuration.timestamping_authorities().iter().map(|authority| authority.certificate.clone()).collect()
-}
-
-/// One authority's timestamp, verified before it is believed.
-async fn ask(
-    authority: &TimestampingAuthorityEntry,
-    digest: &Digest,
-    authorities: &[Bytes],
-) -> Result<(Bytes, Timestamp), SealError> {
-    let mut random = [0; 8];
-    SystemRandom::new().fill(&mut random).map_err(|_| SealError::Random)?;
-    let nonce = Nonce::from_random(random);
-    let fetch_error = |source| SealError::Fetch { name: authority.name.clone(), source };
-    let token_error = |source| SealError::Token { name: authority.name.clone(), source };
-    let uri = authority.url.parse().map_err(|_| {
-        fetch_error(FetchError::Address { uri: authority.url.clone(), why: "it is not a URL" })
-    })?;
-    let fetch = Fetch::new(None).with_limit(MAX_RESPONSE);
-    let request = timestamp::request(digest, nonce).into();
-    let answer = fetch.post(&uri, "application/timestamp-query", request).await.map_err(fetch_error)?;
-    let token = timestamp::token_of(&answer.body).map_err(token_error)?;
-    let stamp = Timestamp::verify(&token, digest, Some(nonce), authorities).map_err(token_error)?;
-    Ok((token, stamp))
 }

@@ -3,6 +3,7 @@
 //! An answer is kept with what it was used for, and verified again years later, over the bytes that came and for the time
 //! at which it was used.
 
+mod in_cms;
 mod response;
 
 use std::time::Duration;
@@ -16,6 +17,7 @@ use super::Certificate;
 use crate::clock::Time;
 use crate::der::{self, NotDer};
 use crate::digest::Digest;
+pub(crate) use in_cms::{crls, of_crls};
 use response::Basic;
 
 /// Largest response that is read, in bytes.

@@ -10,7 +10,7 @@ use rasn::types::{GeneralizedTime, UtcTime};
 use ring::digest::{Algorithm, SHA256, SHA384, SHA512, digest};
 use rustls_pki_types::alg_id;
 
-use crate::certificate::{Certificate, MAX_CHAIN, SignatureAlgorithm};
+use crate::certificate::{Certificate, MAX_CHAIN, SignatureAlgorithm, ocsp};
 use crate::clock::Time;
 use crate::der::{self, NotDer, Reader, Value};
 
@@ -26,8 +26,6 @@ const SIGNING_TIME: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 5];
 const SIGNING_CERTIFICATE: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 16, 2, 47];
 /// id-aa-signatureTimeStampToken (RFC 3161 appendix A).
 const SIGNATURE_TIMESTAMP: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 16, 2, 14];
-/// id-ri-ocsp-response (RFC 5940 section 2.2).
-const OCSP_RESPONSE: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 16, 2];
 
 /// 2050-01-01T00:00:00Z, from which on GeneralizedTime is written (RFC 5652 section 11.3).
 const GENERALIZED: i64 = 2_524_608_000;
@@ -88,7 +86,6 @@ impl Seal {
             ],
         );
         let certificates = self.certificates.iter().map(|one| one.der().to_vec()).collect();
-        let ocsp = der::value(der::context(1), &[&der::value(der::OID, &[OCSP_RESPONSE]), &self.ocsp]);
         let data = der::value(
             der::SEQUENCE,
             &[
@@ -98,7 +95,7 @@ impl Seal {
                 // Detached: the manifest stands beside it.
                 &der::value(der::SEQUENCE, &[&der::value(der::OID, &[DATA])]),
                 &der::set_of(der::context(0), certificates),
-                &der::value(der::context(1), &[&ocsp]),
+                &ocsp::crls(&self.ocsp),
                 &der::value(der::SET, &[&info]),
             ],
         );
@@ -119,9 +116,7 @@ impl Seal {
         fields.expect(der::SET)?;
         fields.expect(der::SEQUENCE)?;
         let certificates = read_certificates(fields.expect(der::context(0))?)?;
-        let mut ocsp = der::only(der::context(1), fields.expect(der::context(1))?.content)?.inside();
-        ocsp.expect(der::OID)?;
-        let ocsp = Bytes::copy_from_slice(ocsp.expect(der::SEQUENCE)?.raw);
+        let ocsp = Bytes::copy_from_slice(ocsp::of_crls(fields.expect(der::context(1))?)?);
         let mut signer = der::only(der::SEQUENCE, fields.expect(der::SET)?.content)?.inside();
         signer.expect(der::INTEGER)?;
         let mut id = signer.expect(der::SEQUENCE)?.inside();

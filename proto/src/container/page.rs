@@ -28,7 +28,7 @@ pub fn of(report: &ContainerReport, file: &[u8], anchor: &Anchor, lang: Language
             (lang.of("At, by its own clock", "Wann, nach eigener Uhr"), words::time(lang, seal.at)),
             (
                 lang.of("Not later than", "Spätestens"),
-                format!("{} ({})", words::time(lang, seal.not_later_than), seal.authority),
+                format!("{} ({})", words::time(lang, seal.stamp.not_later_than), seal.stamp.authority),
             ),
             (lang.of("Configuration", "Konfiguration"), seal.configuration.to_string()),
         ];
@@ -37,6 +37,9 @@ pub fn of(report: &ContainerReport, file: &[u8], anchor: &Anchor, lang: Language
         }
     }
     page.push_str(&format!("  {}\n", not_qualified(lang)));
+    if report.sealed.is_some() {
+        page.push_str(&archived(report, lang));
+    }
     if let Some((proof, of)) = &report.proof {
         page.push_str(&format!("\n== {} ==\n\n", lang.of("The proof in it", "Die Beweisdatei darin")));
         page.push_str(&page::of(of, proof, anchor, lang));
@@ -44,12 +47,59 @@ pub fn of(report: &ContainerReport, file: &[u8], anchor: &Anchor, lang: Language
     page
 }
 
+/// The archive timestamps, and by when the next one is wanted.
+fn archived(report: &ContainerReport, lang: Language) -> String {
+    let mut text = format!("\n{}\n", lang.of("Archive timestamps", "Archivzeitstempel"));
+    for one in &report.archived {
+        let stamp = &one.stamp;
+        let (when, files) = (words::time(lang, stamp.not_later_than), one.files);
+        let status = match (stamp.status, lang) {
+            (Some(at), Language::En) => format!("not revoked as of {}", words::time(lang, at)),
+            (Some(at), Language::De) => format!("nicht gesperrt, Auskunft vom {}", words::time(lang, at)),
+            (None, _) => lang.of("not in the container", "nicht im Container enthalten").into(),
+        };
+        let rows = [
+            (lang.of("Not later than", "Spätestens"), format!("{when} ({})", stamp.authority)),
+            (
+                lang.of("It covers", "Er erstreckt sich auf"),
+                match lang {
+                    Language::En => format!("all {files} files that stand before it"),
+                    Language::De => format!("alle {files} Dateien, die vor ihm stehen"),
+                },
+            ),
+            (lang.of("Authority's certificate", "Zertifikat des Dienstes"), status),
+            (lang.of("Configuration", "Konfiguration"), one.configuration.to_string()),
+        ];
+        for (at, (label, value)) in rows.iter().enumerate() {
+            let number = if at == 0 { one.number.to_string() } else { String::new() };
+            text.push_str(&format!("  {number:<3}{label:<24}{}\n", safe::short(value, 400)));
+        }
+    }
+    if report.archived.is_empty() {
+        text.push_str(&format!("  {}\n", lang.of("none", "keiner")));
+    }
+    if let Some(last) = report.last_stamp() {
+        let (end, authority) = (words::time(lang, last.until), safe::short(&last.authority, 200));
+        text.push_str(&match lang {
+            Language::En => format!(
+                "  To be renewed before {end}, when the certificate of {authority} ends.\n  Other validators of signatures want this; what \
+                 is verified here is not affected by it.\n"
+            ),
+            Language::De => format!(
+                "  Zu erneuern vor dem {end}, dem Ende des Zertifikats von {authority}.\n  Andere Prüfprogramme für Signaturen verlangen \
+                 dies; die hiesige Prüfung berührt es nicht.\n"
+            ),
+        });
+    }
+    text
+}
+
 /// A line for each part: what it is, what became of it, where it stands.
 pub(super) fn states(lang: Language, parts: &[Part]) -> String {
     let mut text = format!("{}\n", lang.of("Part by part", "Teil für Teil"));
     for part in parts {
         let line = format!(
-            "  {:<26}{:<18}{}",
+            "  {:<26}{:<22}{}",
             name(lang, &part.name),
             state(lang, part.state),
             part.files.join(" ")
@@ -95,6 +145,9 @@ fn name(lang: Language, name: &PartName) -> String {
     match name {
         PartName::Seal => lang.of("the exporter's seal", "Siegel des Ausstellers").into(),
         PartName::Timestamp => lang.of("timestamp of the seal", "Zeitstempel des Siegels").into(),
+        PartName::ArchiveTimestamp(number) => {
+            format!("{} {number}", lang.of("archive timestamp", "Archivzeitstempel"))
+        }
         PartName::Manifest => lang.of("list of files", "Liste der Dateien").into(),
         PartName::File(file) => file.clone(),
         PartName::Proof => lang.of("proof", "Beweisdatei").into(),
@@ -129,6 +182,8 @@ pub(super) fn readme(exchange: &ExchangeId, exporter: &SecurityServerCertificate
             Dateien zu dieser Zeit herausgegeben, und sie sind unverändert. Jedes Prüfprogramm für elektronische Signaturen\n\
             nach eIDAS prüft es, wenn ihm Zertifizierungsstelle und Zeitstempeldienst der Instanz als vertrauenswürdig\n\
             genannt werden. {de}\n\
+            Archivzeitstempel (META-INF/timestamp001.tst und folgende) halten es prüfbar, wenn die Zertifikate abgelaufen\n\
+            sind; erneuert werden sie, bevor das Zertifikat des letzten Zeitstempeldienstes endet.\n\
          2. Die Beweisdatei (exchange.proof). Sie sagt, wer wen wonach fragte, wann, auf welcher Rechtsgrundlage und was\n\
             geantwortet wurde: mit den Signaturen beider Seiten, dem Platz im Protokoll, dem Prüfstand mit Zeitstempel und\n\
             den Gegenzeichnungen der Zeugen. Beides zusammen prüft, ohne Netz:\n\
@@ -153,6 +208,8 @@ pub(super) fn readme(exchange: &ExchangeId, exporter: &SecurityServerCertificate
          1. The seal (META-INF/signature001.p7s). It is the exporter's, and says: this security server gave out these files at\n\
             this time, and they are unaltered. Any validator of eIDAS signatures checks it when told to trust the instance's\n\
             certification authority and timestamping authority. {en}\n\
+            Archive timestamps (META-INF/timestamp001.tst and following) keep it provable when the certificates have ended;\n\
+            they are renewed before the certificate of the last timestamping authority ends.\n\
          2. The proof (exchange.proof). It says who asked whom for what, when, on which legal basis, and what was answered: with\n\
             the signatures of both sides, the place in the log, the checkpoint with its timestamp, and the witnesses'\n\
             cosignatures. Both together are checked, without a network, by\n\

@@ -55,6 +55,8 @@ pub enum PartName {
     Seal,
     /// The timestamp over that signature.
     Timestamp,
+    /// An archive timestamp over all that stands before it, from 1.
+    ArchiveTimestamp(usize),
     /// The list of files with their digests.
     Manifest,
     /// A file beside the proof that is not made of it: the reports, the exporter's configuration.
@@ -74,6 +76,7 @@ impl fmt::Display for PartName {
         match self {
             Self::Seal => f.write_str("seal"),
             Self::Timestamp => f.write_str("timestamp"),
+            Self::ArchiveTimestamp(number) => write!(f, "archive-timestamp {number}"),
             Self::Manifest => f.write_str("manifest"),
             Self::File(name) => f.write_str(name),
             Self::Proof => f.write_str("proof"),
@@ -96,6 +99,13 @@ pub struct Part {
     pub state: PartState,
     /// Where it stands in the container.
     pub files: Vec<String>,
+}
+
+/// What does not hold of a part, and why.
+pub(super) type Wrong = (PartName, PartState, String);
+
+pub(super) fn mismatch(name: PartName, why: impl Into<String>) -> Wrong {
+    (name, PartState::Mismatch, why.into())
 }
 
 /// The parts of a proof, and the files that its contents make.

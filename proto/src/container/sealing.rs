@@ -1,13 +1,15 @@
-//! How a container comes into being: its files, the exporter's signature over them, and the timestamp over that.
+//! How a container comes into being: its files, the exporter's signature over them, and the timestamp over that. The archive
+//! timestamp follows.
 
 use bytes::Bytes;
 use prost::Message;
 
-use super::archive::{self, Entry};
+use super::archive::Entry;
+use super::archiving::Unarchived;
 use super::cades::{self, Seal};
 use super::page::{readme, states};
 use super::parts::{self, Part, PartName, PartState};
-use super::verify::verify;
+use super::verify::why;
 use super::{
     CONFIGURATION_NAME, ContainerError, ENGLISH_NAME, GERMAN_NAME, MANIFEST_NAME, MEDIA_TYPE, MIMETYPE_NAME,
     PARTS_NAME, PROOF_NAME, README_NAME, SIGNATURE_NAME, manifest,
@@ -17,7 +19,7 @@ use crate::clock::Time;
 use crate::digest::Digest;
 use crate::global_configuration::{Anchor, Configuration};
 use crate::page::{self, Language};
-use crate::proof::{self, Conclusion, Outcome, Proof, Report};
+use crate::proof::{self, Conclusion, Proof};
 use crate::verification::TrustedSigner;
 
 /// The files of a container, of a proof that holds.
@@ -97,9 +99,12 @@ impl Unstamped {
         Digest::of(&self.signature)
     }
 
-    /// The file, with the timestamp (TimeStampToken, DER). It is verified against `anchor` before it is given out; `now` is
-    /// the exporter's time.
-    pub fn stamped(self, token: Bytes, anchor: &Anchor, now: Time) -> Result<Bytes, ContainerError> {
+    /// The sealed container, with the timestamp (TimeStampToken, DER). `trusted` are the anchor and the configuration in force.
+    pub fn stamped(
+        self,
+        token: Bytes,
+        trusted: (&Anchor, &Configuration),
+    ) -> Result<Unarchived, ContainerError> {
         let Self { files: Files { mut entries, manifest, signer, at }, signature } = self;
         let chain = signer.chain();
         let authority = chain.authority();
@@ -110,13 +115,7 @@ impl Unstamped {
         let encoded = seal.encode(&manifest, chain.subject().public_key.algorithm());
         entries.push(Entry::new(MANIFEST_NAME, manifest));
         entries.push(Entry::new(SIGNATURE_NAME, encoded.ok_or(ContainerError::Signature)?));
-        let file = Bytes::from(archive::write(&entries).map_err(ContainerError::Archive)?);
-        let report = verify(&file, anchor, Some(now))?;
-        if report.conclusion == Conclusion::Holds {
-            Ok(file)
-        } else {
-            Err(ContainerError::DoesNotHold(report.why.join("; ")))
-        }
+        Unarchived::sealed(entries, trusted)
     }
 }
 
@@ -129,13 +128,4 @@ impl Files {
     fn algorithm(&self) -> SignatureAlgorithm {
         self.signer.chain().subject().public_key.algorithm()
     }
-}
-
-/// Why a proof does not hold.
-pub(super) fn why(report: &Report) -> String {
-    let failed = report.checks.iter().filter_map(|check| match &check.outcome {
-        Outcome::Fails(why) | Outcome::CannotTell(why) => Some(format!("{}: {why}", check.name.as_str())),
-        Outcome::Holds => None,
-    });
-    failed.collect::<Vec<_>>().join("; ")
 }

@@ -5,9 +5,10 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::archive::{self, Entry};
+use super::archived::{self, ArchiveStory, Archived};
 use super::cades::{self, Seal};
-use super::parts::{self, Part, PartName, PartState};
-use super::sealing::why;
+use super::parts::{self, Part, PartName, PartState, Wrong, mismatch};
+use super::stamps::{self, StampStory};
 use super::{
     AFTER, BEFORE, CONFIGURATION_NAME, ContainerError, ENGLISH_NAME, GERMAN_NAME, MANIFEST_NAME, MEDIA_TYPE,
     PARTS_NAME, PROOF_NAME, README_NAME, SIGNATURE_NAME, manifest,
@@ -17,8 +18,8 @@ use crate::conversation::TOLERANCE;
 use crate::digest::Digest;
 use crate::global_configuration::{Anchor, Configuration};
 use crate::identifier::{MemberId, ServerId};
-use crate::proof::{self, Conclusion, Proof, Report, Side};
-use crate::timestamp::Timestamp;
+use crate::proof::{self, Conclusion, Outcome, Proof, Report, Side};
+use crate::timestamp;
 use crate::verification::TrustedSigner;
 
 /// What a verified seal tells.
@@ -31,9 +32,7 @@ pub struct SealStory {
     /// When, by its own clock.
     pub at: Time,
     /// When at the latest, by the timestamping authority.
-    pub not_later_than: Time,
-    /// The authority's name in the configuration.
-    pub authority: String,
+    pub stamp: StampStory,
     /// Number of the configuration that lists the exporter's key.
     pub configuration: u64,
 }
@@ -47,36 +46,33 @@ pub struct ContainerReport {
     pub parts: Vec<Part>,
     /// Who sealed, where the seal and its timestamp hold.
     pub sealed: Option<SealStory>,
+    /// Its archive timestamps, the earliest first, as far as they hold.
+    pub archived: Vec<ArchiveStory>,
     /// Why something does not hold, or cannot be told.
     pub why: Vec<String>,
     /// The native proof and what is said of it; none where it cannot be read.
     pub proof: Option<(Proof, Report)>,
 }
 
-/// What does not hold of a part.
-type Wrong = (PartName, PartState, String);
-
-fn mismatch(name: PartName, why: impl Into<String>) -> Wrong {
-    (name, PartState::Mismatch, why.into())
-}
-
 /// Verifies a container against the verifier's own `anchor`. If `now` is given, what lies after it is doubted. An error says
 /// that the file cannot be read as a container; everything else is in the report.
 pub fn verify(file: &Bytes, anchor: &Anchor, now: Option<Time>) -> Result<ContainerReport, ContainerError> {
     let entries = archive::read(file).map_err(ContainerError::Archive)?;
-    let contents = layout(&entries)?;
+    let (contents, archived) = layout(&entries)?;
     let mut report = ContainerReport {
         conclusion: Conclusion::Holds,
         parts: Vec::new(),
         sealed: None,
+        archived: Vec::new(),
         why: Vec::new(),
         proof: None,
     };
-    let files = &entries[..entries.len() - AFTER.len()];
+    let files = &entries[..BEFORE.len() + contents.len()];
     report.judge_proof(data(&entries, PROOF_NAME), (anchor, now));
     report.judge_contents(contents, data(&entries, PARTS_NAME))?;
     report.judge_seal(&entries, (anchor, now));
     report.judge_digests(files, data(&entries, MANIFEST_NAME));
+    report.judge_archived(&archived, data(&entries, CONFIGURATION_NAME), (anchor, now));
     report.judge_checksums(&entries);
     report.conclude();
     Ok(report)
@@ -95,19 +91,34 @@ pub struct SealPieces {
     pub token: Bytes,
     /// OCSPResponse, DER.
     pub ocsp: Bytes,
+    /// The list and the token (DER) of each archive timestamp.
+    pub archived: Vec<(Bytes, Bytes)>,
 }
 
-/// Takes the seal of a container apart, whether it holds or not.
+/// Takes the seal of a container apart, whether it holds or not. Tokens are as their authorities gave them.
 pub fn seal_of(file: &Bytes) -> Result<SealPieces, ContainerError> {
     let entries = archive::read(file).map_err(ContainerError::Archive)?;
-    layout(&entries)?;
+    let (_, archived) = layout(&entries)?;
+    let unreadable = |what| move |_| ContainerError::NotAContainer(what);
     let (manifest, bytes) = (data(&entries, MANIFEST_NAME).clone(), data(&entries, SIGNATURE_NAME).clone());
     let seal = Seal::read(&bytes).map_err(|_| ContainerError::NotAContainer("its seal cannot be read"))?;
-    Ok(SealPieces { manifest, seal: bytes, signature: seal.signature, token: seal.token, ocsp: seal.ocsp })
+    let given = |token: &Bytes| timestamp::apart(token).map(|(given, _)| given);
+    let given = |token| given(token).map_err(unreadable("a timestamp in it cannot be read"));
+    let archived = archived.iter().map(|one| Ok((one.manifest().data.clone(), given(&one.token().data)?)));
+    let (archived, token) = (archived.collect::<Result<_, ContainerError>>()?, given(&seal.token)?);
+    Ok(SealPieces { manifest, seal: bytes, signature: seal.signature, token, ocsp: seal.ocsp, archived })
 }
 
-/// The files of a container in their order, and between them those that the proof makes.
-fn layout(entries: &[Entry]) -> Result<&[Entry], ContainerError> {
+/// How many files of a container come before its archive timestamps, its seal among them.
+pub(super) fn sealed_files(entries: &[Entry]) -> usize {
+    let seal = entries.iter().position(|entry| entry.name == SIGNATURE_NAME);
+    seal.map_or(entries.len(), |seal| seal + 1)
+}
+
+/// The files of a container in their order: those that the proof makes, and its archive timestamps.
+fn layout(all: &[Entry]) -> Result<(&[Entry], Vec<Archived<'_>>), ContainerError> {
+    let sealed = sealed_files(all);
+    let entries = &all[..sealed];
     let names = |entries: &[Entry], names: &[&str]| {
         entries.iter().map(|entry| entry.name.as_str()).eq(names.iter().copied())
     };
@@ -119,7 +130,7 @@ fn layout(entries: &[Entry]) -> Result<&[Entry], ContainerError> {
     if !names(before, &BEFORE) || !names(after, &AFTER) {
         return Err(ContainerError::NotAContainer("its files are missing, or in another order"));
     }
-    Ok(contents)
+    Ok((contents, archived::read(all, sealed)?))
 }
 
 /// Whether a file is a text of the exporter's for people.
@@ -267,6 +278,37 @@ impl ContainerReport {
         }
     }
 
+    /// Each archive timestamp is over all that stands before it, by an authority that was in force, and in time.
+    fn judge_archived(
+        &mut self,
+        found: &[Archived<'_>],
+        configuration: &Bytes,
+        trusted: (&Anchor, Option<Time>),
+    ) {
+        let mut configuration = configuration_in(configuration, trusted.0).ok();
+        let mut stamp = self.sealed.as_ref().map(|seal| seal.stamp.clone());
+        for one in found {
+            self.parts.push(Part { name: one.name(), state: PartState::Verified, files: one.files() });
+            match one.check((configuration.take(), stamp.as_ref()), trusted) {
+                Ok((story, its)) => {
+                    (configuration, stamp) = (Some(its), Some(story.stamp.clone()));
+                    self.archived.push(story);
+                }
+                // What follows rests on it.
+                Err(wrong) => {
+                    stamp = None;
+                    self.note(wrong);
+                }
+            }
+        }
+    }
+
+    /// The timestamp over everything: other programs want the next one before the end of its authority's certificate.
+    pub fn last_stamp(&self) -> Option<&StampStory> {
+        let archived = self.archived.last().map(|archived| &archived.stamp);
+        archived.or(self.sealed.as_ref().map(|seal| &seal.stamp))
+    }
+
     /// From whose log the proof is.
     fn recorder(&self) -> Option<ServerId> {
         let story = self.proof.as_ref()?.1.story.as_ref()?;
@@ -317,20 +359,11 @@ fn check_seal(entries: &[Entry], (anchor, now): (&Anchor, Option<Time>)) -> Resu
     let (list, bytes) = (data(entries, MANIFEST_NAME), data(entries, SIGNATURE_NAME));
     let refused = |why: String| mismatch(PartName::Seal, why);
     let seal = Seal::read(bytes).map_err(|_| refused("it is not one of a container".into()))?;
-    let file = data(entries, CONFIGURATION_NAME);
-    let configuration = Configuration::verify_encoded(file.clone(), anchor)
-        .map_err(|error| refused(format!("the configuration that shall prove it: {}", in_full(&error))))?;
-    // No byte of a container says what nobody looks at.
-    if configuration.signed().encode_to_vec() != *file {
-        let name = PartName::File(CONFIGURATION_NAME.into());
-        return Err(mismatch(name, "it is not written in the one way in which a configuration is"));
-    }
-    let stamp = stamp(&seal, &configuration, now)?;
-    let at = stamp.time();
-    if at < configuration.issued().minus(TOLERANCE) || at > configuration.valid_until().plus(TOLERANCE) {
-        let number = configuration.number();
-        return Err(refused(format!("configuration {number} was not in force at {at}")));
-    }
+    let configuration = configuration_in(data(entries, CONFIGURATION_NAME), anchor)
+        .map_err(|why| mismatch(PartName::File(CONFIGURATION_NAME.into()), why))?;
+    let digest = Digest::of(&seal.signature);
+    let stamp = stamps::check((&PartName::Timestamp, &seal.token), &digest, &configuration, now)?;
+    let at = stamp.at;
     if seal.signing_time.since(at).max(at.since(seal.signing_time)) > TOLERANCE {
         return Err(refused("the time that it states is not that of its timestamp".into()));
     }
@@ -352,42 +385,33 @@ fn check_seal(entries: &[Entry], (anchor, now): (&Anchor, Option<Time>)) -> Resu
     if seal.encode(list, algorithm).as_deref() != Some(bytes) || authority != signer.chain().authority() {
         return Err(refused("it is not written as the seal of a container".into()));
     }
-    let by = |entry: &&_| Digest::of(certificate_of(entry)) == stamp.authority();
     Ok(SealStory {
         server: subject.server.clone(),
         member: subject.member.clone(),
         at: seal.signing_time,
-        not_later_than: at.plus(stamp.accuracy().unwrap_or_default()),
-        authority: configuration
-            .timestamping_authorities()
-            .iter()
-            .find(by)
-            .map(|entry| entry.name.clone())
-            .unwrap_or_default(),
+        stamp,
         configuration: configuration.number(),
     })
 }
 
-fn certificate_of(entry: &crate::global_configuration::TimestampingAuthorityEntry) -> &Bytes {
-    &entry.certificate
+/// The configuration in a file: signed as the anchor demands, and written in the one way in which configurations are, for no byte
+/// of a container says what nobody looks at.
+pub(super) fn configuration_in(file: &Bytes, anchor: &Anchor) -> Result<Configuration, String> {
+    let configuration = Configuration::verify_encoded(file.clone(), anchor)
+        .map_err(|error| format!("the configuration that shall prove it: {}", in_full(&error)))?;
+    if configuration.signed().encode_to_vec() != *file {
+        return Err("it is not written in the one way in which a configuration is".into());
+    }
+    Ok(configuration)
 }
 
-fn stamp(seal: &Seal, configuration: &Configuration, now: Option<Time>) -> Result<Timestamp, Wrong> {
-    let authorities = configuration.timestamping_authorities().iter();
-    let authorities: Vec<_> = authorities.map(|authority| &authority.certificate).collect();
-    let stamp = Timestamp::verify(&seal.token, &Digest::of(&seal.signature), None, &authorities)
-        .map_err(|error| mismatch(PartName::Timestamp, error.to_string()))?;
-    // Other programs find it there, and nothing signs what stands there in its place.
-    let own = authorities.iter().find(|der| Digest::of(der) == stamp.authority());
-    if own.is_none_or(|der| !seal.token.windows(der.len()).any(|part| part == &der[..])) {
-        return Err(mismatch(PartName::Timestamp, "it does not carry its authority's certificate"));
-    }
-    let time = stamp.time();
-    if now.is_some_and(|now| time > now.plus(TOLERANCE)) {
-        let why = format!("{time} lies in the future of this computer's clock");
-        return Err((PartName::Timestamp, PartState::CannotTell, why));
-    }
-    Ok(stamp)
+/// Why a proof does not hold.
+pub(super) fn why(report: &Report) -> String {
+    let failed = report.checks.iter().filter_map(|check| match &check.outcome {
+        Outcome::Fails(why) | Outcome::CannotTell(why) => Some(format!("{}: {why}", check.name.as_str())),
+        Outcome::Holds => None,
+    });
+    failed.collect::<Vec<_>>().join("; ")
 }
 
 /// With all that lies behind `error`.

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
 mod cases;
+mod containers;
 mod exchange;
 mod openssl;
 mod plain;
@@ -17,6 +18,7 @@ use trave_proto::global_configuration::Anchor;
 use trave_proto::proof::{Conclusion, Outcome, Proof, Report, verify};
 
 use cases::{Case, Expected};
+use containers::Containers;
 use world::World;
 
 fn judge(case: &Case) -> Result<Report, String> {
@@ -66,6 +68,42 @@ fn openssl_agrees_with_what_was_extracted() {
     for name in names {
         openssl::check(cases.iter().find(|case| case.name == name).unwrap());
     }
+}
+
+#[test]
+fn every_container_is_judged_for_its_own_reason() {
+    let world = World::new();
+    let cases = containers::all(&Containers::new(&world));
+    let wrong = cases.iter().filter_map(|case| Some((case.name, containers::check(&world, case).err()?)));
+    let wrong: String = wrong.map(|(name, why)| format!("{name}: {why}\n")).collect();
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// Writes the containers anew.
+#[test]
+#[ignore = "writes proto/vectors/container"]
+fn write_containers() {
+    let (world, folder) = (World::new(), vectors());
+    let _ = fs::remove_dir_all(folder.join("container"));
+    fs::create_dir_all(folder.join("container")).unwrap();
+    let containers = Containers::new(&world);
+    let mut index = Vec::new();
+    for case in containers::all(&containers) {
+        containers::check(&world, &case).unwrap();
+        let file = format!("container/{}.asice", case.name);
+        fs::write(folder.join(&file), &case.file).unwrap();
+        let (conclusion, part, why) = case.expected.parts();
+        index.push(json!({
+            "file": file, "anchor": "anchor/nord-1.txt", "about": case.about, "now_ms": case.now.as_millis(),
+            "conclusion": conclusion, "part": part, "why": why,
+        }));
+    }
+    for (name, certificate) in containers.trusted() {
+        fs::write(folder.join("container").join(name), certificate).unwrap();
+    }
+    let list = json!({ "sealed_ms": containers::sealing().as_millis(), "containers": index });
+    let list = serde_json::to_string_pretty(&list).unwrap();
+    fs::write(folder.join("containers.json"), list + "\n").unwrap();
 }
 
 /// Writes the vectors anew. Keys of the servers and authorities are made for it and thrown away.

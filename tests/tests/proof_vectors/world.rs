@@ -62,11 +62,31 @@ impl Server {
     }
 }
 
+/// A timestamping authority.
+pub(crate) struct Stamping {
+    key: Arc<SigningKey>,
+    /// DER.
+    pub(crate) certificate: Bytes,
+}
+
+impl Stamping {
+    /// A token over `digest` at `at`.
+    pub(crate) fn token(&self, digest: &Digest, at: Time) -> Bytes {
+        let terms =
+            Terms { policy: "1.3.6.1.4.1.32473.1".into(), accuracy: Duration::from_secs(1), ordering: false };
+        let clock = Arc::new(ManualClock::new(at));
+        let tsa = Tsa::new(&self.certificate, self.key.clone(), clock, terms).unwrap();
+        let request = timestamp::request(digest, timestamp::Nonce::from_random([7; 8]));
+        timestamp::token_of(&tsa.answer(&request)).unwrap()
+    }
+}
+
 /// Everything that the two have in common.
 pub(crate) struct World {
     _directory: TempDir,
-    stamping: Arc<SigningKey>,
-    stamping_certificate: Bytes,
+    clock: ManualClock,
+    authority: Arc<CertificationAuthority>,
+    pub(crate) stamping: Stamping,
     pub(crate) client: Server,
     pub(crate) provider: Server,
     /// Of no configuration: a stranger with a certificate of the same authority.
@@ -99,9 +119,7 @@ impl World {
         );
         let authority = Arc::new(authority.unwrap());
         let responder = OcspResponder::new(Arc::clone(&authority), key(), "Beispiel-OCSP Nord").unwrap();
-        let stamping = key();
-        let profile = Profile::TimestampingAuthority { name: "Beispiel-TSA Nord".into() };
-        let certificate = issue(&authority, &profile, &stamping).chain.remove(0);
+        let stamping = stamping(&authority, "Beispiel-TSA Nord");
         // The servers' certificates and their status are of the minute before the exchange.
         clock.set(NOW.minus(Duration::from_secs(60)));
         let make = |id, member, subsystem, log_seed| {
@@ -116,12 +134,13 @@ impl World {
         );
         let stranger = make("NORD/SH/fremd/s1", "NORD/SH/fremd", "NORD/SH/fremd/amt", 13);
         let anchor = anchor("NORD", 1, 2, &[("cosigner-mv", 2), ("registry-sh", 1)]);
-        let raw = global(&authority, &certificate, [&client, &provider]);
+        let raw = global(&authority, &stamping.certificate, [&client, &provider]);
         let configuration = Configuration::verify(&signed(&raw), &anchor).unwrap();
         Self {
             _directory: directory,
+            clock,
+            authority,
             stamping,
-            stamping_certificate: certificate,
             client,
             provider,
             stranger,
@@ -139,14 +158,47 @@ impl World {
     pub(crate) fn seal(&self, signer: &NoteSigner, root: Digest, size: u64, at: Time) -> (Bytes, Bytes) {
         let checkpoint = Checkpoint { origin: signer.name().to_owned(), size, root };
         let note = Bytes::from(checkpoint.sign(signer).to_bytes());
-        let terms =
-            Terms { policy: "1.3.6.1.4.1.32473.1".into(), accuracy: Duration::from_secs(1), ordering: false };
-        let clock = Arc::new(ManualClock::new(at));
-        let tsa = Tsa::new(&self.stamping_certificate, self.stamping.clone(), clock, terms).unwrap();
-        let request = timestamp::request(&Digest::of(&note), timestamp::Nonce::from_random([7; 8]));
-        let token = timestamp::token_of(&tsa.answer(&request)).unwrap();
+        let token = self.stamping.token(&Digest::of(&note), at);
         (note, token)
     }
+
+    /// Another timestamping authority, certified at `at`: years may have passed since the exchange.
+    pub(crate) fn later_stamping(&self, name: &str, at: Time) -> Stamping {
+        self.clock.set(at);
+        stamping(&self.authority, name)
+    }
+
+    /// What the responder says at `at` of a certificate (DER).
+    pub(crate) fn status(&self, certificate: &[u8], at: Time) -> Bytes {
+        self.clock.set(at);
+        let certificate = Certificate::from_der(certificate).unwrap();
+        let request = ocsp::request(&certificate, self.authority.certificate(), None).unwrap();
+        // A responder of then: its certificate is for a year.
+        let key = Arc::new(SigningKey::generate().unwrap());
+        let responder = OcspResponder::new(Arc::clone(&self.authority), key, "Beispiel-OCSP Nord").unwrap();
+        responder.answer(&request).der
+    }
+
+    /// The same, after the certificate was revoked.
+    pub(crate) fn status_of_revoked(&self, certificate: &[u8], at: Time) -> Bytes {
+        self.clock.set(at);
+        let serial = Certificate::from_der(certificate).unwrap().serial().to_vec();
+        let serial = hex::encode(serial.strip_prefix(&[0]).unwrap_or(&serial));
+        self.authority.revoke(&serial, Reason::KeyCompromise).unwrap();
+        self.status(certificate, at)
+    }
+
+    /// The certification authority's certificate (DER).
+    pub(crate) fn authority(&self) -> &Bytes {
+        self.authority.certificate().der()
+    }
+}
+
+fn stamping(authority: &CertificationAuthority, name: &str) -> Stamping {
+    let key = Arc::new(SigningKey::generate().unwrap());
+    let profile = Profile::TimestampingAuthority { name: name.into() };
+    let certificate = issue(authority, &profile, &key).chain.remove(0);
+    Stamping { key, certificate }
 }
 
 /// An anchor of an instance with keys that are the same in every run.

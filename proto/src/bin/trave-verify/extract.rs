@@ -33,8 +33,8 @@ pub(crate) fn write(directory: &Path, proof: &Proof, anchor: &Anchor) -> anyhow:
     folder.write("check.sh", script.finish().as_bytes())
 }
 
-/// Writes the container's own files into `container` beside the rest: the list, the seal, what its timestamp is over, and the
-/// timestamp.
+/// Writes the container's own files into `container` beside the rest: the list, the seal, what its timestamp is over, the
+/// timestamp, and of each archive timestamp the list and the token.
 pub(crate) fn write_container(directory: &Path, file: &Bytes) -> anyhow::Result<()> {
     let mut folder = Folder { root: directory.to_owned() };
     let pieces = container::seal_of(file).context("the seal cannot be read")?;
@@ -42,6 +42,11 @@ pub(crate) fn write_container(directory: &Path, file: &Bytes) -> anyhow::Result<
     folder.write("container/seal.p7s", &pieces.seal)?;
     folder.write("container/signature.bin", &pieces.signature)?;
     folder.write("container/timestamp.der", &pieces.token)?;
+    for (at, (list, token)) in pieces.archived.iter().enumerate() {
+        let number = at + 1;
+        folder.write(&format!("container/archive-{number}.xml"), list)?;
+        folder.write(&format!("container/archive-{number}.der"), token)?;
+    }
     folder.write("container/ocsp.der", &pieces.ocsp)
 }
 

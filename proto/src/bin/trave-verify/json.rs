@@ -1,7 +1,7 @@
 //! The report for programs.
 
 use serde_json::{Value, json};
-use trave_proto::container::{ContainerReport, Part};
+use trave_proto::container::{ArchiveStory, ContainerReport, Part};
 use trave_proto::page::safe;
 use trave_proto::proof::{
     CallerContextStory, Check, Completeness, Conclusion, ContentStory, MessageStory, Named, NotProved,
@@ -23,14 +23,29 @@ pub(crate) fn of_container(container: &ContainerReport) -> String {
             "server": seal.server.to_string(),
             "member": seal.member.to_string(),
             "at": seal.at.to_string(),
-            "not_later_than": seal.not_later_than.to_string(),
-            "timestamping_authority": seal.authority,
+            "not_later_than": seal.stamp.not_later_than.to_string(),
+            "timestamping_authority": seal.stamp.authority,
+            "authority_status_at": seal.stamp.status.map(|at| at.to_string()),
             "configuration": seal.configuration,
             "qualified": false,
         })),
+        "archive_timestamps": container.archived.iter().map(archived).collect::<Vec<_>>(),
+        "renew_before": container.last_stamp().map(|last| last.until.to_string()),
         "why": container.why,
         "proof": container.proof.as_ref().map(|(_, report)| report_of(report)),
     }))
+}
+
+fn archived(story: &ArchiveStory) -> Value {
+    json!({
+        "number": story.number,
+        "not_later_than": story.stamp.not_later_than.to_string(),
+        "timestamping_authority": story.stamp.authority,
+        "authority_until": story.stamp.until.to_string(),
+        "authority_status_at": story.stamp.status.map(|at| at.to_string()),
+        "configuration": story.configuration,
+        "files": story.files,
+    })
 }
 
 fn written(value: &Value) -> String {
