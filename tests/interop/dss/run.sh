@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # EU DSS, the European Commission's validator, passes the containers of both security servers offline, with the instance's
-# authorities as trust source, and passes none of which a byte was changed; OpenSSL checks seal and timestamp by itself, and
+# authorities as trust source, and passes none of which a byte was changed; years later it passes those whose archive timestamps
+# were renewed, and says of the others what it says; OpenSSL checks seal and timestamp by itself, and
 # zip programs that nobody here wrote unpack it. Wants Java, Maven, OpenSSL, unzip and Python 3; the libraries come from Maven Central.
 #
 # run.sh TWO_STATES TRAVE_VERIFY WORK_DIR: starts an instance of its own; ends with failure where any disagrees.
@@ -93,4 +94,67 @@ done
 
 java -cp "$work/libraries/*:$work/classes" eu.trave.interop.Validate \
     "$work/authority.der" "$work/timestamping.der" "${containers[@]}" || failed=$((failed + 1))
+
+# Years later. The certification authority alone is trusted; what else counts, the containers must show by themselves.
+asked=$work/asked.tsv
+: >"$asked"
+ask() { # CONTAINER AT_MS TRUSTED EXPECTED WORDS
+    printf '%s\t%s\t%s\t%s\t%s\n' "$@" >>"$asked"
+}
+passed=TOTAL_PASSED
+day=86400000
+now=$(($(date +%s) * 1000))
+for container in "${containers[@]}"; do
+    server=$(basename "$container" .asice)
+    # As it was before archive timestamps: the last two files are left out, the rest stays byte for byte.
+    python3 - "$container" "$work/$server-without.asice" <<'PYTHON'
+import sys, zipfile
+archive = zipfile.ZipFile(sys.argv[1])
+with zipfile.ZipFile(sys.argv[2], "w", zipfile.ZIP_STORED) as out:
+    for entry in archive.infolist()[:-2]:
+        out.writestr(zipfile.ZipInfo(entry.filename), archive.read(entry))
+PYTHON
+    gateway() { (cd "$instance/$server" && "$two_states" process gateway "$@" --config gateway.toml); }
+    rm -f "$work/$server"-renewed*.asice
+    step "$server renews the container" gateway proof renew "$container" --out "$work/$server-renewed.asice"
+    step "and once more" gateway proof renew "$work/$server-renewed.asice" --out "$work/$server-renewed-twice.asice"
+    rm -rf "$work/$server-renewed"
+    step "trave-verify: it holds" "$verify" "$work/$server-renewed-twice.asice" \
+        --anchor "$instance/nord/registry/anchor" --extract "$work/$server-renewed"
+    for number in 1 2 3; do
+        list=$work/$server-renewed/container/archive-$number
+        step "OpenSSL: archive timestamp $number is over its list" openssl ts -verify -token_in -in "$list.der" \
+            -data "$list.xml" -CAfile "$services/authority.pem"
+    done
+    # The signer's certificate is for two years, the OCSP responder's for one, the timestamping authority's for ten.
+    for days in 0 400 800 3600; do
+        for file in "$container" "$work/$server-renewed-twice.asice"; do
+            ask "$file" $((now + days * day)) "$work/authority.der" $passed "$(basename "$file") in $days days"
+        done
+    done
+    without=$work/$server-without.asice
+    ask "$without" "$now" "$work/authority.der" $passed "$server without archive timestamp, now"
+    ask "$without" $((now + 400 * day)) "$work/authority.der,$work/timestamping.der" \
+        "INDETERMINATE REVOCATION_OUT_OF_BOUNDS_NO_POE" "$server without archive timestamp, in 400 days"
+    ask "$without" $((now + 800 * day)) "$work/authority.der,$work/timestamping.der" \
+        "INDETERMINATE OUT_OF_BOUNDS_NO_POE" "$server without archive timestamp, in 800 days"
+    ask "$container" $((now + 4000 * day)) "$work/authority.der" \
+        "INDETERMINATE OUT_OF_BOUNDS_NO_POE" "$server, not renewed, in 4000 days: the timestamping authority ended after ten years"
+done
+
+# The fixed examples, which were renewed by later authorities, at the times of theirs.
+vectors=$here/../../../proto/vectors
+sealed=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["sealed_ms"])' "$vectors/containers.json")
+later() { # NAME DAYS EXPECTED WORDS
+    ask "$vectors/container/$1.asice" $((sealed + $2 * day + 60000)) "$vectors/container/authority.der" "$3" "$1.asice, $2 days after its seal$4"
+}
+unproved="INDETERMINATE OUT_OF_BOUNDS_NO_POE"
+for days in 0 400 800 3600; do later sealed "$days" $passed ""; done
+later sealed 4000 "$unproved" ": not renewed"
+for days in 3301 4000 6900; do later renewed "$days" $passed ": renewed after 3300"; done
+later renewed 7200 "$unproved" ": not renewed again"
+for days in 6601 7200; do later renewed-twice "$days" $passed ": renewed after 3300 and 6600"; done
+later earlier 0 $passed ": without archive timestamp"
+later earlier 400 "INDETERMINATE REVOCATION_OUT_OF_BOUNDS_NO_POE" ": without archive timestamp"
+java -cp "$work/libraries/*:$work/classes" eu.trave.interop.LongTerm <"$asked" || failed=$((failed + 1))
 [ "$failed" -eq 0 ]
