@@ -124,6 +124,24 @@ fn damage_in_a_closed_segment_is_found() {
 }
 
 #[test]
+fn the_hash_of_a_leaf_whose_index_is_damaged_is_in_the_tree() {
+    let dir = memory();
+    let (log, _) = Log::open(options(dir.path())).unwrap();
+    append_each(&log, 0..60);
+    let hashes: Vec<_> = (0..log.size()).map(|index| log.leaf_hash(index).unwrap()).collect();
+    let index = files(&dir.path().join("segments"), ".index").swap_remove(0);
+    // Each page of leaves of the first segment's index, as a bad sector leaves it, while the log is open.
+    let mut bytes = fs::read(&index).unwrap();
+    bytes[4_096..].fill(7);
+    fs::write(&index, bytes).unwrap();
+    assert!(matches!(log.leaf(1), Err(LogError::Damaged { .. })));
+    for (at, hash) in hashes.iter().enumerate() {
+        assert_eq!(log.leaf_hash(at as u64).unwrap(), *hash, "leaf {at}");
+    }
+    assert!(log.leaf_hash(log.size()).is_err(), "there is no such leaf");
+}
+
+#[test]
 fn indexes_and_tree_are_made_again() {
     let dir = memory();
     let (log, _) = Log::open(options(dir.path())).unwrap();
