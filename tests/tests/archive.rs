@@ -62,6 +62,29 @@ async fn ask_much(instance: &Instance) {
     }
 }
 
+/// A byte of the first segment changes, and the segment is fetched again; not under a running server.
+async fn a_damaged_segment_is_mended(instance: &mut Instance, key: &str) {
+    let refused = run(&instance.mv, &["archive", "repair", "--key", key]).await;
+    assert!(text(&refused.stderr).contains("held by another process"), "{}", text(&refused.stderr));
+    instance.mv.stop().await;
+    let segments = instance.mv.layout().log().join("segments");
+    let mut names: Vec<_> = std::fs::read_dir(&segments).unwrap().map(|it| it.unwrap().path()).collect();
+    names.retain(|path| path.extension().is_some_and(|ending| ending == "log"));
+    let first = names.iter().min().unwrap();
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(first).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 2_000).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], 2_000).unwrap();
+    let told = run(&instance.mv, &["check-log", "--archive", "--key", key]).await;
+    assert_eq!(told.status.code(), Some(1), "{}", text(&told.stdout));
+    let done = run(&instance.mv, &["archive", "repair", "--key", key]).await;
+    let said = text(&done.stdout);
+    assert!(done.status.success(), "{said}{}", text(&done.stderr));
+    assert!(said.starts_with("mended: the segment of the records 0 to "), "{said}");
+    assert!(said.contains("give the root of the checkpoint") && said.contains(".damaged-1"), "{said}");
+    instance.mv.start().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_comes_back_from_its_archive() {
     let (mut instance, place) = archiving().await;
@@ -84,6 +107,9 @@ async fn the_log_comes_back_from_its_archive() {
     let said = text(&checked.stdout);
     assert!(checked.status.success(), "{said}{}", text(&checked.stderr));
     assert!(said.contains(" 0 problems") && said.contains("give the root of the checkpoint"), "{said}");
+    a_damaged_segment_is_mended(&mut instance, key).await;
+    let report = judge(&instance, &export(&instance.mv, first, false).await);
+    assert_eq!(report.conclusion, Conclusion::Holds, "{:#?}", report.checks);
     // The disk is lost, but for the configurations; what was not archived is told.
     instance.mv.stop().await;
     std::fs::remove_dir_all(instance.mv.layout().log()).unwrap();

@@ -62,6 +62,15 @@ pub(super) enum ArchiveCommand {
         #[arg(long)]
         reason: String,
     },
+    /// Fetch what is damaged or missing of this server's message log again from its archive; exit status 1 if anything is left.
+    /// The server must not run
+    ///
+    /// What was there stays beside it, under a name that ends in `.damaged-1`: remove it when it was looked at, since nothing
+    /// is erased in it.
+    Repair {
+        #[command(flatten)]
+        opened: Opened,
+    },
     /// Make a lost message log again from its archive, in an empty directory; exit status 1 if anything is missing
     ///
     /// What comes out can be read, not written to: a new generation goes on after it. Contents stay unreadable without the
@@ -109,6 +118,7 @@ pub(super) fn run(door: &Door<'_>, command: ArchiveCommand) -> anyhow::Result<Ex
         ArchiveCommand::Prunings => prunings::list(door),
         ArchiveCommand::Approve { id, yes } => prunings::approve(door, id, yes),
         ArchiveCommand::Drop { id, reason } => prunings::withdraw(door, id, reason),
+        ArchiveCommand::Repair { opened } => repair(door.config, &opened),
         ArchiveCommand::Restore { opened, to } => restore(door.config, &opened, &to),
     }
 }
@@ -139,6 +149,18 @@ fn restore(config: &Path, opened: &Opened, to: &Path) -> anyhow::Result<ExitCode
     );
     eprintln!("hint: this log is to be read; a new generation goes on after it");
     Ok(tell(&whole))
+}
+
+fn repair(config: &Path, opened: &Opened) -> anyhow::Result<ExitCode> {
+    let dir = Layout::new(Config::read(config)?.data()).log();
+    let done = opened.with(config, |source| Ok(source.repair(&dir, &mut progress())?))?;
+    done.mended.iter().for_each(|what| println!("mended: {what}"));
+    done.left.iter().for_each(|what| println!("left: {what}"));
+    if done.mended.is_empty() && done.left.is_empty() {
+        eprintln!("nothing is damaged that an archive could mend");
+    }
+    let whole = tell(&done.whole);
+    Ok(if done.left.is_empty() { whole } else { ExitCode::FAILURE })
 }
 
 /// Tells what is missing and what is wrong; exit status 1 if anything is.

@@ -6,6 +6,7 @@
 //! the proof that leads there, then the segment as it stands on the disk. The keys of contents are never in it: erasing a
 //! key erases every archived copy. What an archive holds counts only once it was read back, and a record in the log says so.
 
+pub(crate) mod repair;
 pub(crate) mod restoring;
 pub(crate) mod whole;
 pub(crate) mod keys;
@@ -18,6 +19,7 @@ pub(crate) mod writing;
 use trave_proto::digest::Digest;
 
 pub use keys::{ArchiveIdentity, ArchiveRecipient};
+pub use repair::Repaired;
 pub use restoring::Source;
 pub use state::{ArchiveState, PruningApplication};
 pub use store::{ArchiveStore, DirectoryStore, Fill};

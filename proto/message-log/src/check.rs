@@ -20,6 +20,7 @@ use crate::pruning;
 use crate::reading::{self, ContentState};
 use crate::record::Kind;
 use crate::recovery;
+use crate::remnant::Remnant;
 use crate::scan;
 use crate::segment::{self, SegmentHeader};
 use crate::shared::{Closed, Shared};
@@ -137,6 +138,13 @@ impl Check<'_> {
                 segment.first
             );
             self.report.problems.push(what);
+        }
+        match Remnant::open(&*self.shared.disk, &segment.path) {
+            Ok(kept) if kept.is_of(segment.first, segment.count) => {}
+            Ok(kept) => {
+                self.report.problem(&LogError::damaged(&kept.path, 0, "it is of another segment"));
+            }
+            Err(error) => self.report.problem(&error),
         }
         let index = segment.index();
         for leaf in segment.first..segment.first + segment.count {

@@ -153,6 +153,17 @@ impl LogError {
         matches!(self, Self::Disk { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
+    /// Whether a file is missing, cut off, or not what was written: not that the disk could not be asked just now.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Disk { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
+            }
+            _ => false,
+        }
+    }
+
     /// The error with its causes, in one line.
     pub(crate) fn in_full(&self) -> String {
         let mut text = self.to_string();

@@ -22,6 +22,7 @@ mod continuity;
 mod keeper;
 mod search;
 mod compaction;
+mod gathering;
 mod erasure;
 mod forgetting;
 mod concerned;
@@ -52,7 +53,7 @@ mod disk;
 
 pub use archive::{
     Archive, ArchiveIdentity, ArchiveRecipient, ArchiveState, ArchiveStore, DirectoryStore, Fill, Progress,
-    PruningApplication, Source, Whole,
+    PruningApplication, Repaired, Source, Whole,
 };
 pub use check::Report;
 pub use contents::ContentParts;

@@ -139,7 +139,7 @@ impl Log {
                 key_block,
             },
         )?;
-        pruning::settle(&shared, doubtful)?;
+        recovered.warnings.extend(pruning::settle(&shared, doubtful)?);
         pruning::redo(&shared)?;
         erasure::redo(&shared, &mut recovered)?;
         schedule::redo(&shared, &mut recovered)?;

@@ -26,12 +26,11 @@ use crate::concerned;
 use crate::entry::kind;
 use crate::error::LogError;
 use crate::finding;
+use crate::gathering;
 use crate::reading;
-use crate::record::Kind;
 use crate::recovery::Doubtful;
-use crate::remnant::{self, Gathering};
-use crate::scan::read_whole;
-use crate::segment::{self, Item, SegmentHeader};
+use crate::remnant;
+use crate::segment::{self, SegmentHeader};
 use crate::shared::{Closed, Shared};
 
 /// The first segments that are here and may be pruned: archived, with no record at or after `before` (milliseconds since
@@ -107,31 +106,10 @@ fn keep(shared: &Shared, segment: &Closed) -> Result<(), LogError> {
     let path = &segment.path;
     let file = shared.disk.open(path).map_err(LogError::disk("open", path))?;
     let header = SegmentHeader::read(&*file, path)?;
-    let (mut kept, mut next) = (Gathering::new(header, segment.count), segment.first);
-    read_whole((&*file, path), header, &shared.keys, &mut |kind, _, payload| {
-        if !matches!(kind, Kind::Leaf | Kind::Expired) {
-            return Ok(());
-        }
-        let item = segment::item(kind, payload, 0);
-        let added = match &item {
-            Some(Item::Leaf(leaf, _)) => kept.add(next, leaf.kind, payload),
-            Some(Item::Expired(_)) => Some(()),
-            _ => None,
-        };
-        next += item.map_or(0, |item| item.leaves());
-        added.ok_or_else(|| LogError::damaged(path, 0, "it holds a leaf that cannot be read"))
-    })?;
+    let index = segment.index();
+    let kept = gathering::gather((&*file, path), (header, segment.count), &shared.keys, &*index)?;
     // Whom its records concern must be found here as long as their contents can be erased.
     concerned::settle(shared, segment)?;
-    for digest in kept.needs() {
-        // A segment that an earlier release made anew may lack it.
-        let Some(at) = segment.index().artefact(&digest)? else { continue };
-        let bytes = reading::read_record(&*file, path, at, Kind::Artefact)?;
-        if Digest::of(&bytes) != digest {
-            return Err(LogError::damaged(path, at, "the artefact has another digest"));
-        }
-        kept.add_artefact(digest, &bytes);
-    }
     kept.write(&*shared.disk, path)
 }
 
@@ -182,19 +160,29 @@ pub(crate) fn stated(shared: &Arc<Shared>, size: u64) -> (ArchiveState, Option<L
 }
 
 /// Refuses the log if something is taken for pruned that no statement says was pruned; and destroys what lies beside what
-/// was.
-pub(crate) fn settle(shared: &Arc<Shared>, doubtful: Vec<Doubtful>) -> Result<(), LogError> {
+/// was. What is lost of it is returned, in words.
+pub(crate) fn settle(shared: &Arc<Shared>, doubtful: Vec<Doubtful>) -> Result<Vec<String>, LogError> {
+    let mut lost = Vec::new();
     if doubtful.is_empty() {
-        return Ok(());
+        return Ok(lost);
     }
     let (state, _) = stated(shared, shared.catalogue().open.next());
     for Doubtful { segment, why, displaced } in doubtful {
         if !state.is_pruned(segment.first, segment::generation(&segment.path)) {
             return Err(why);
         }
-        displaced.map_or(Ok(()), |path| compaction::destroy(&*shared.disk, &path))?;
+        match displaced {
+            Some(path) => compaction::destroy(&*shared.disk, &path)?,
+            None => lost.push(format!(
+                "{}; what is kept of the pruned records {} to {} cannot be read: who rests on it is refused, until \
+                 `archive repair` has fetched it from the archive",
+                why.in_full(),
+                segment.first,
+                segment.first + segment.count - 1
+            )),
+        }
     }
-    Ok(())
+    Ok(lost)
 }
 
 /// Removes what an interrupted run did not come to remove: as far as a checkpoint covers the statement, as for whoever was

@@ -24,7 +24,7 @@ use crate::pseudonyms::PeriodKeys;
 use crate::shared::{Catalogue, Closed, Recovered, Shared, TREE_DIR, grow};
 use crate::tree::{Edge, Tree};
 use found::{Found, Unwritten};
-pub(crate) use listing::KEYS_DIR;
+pub(crate) use listing::{KEYS_DIR, Named};
 use listing::{SEGMENTS_DIR, list, make_dirs};
 
 /// What the committer begins with.
@@ -50,6 +50,10 @@ impl Doubtful {
         let what = "a later generation of it should have been pruned, and no statement in the log says so";
         let why = LogError::damaged(&before, 0, what);
         Self { segment: segment.clone(), why, displaced: Some(before) }
+    }
+
+    fn damaged(segment: &Arc<Closed>, why: LogError) -> Self {
+        Self { segment: segment.clone(), why, displaced: None }
     }
 }
 
@@ -185,6 +189,11 @@ pub fn what_is_left(dir: &Path, key: &NoteVerifier, at: Option<u64>) -> Result<L
     let root_at = at.filter(|size| *size <= records).map(root).transpose()?;
     let root = (records > 0).then(|| root(records)).transpose()?;
     Ok(Left { records, root, root_at })
+}
+
+/// The segments in a directory, ascending: of each the highest generation, here or pruned.
+pub(crate) fn segments(disk: &dyn Disk, dir: &Path) -> Result<Vec<Named>, LogError> {
+    Ok(list(disk, dir)?.segments)
 }
 
 /// Whether the log in `dir` came out of an archive, and is only to be read.

@@ -205,6 +205,11 @@ impl Remnant {
         self.records_at.checked_add(artefacts[at].offset)
     }
 
+    /// Where the kept leaves stand in this file.
+    pub(crate) fn records(&self) -> impl Iterator<Item = u64> {
+        self.table.leaves.iter().map(|leaf| self.records_at.saturating_add(leaf.offset))
+    }
+
     /// The key slot of the content of leaf `index`; none if it had no content.
     pub(crate) fn slot(&self, index: u64) -> Option<u64> {
         let at = self.table.slots.binary_search_by_key(&index, |slot| slot.index).ok()?;

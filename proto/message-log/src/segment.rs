@@ -30,6 +30,14 @@ pub(crate) fn file_name(first: u64) -> String {
     format!("segment-{first:020}.log")
 }
 
+/// The same of a generation of it.
+pub(crate) fn name_of(first: u64, generation: u64) -> String {
+    match generation {
+        0 => file_name(first),
+        generation => format!("segment-{first:020}.c{generation:06}.log"),
+    }
+}
+
 /// The first leaf of a segment and its generation, from the file's name; none if it is not the name of a segment.
 pub(crate) fn of_name(name: &str) -> Option<(u64, u64)> {
     let number = |text: &str, len: usize| {
@@ -45,7 +53,7 @@ pub(crate) fn of_name(name: &str) -> Option<(u64, u64)> {
 /// The name of the same segment, written anew.
 pub(crate) fn next_generation(path: &Path) -> Option<PathBuf> {
     let (first, generation) = of_name(&path.file_name()?.to_string_lossy())?;
-    Some(path.with_file_name(format!("segment-{first:020}.c{:06}.log", generation + 1)))
+    Some(path.with_file_name(name_of(first, generation + 1)))
 }
 
 /// Whether this is the name of a segment that was being written anew.

@@ -14,6 +14,8 @@ mod archive;
 mod pruning;
 mod pruned;
 mod pruned_again;
+mod damaged;
+mod repair;
 mod expiry;
 mod expiry_archive;
 mod earlier;

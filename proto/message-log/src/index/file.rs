@@ -56,6 +56,27 @@ pub(crate) fn write(
     index: &MemoryIndex,
     chain: Digest,
 ) -> Result<(), LogError> {
+    write_as(disk, path, index, (chain, index.next_slot, index.persons_ever))
+}
+
+/// Writes that of a pruned segment again, from its archived copy, in whose header `next_slot` stands. Pseudonyms are erased
+/// in a copy: how many there were, it says all the same.
+pub(crate) fn write_again(
+    disk: &dyn Disk,
+    path: &Path,
+    index: &MemoryIndex,
+    (chain, next_slot): (Digest, u64),
+) -> Result<(), LogError> {
+    let persons = index.persons_ever + index.overwritten.len() as u64;
+    write_as(disk, path, index, (chain, index.next_slot.max(next_slot), persons))
+}
+
+fn write_as(
+    disk: &dyn Disk,
+    path: &Path,
+    index: &MemoryIndex,
+    (chain, next_slot, persons): (Digest, u64, u64),
+) -> Result<(), LogError> {
     let mut exchanges: Vec<_> =
         index.exchanges.iter().flat_map(|(id, leaves)| leaves.iter().map(|leaf| (*id, *leaf))).collect();
     exchanges.sort_unstable();
@@ -66,10 +87,10 @@ pub(crate) fn write(
         first: index.first,
         count: index.leaves.len() as u64,
         times: index.times(),
-        next_slot: index.next_slot,
+        next_slot,
         chain,
         rows,
-        persons: Some(index.persons_ever),
+        persons: Some(persons),
     };
     let mut pages = Pages::default();
     pages.table(std::iter::once(head.to_bytes()));
@@ -198,6 +219,13 @@ impl IndexFile {
     /// What the head says.
     pub(crate) const fn head(&self) -> &IndexHead {
         &self.head
+    }
+
+    /// Reads all of it: whether every page is what was written.
+    pub(crate) fn check(&self) -> Result<(), LogError> {
+        let end = self.tables()[3].page + pages(self.head.rows[2], NOTE);
+        let file = self.file()?;
+        (0..end).try_for_each(|page| read_page(&*file, &self.path, page).map(drop))
     }
 
     fn tables(&self) -> [Table; 4] {

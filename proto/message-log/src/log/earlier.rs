@@ -72,7 +72,7 @@ impl EarlierLog {
         let lock = disk.lock(&lock_path).map_err(LogError::disk("lock", &lock_path))?;
         let lock = lock.ok_or(LogError::Locked { path: lock_path })?;
         let (shared, doubtful) = recovery::open_earlier(&disk, dir, key)?;
-        pruning::settle(&shared, doubtful)?;
+        pruning::settle(&shared, doubtful)?.iter().for_each(|lost| tracing::warn!("{lost}"));
         let earlier = Self {
             log: Log::read_only(shared, key, (clock, lock)),
             turn: Mutex::default(),

@@ -72,11 +72,12 @@ impl Found {
         for Named { first, name, pruned } in segments {
             let path = dir.join(&name);
             if pruned {
-                let (segment, end) = open_pruned(disk, &path, (first, next))?;
+                let (segment, end, damage) = open_pruned(disk, &path, (first, next))?;
                 (next, chain, next_slot) =
                     (first + segment.count, Some(end.chain), end.next_slot.max(next_slot));
                 let segment = Arc::new(segment);
                 let before = displaced.iter().filter(|(of, _)| *of == first).map(|(_, name)| dir.join(name));
+                doubtful.extend(damage.map(|why| Doubtful::damaged(&segment, why)));
                 doubtful.extend(before.map(|before| Doubtful::displaced(&segment, before)));
                 closed.push(segment);
                 continue;
@@ -198,25 +199,32 @@ struct End {
     unwritten: Option<Arc<MemoryIndex>>,
 }
 
-/// A pruned segment, by its index file and what is kept of it: `(first in the name, next leaf)`.
+/// A pruned segment, by its index file and what is kept of it: `(first in the name, next leaf)`. Where the latter is damaged,
+/// the log is read all the same: what needs it is refused, and says why.
 fn open_pruned(
     disk: &Arc<dyn Disk>,
     path: &Path,
     (first, next): (u64, u64),
-) -> Result<(Closed, End), LogError> {
+) -> Result<(Closed, End, Option<LogError>), LogError> {
     let index = IndexFile::open(disk, &file::path_of(path))?;
     let head = index.head().clone();
-    if head.first != first || first != next || !Remnant::open(&**disk, path)?.is_of(first, head.count) {
+    if head.first != first || first != next {
         let what = format!(
-            "what is kept of the pruned segment {first} does not belong to it, or {next} is the next leaf"
+            "the index of the pruned segment {first} does not belong to it, or {next} is the next leaf"
         );
         return Err(LogError::damaged(&file::path_of(path), 0, what));
     }
+    let damage = match Remnant::open(&**disk, path) {
+        Ok(kept) if kept.is_of(first, head.count) => None,
+        Ok(kept) => Some(LogError::damaged(&kept.path, 0, "it is of another segment")),
+        Err(error) if error.is_damage() => Some(error),
+        Err(error) => return Err(error),
+    };
     let end = End { chain: head.chain, next_slot: head.next_slot, unwritten: None };
     let segment = Closed::new(path.to_owned(), head.first, head.count, head.times, Arc::new(index));
     let segment = segment.with_persons(concerned::at_start(disk, path, &head)).indexed();
     segment.set_pruned();
-    Ok((segment, end))
+    Ok((segment, end, damage))
 }
 
 /// A closed segment by its index file, or by reading it if that is missing or damaged.

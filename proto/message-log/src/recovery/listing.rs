@@ -17,12 +17,12 @@ pub(crate) const KEYS_DIR: &str = "keys";
 
 /// The segment of some leaves: a file, or what is kept of one that was pruned.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Named {
+pub(crate) struct Named {
     /// The first leaf.
-    pub(super) first: u64,
+    pub(crate) first: u64,
     /// The name of the segment's file, also where that is gone.
-    pub(super) name: String,
-    pub(super) pruned: bool,
+    pub(crate) name: String,
+    pub(crate) pruned: bool,
 }
 
 /// The segment files.
