@@ -75,9 +75,8 @@ async fn answered(instance: &Instance, message: &[u8]) -> ExchangeId {
         let answer = instance.ask(message).await;
         exchange = Some(answer.exchange());
         if answer.status() != 0 {
-            // A server seals at its start, and then every so often by its civil clock, as an operator configures it. Where the
-            // first attempt failed, as with an authority whose status was not fetched yet, the next one comes only when civil
-            // time has passed; and here nobody else lets it pass.
+            // A server seals at its start what the run before left, and then every so often by its civil clock. Where the first
+            // attempt fails, the next one comes only when civil time has passed; and here nobody else lets it pass.
             instance.advance(Duration::from_secs(60));
         }
         answer.status() == 0
