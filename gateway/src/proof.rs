@@ -383,8 +383,10 @@ fn message(record: &StoredRecord, with_content: bool) -> Result<ExportedMessage,
     let index = record.index;
     let signature: Signature = record.attachment.signature.clone().ok_or(ExportError::Record(index))?;
     let (content, caller_context) = match &record.content {
-        // The format has one word for what a policy does not keep, and for what it does not keep any longer.
-        ContentState::NotKept | ContentState::Expired => (ExportedContent::NotKept, None),
+        // The format has one word for what the exporter never kept, and for what it does not keep any longer.
+        ContentState::NotKept | ContentState::Expired | ContentState::NotRestored => {
+            (ExportedContent::NotKept, None)
+        }
         ContentState::Erased => (ExportedContent::Erased, None),
         ContentState::Mismatch(why) => return Err(ExportError::Mismatch { index, why: why.clone() }),
         ContentState::Included(_) if !with_content => (ExportedContent::Withheld, None),

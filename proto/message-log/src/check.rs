@@ -283,7 +283,7 @@ impl Check<'_> {
             Ok(record) => match record.content {
                 ContentState::Included(_) => self.report.contents += 1,
                 ContentState::Erased | ContentState::Expired => self.report.erased += 1,
-                ContentState::NotKept => {}
+                ContentState::NotKept | ContentState::NotRestored => {}
                 ContentState::Mismatch(why) => {
                     self.report.problems.push(format!("the content of record {index}: {why}"));
                 }

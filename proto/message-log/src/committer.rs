@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use trave_proto::checkpoint::{Checkpoint, NoteSigner};
-use trave_proto::digest::Digest;
 
 use crate::batching::Queue;
 use crate::compaction::{self, Installed, Rewritten};
@@ -165,7 +164,7 @@ impl Committer {
     }
 
     /// Lays out a group, in a new segment if it does not fit into this one, writes it and makes it durable.
-    fn write(&mut self, fill: impl Fn(&mut Group, u64, &dyn Fn(&Digest) -> bool)) -> Result<(), LogError> {
+    fn write(&mut self, fill: impl Fn(&mut Group, u64, Option<&MemoryIndex>)) -> Result<(), LogError> {
         let mut group = self.lay_out(&fill);
         if self.segment.end + group.len() > self.segment.capacity {
             self.make_room(group.len(), self.lay_out_alone(&fill).len())?;
@@ -195,19 +194,19 @@ impl Committer {
         }
     }
 
-    fn lay_out(&mut self, fill: &impl Fn(&mut Group, u64, &dyn Fn(&Digest) -> bool)) -> Group {
+    fn lay_out(&mut self, fill: &impl Fn(&mut Group, u64, Option<&MemoryIndex>)) -> Group {
         let bytes = std::mem::take(&mut self.spare);
         let catalogue = self.shared.catalogue();
         let mut group = Group::new(self.segment.end, catalogue.open.next(), bytes);
-        fill(&mut group, catalogue.open.first, &|digest| catalogue.open.artefacts.contains_key(digest));
+        fill(&mut group, catalogue.open.first, Some(&catalogue.open));
         group
     }
 
     /// The same group as it would stand first in a segment: with all its artefacts.
-    fn lay_out_alone(&self, fill: &impl Fn(&mut Group, u64, &dyn Fn(&Digest) -> bool)) -> Group {
+    fn lay_out_alone(&self, fill: &impl Fn(&mut Group, u64, Option<&MemoryIndex>)) -> Group {
         let next = self.shared.catalogue().open.next();
         let mut group = Group::new(DATA, next, Vec::new());
-        fill(&mut group, next, &|_| false);
+        fill(&mut group, next, None);
         group
     }
 

@@ -22,11 +22,12 @@ use crate::error::LogError;
 use crate::index::MemoryIndex;
 use crate::index::file::persons::{self, Table};
 use crate::index::file::{self, IndexFile};
+use crate::packing::{self, MAX_FORMS, Packed, REACH};
 use crate::reading;
-use crate::record::{self, HEADER, Kind, Marker};
+use crate::record::{self, HEADER, Kind, Marker, len_of};
 use crate::remnant::{self, Remnant};
 use crate::scan::{self, Scanner};
-use crate::segment::{self, Compact, DATA, EXPIRED, Item, LeafEntry, SegmentHeader};
+use crate::segment::{self, Compact, DATA, EXPIRED, Item, SegmentHeader};
 use crate::shared::{Closed, Shared};
 
 /// A segment that was written anew, and waits to be put in its place.
@@ -178,7 +179,7 @@ fn write(
                 Item::Checkpoint(..) | Item::Timestamp(..) if kept.notes => {
                     writer.record(kind, &[&payload])?;
                 }
-                Item::Artefact(..) | Item::Checkpoint(..) | Item::Timestamp(..) => {}
+                Item::Artefact(..) | Item::Form(..) | Item::Checkpoint(..) | Item::Timestamp(..) => {}
                 Item::Expired(leaves) => {
                     leaves.iter().try_for_each(|leaf| writer.expired(leaf.time, leaf.hash))?;
                     index += leaves.len() as u64;
@@ -188,10 +189,10 @@ fn write(
                     (index, content) = (index + 1, None);
                     persons.clear();
                 }
-                Item::Leaf(leaf, _) => {
+                Item::Leaf(..) => {
                     let content = content.take().filter(|(slot, _)| needs.live.contains(slot));
                     let beside = (content.map(|(_, payload)| payload), std::mem::take(&mut persons));
-                    writer.leaf(&leaf, &payload, beside)?;
+                    writer.leaf(&payload, beside)?;
                     index += 1;
                 }
             }
@@ -223,14 +224,14 @@ fn write_pruned(
         let leaf = index.leaf(at)?.ok_or_else(|| segment.pruned())?;
         match remnant.entry(at, leaf) {
             Some(entry) if !(kept.gone)(at) => {
-                let payload = reading::read_record(&*remnant.file, &remnant.path, entry.offset, Kind::Leaf)?;
+                let payload = reading::read_leaf(&*remnant.file, &remnant.path, entry.offset)?;
                 let (kept_leaf, beside) = decoded(&remnant.path, &payload)?;
                 for digest in artefacts_of(&kept_leaf, &beside).filter(|digest| written.insert(*digest)) {
                     let Some(at) = remnant.artefact(&digest) else { continue };
                     let bytes = reading::read_record(&*remnant.file, &remnant.path, at, Kind::Artefact)?;
                     writer.record(Kind::Artefact, &[&bytes])?;
                 }
-                writer.leaf(&entry, &payload, (None, Vec::new()))?;
+                writer.leaf(&payload, (None, Vec::new()))?;
             }
             _ if leaf.kind == EXPIRED => writer.expired(leaf.time, leaf.hash)?,
             _ if (kept.gone)(at) => writer.expired((kept.coarse)(leaf.time), leaf.hash)?,
@@ -379,10 +380,19 @@ impl Writer {
     }
 
     fn put(&mut self, kind: Kind, parts: &[&[u8]]) -> Result<(), LogError> {
+        self.put_as(kind, parts, (kind, &parts.concat()))
+    }
+
+    /// Adds a record that reads as another: a leaf that is packed.
+    fn put_as(
+        &mut self,
+        kind: Kind,
+        parts: &[&[u8]],
+        (as_kind, payload): (Kind, &[u8]),
+    ) -> Result<(), LogError> {
         let offset = self.next_offset();
         self.headers.push(record::write(&mut self.bytes, kind, parts));
-        let payload = parts.concat();
-        let item = segment::item(kind, &payload, offset);
+        let item = segment::item(as_kind, payload, offset);
         let item = item.ok_or_else(|| LogError::damaged(&self.path, offset, "a record cannot be read"))?;
         self.index.add(&item);
         if self.bytes.len() >= GROUP { self.end_group() } else { Ok(()) }
@@ -413,14 +423,13 @@ impl Writer {
     /// Adds a leaf that stays, with its content, whose place changes, and the pseudonyms beside it.
     fn leaf(
         &mut self,
-        leaf: &LeafEntry,
         payload: &[u8],
         (content, persons): (Option<Vec<u8>>, Vec<Vec<u8>>),
     ) -> Result<(), LogError> {
         self.end_expired()?;
-        let damaged = || LogError::damaged(&self.path, leaf.offset, "no leaf");
-        let (bytes, beside) = record::split_leaf(payload).ok_or_else(damaged)?;
-        let mut attachment = Attachment::decode(beside).map_err(|_| damaged())?;
+        let damaged = |path: &Path| LogError::damaged(path, 0, "no leaf");
+        let (bytes, beside) = record::split_leaf(payload).ok_or_else(|| damaged(&self.path))?;
+        let mut attachment = Attachment::decode(beside).map_err(|_| damaged(&self.path))?;
         if let Some(stored) = &mut attachment.content {
             match content {
                 Some(content) => {
@@ -432,8 +441,31 @@ impl Writer {
             }
         }
         persons.iter().try_for_each(|payload| self.put(Kind::Pseudonym, &[payload]))?;
-        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
-        self.put(Kind::Leaf, &[&len, bytes, &attachment.encode_to_vec()])
+        let packed = match packing::split(bytes) {
+            Some(Packed { form, rest }) => self.form(form)?.map(|form| (form, rest)),
+            None => None,
+        };
+        let attachment = attachment.encode_to_vec();
+        let whole = [&len_of(bytes)[..], bytes, &attachment].concat();
+        match packed {
+            Some((form, rest)) => {
+                let parts = [&form.to_le_bytes(), &len_of(&rest)[..], &rest, &attachment];
+                self.put_as(Kind::PackedLeaf, &parts, (Kind::Leaf, &whole))
+            }
+            None => self.put(Kind::Leaf, &[&whole]),
+        }
+    }
+
+    /// Where a form stands, which is added where it does not stand yet; none if there are too many.
+    fn form(&mut self, form: Vec<u8>) -> Result<Option<u64>, LogError> {
+        let offset = self.next_offset();
+        match self.index.forms.get(&form) {
+            Some(last) if offset - last < REACH => return Ok(Some(*last)),
+            None if self.index.forms.len() >= MAX_FORMS => return Ok(None),
+            _ => {}
+        }
+        self.put(Kind::Form, &[&form])?;
+        Ok(Some(offset))
     }
 
     fn end_group(&mut self) -> Result<(), LogError> {

@@ -11,8 +11,8 @@ use crate::keys::KeyFiles;
 use crate::reading;
 use crate::record::Kind;
 use crate::remnant::Gathering;
-use crate::scan::read_whole;
-use crate::segment::{self, Item, SegmentHeader};
+use crate::scan::Scanner;
+use crate::segment::{Item, SegmentHeader};
 
 /// Reads a segment of `count` leaves from end to end; `index` says where its artefacts stand.
 pub(crate) fn gather(
@@ -22,19 +22,17 @@ pub(crate) fn gather(
     index: &dyn Index,
 ) -> Result<Gathering, LogError> {
     let (mut kept, mut next) = (Gathering::new(header, count), header.first);
-    read_whole((file, path), header, keys, &mut |kind, _, payload| {
-        if !matches!(kind, Kind::Leaf | Kind::Expired) {
-            return Ok(());
+    let mut scanner = Scanner::new(file, path, header, keys)?;
+    while let Some(records) = scanner.next_records()? {
+        for (item, _, payload) in records {
+            if let Item::Leaf(leaf, _) = &item {
+                let added = kept.add(next, leaf.kind, &payload);
+                added.ok_or_else(|| LogError::damaged(path, leaf.offset, "a leaf that cannot be read"))?;
+            }
+            next += item.leaves();
         }
-        let item = segment::item(kind, payload, 0);
-        let added = match &item {
-            Some(Item::Leaf(leaf, _)) => kept.add(next, leaf.kind, payload),
-            Some(Item::Expired(_)) => Some(()),
-            _ => None,
-        };
-        next += item.map_or(0, |item| item.leaves());
-        added.ok_or_else(|| LogError::damaged(path, 0, "it holds a leaf that cannot be read"))
-    })?;
+    }
+    scanner.ends_whole()?;
     for digest in kept.needs() {
         // A segment that an earlier release made anew may lack it.
         let Some(at) = index.artefact(&digest)? else { continue };

@@ -31,6 +31,8 @@ pub(crate) struct MemoryIndex {
     pub(crate) leaves: Vec<LeafEntry>,
     pub(crate) exchanges: HashMap<[u8; 16], Vec<u64>>,
     pub(crate) artefacts: HashMap<Digest, u64>,
+    /// Where the forms of packed leaves stood last.
+    pub(crate) forms: HashMap<Vec<u8>, u64>,
     pub(crate) notes: Vec<NoteEntry>,
     /// The first key slot that no record here or before names.
     pub(crate) next_slot: u64,
@@ -77,6 +79,9 @@ impl MemoryIndex {
             Item::Expired(leaves) => self.leaves.extend_from_slice(leaves),
             Item::Artefact(digest, offset) => {
                 self.artefacts.entry(*digest).or_insert(*offset);
+            }
+            Item::Form(form, offset) => {
+                self.forms.insert(form.clone(), *offset);
             }
             Item::Checkpoint(note, offset) => {
                 if let Some(size) = size_of_note(note) {

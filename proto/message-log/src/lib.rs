@@ -42,6 +42,7 @@ mod keys;
 mod segment;
 mod entry;
 mod contents;
+mod packing;
 mod record;
 mod pseudonyms;
 mod person;

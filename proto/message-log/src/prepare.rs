@@ -8,6 +8,7 @@ use trave_proto::tree::leaf_hash;
 use crate::entry::{Artefact, Entry, MAX_PERSONS, kind, named_by};
 use crate::error::LogError;
 use crate::group::Prepared;
+use crate::packing;
 use crate::person::Person;
 use crate::pseudonyms::Pseudonym;
 use crate::record::MAX_PAYLOAD;
@@ -54,8 +55,20 @@ pub(crate) fn prepare(shared: &Shared, entry: Entry) -> Result<Prepared, LogErro
     }
     check_size(content.as_ref().map_or(0, |content| content.payload.len()))?;
     let hash = leaf_hash(&bytes);
-    let (leaf, done) = (bytes, None);
-    Ok(Prepared { leaf, hash, kind, exchange, time, attachment, artefacts, content, pseudonyms, done })
+    let (packed, leaf, done) = (packing::split(&bytes), bytes, None);
+    Ok(Prepared {
+        leaf,
+        packed,
+        hash,
+        kind,
+        exchange,
+        time,
+        attachment,
+        artefacts,
+        content,
+        pseudonyms,
+        done,
+    })
 }
 
 /// What stands in the log for the persons that a message concerns, and for what its caller calls it by.
@@ -88,6 +101,7 @@ pub(crate) fn started(origin: &str, release: &str, size: u64, now: Time) -> Prep
     Prepared {
         hash: leaf_hash(&bytes),
         leaf: bytes,
+        packed: None,
         kind,
         exchange: [0; 16],
         time: leaf.logged_ms,

@@ -1,7 +1,7 @@
 //! Reading the log: records, artefacts, and contents as far as they are kept.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use crate::expiry::Covered;
 use crate::finding;
 use crate::index::Index;
 use crate::keys::SlotState;
+use crate::packing;
 use crate::record::{self, HEADER, Header, Kind};
 use crate::remnant::Remnant;
 use crate::segment::{EXPIRED, LeafEntry};
@@ -54,6 +55,8 @@ pub enum ContentState {
     Included(ContentParts),
     /// The policy of the service did not keep it, or the record is not of a message.
     NotKept,
+    /// The log came out of its archive, which holds no keys, and no key file was put back beside it.
+    NotRestored,
     /// It was erased, as a record says.
     Erased,
     /// Its time was over and it was overwritten, as a record says.
@@ -86,7 +89,7 @@ impl Located {
         if self.entry.kind == EXPIRED {
             return Err(LogError::Expired { index: self.index });
         }
-        let payload = read_record(&*self.file, &self.path, self.entry.offset, Kind::Leaf)?;
+        let payload = read_leaf(&*self.file, &self.path, self.entry.offset)?;
         let (leaf, attachment) = record::split_leaf(&payload).ok_or_else(|| damaged("no leaf"))?;
         if leaf_hash(leaf) != self.entry.hash {
             return Err(damaged("the leaf is not the one that the index names"));
@@ -100,27 +103,49 @@ impl Located {
     }
 }
 
+/// Reads the payload of the leaf's record at `offset`, as it would be if the leaf were not packed.
+pub(crate) fn read_leaf(file: &dyn DiskFile, path: &Path, offset: u64) -> Result<Vec<u8>, LogError> {
+    let (kind, payload) = read_one_of(file, path, offset, &[Kind::Leaf, Kind::PackedLeaf])?;
+    if kind == Kind::Leaf {
+        return Ok(payload);
+    }
+    let damaged = |what: &str| LogError::damaged(path, offset, what);
+    let form_at = packing::form_at(&payload).ok_or_else(|| damaged("no packed leaf"))?;
+    let form = read_record(file, path, form_at, Kind::Form)?;
+    packing::unpack(&form, &payload).ok_or_else(|| damaged("a leaf and its form do not make one"))
+}
+
 /// Reads the payload of the record at `offset`, which must be of this kind and whole; overwritten contents pass.
 pub(crate) fn read_record(
     file: &dyn DiskFile,
-    path: &std::path::Path,
+    path: &Path,
     offset: u64,
     kind: Kind,
 ) -> Result<Vec<u8>, LogError> {
+    read_one_of(file, path, offset, &[kind]).map(|(_, payload)| payload)
+}
+
+fn read_one_of(
+    file: &dyn DiskFile,
+    path: &Path,
+    offset: u64,
+    kinds: &[Kind],
+) -> Result<(Kind, Vec<u8>), LogError> {
     let mut bytes = [0; HEADER];
     // An attachment says where a content lies: a place that no file has must not overflow.
     let after = offset.checked_add(HEADER as u64);
     let after = after.ok_or_else(|| LogError::damaged(path, offset, "no file has such a place"))?;
     file.read_exact_at(&mut bytes, offset).map_err(LogError::disk("read", path))?;
-    let header = Header::read(&bytes).filter(|header| header.kind == kind);
+    let header = Header::read(&bytes).filter(|header| kinds.contains(&header.kind));
     let header =
-        header.ok_or_else(|| LogError::damaged(path, offset, format!("no record of kind {kind:?}")))?;
+        header.ok_or_else(|| LogError::damaged(path, offset, format!("no record of kind {kinds:?}")))?;
+    let kind = header.kind;
     let mut payload = vec![0; header.len];
     file.read_exact_at(&mut payload, after).map_err(LogError::disk("read", path))?;
     if !header.covers(&payload) && !record::is_overwritten(kind, &payload) {
         return Err(LogError::damaged(path, offset, "the record's checksum is wrong"));
     }
-    Ok(payload)
+    Ok((kind, payload))
 }
 
 /// Finds the record of leaf `index`.
@@ -192,8 +217,7 @@ fn content(shared: &Shared, located: &Located, raw: &Raw) -> Result<ContentState
             }
         }
         SlotState::Erased => "the key was overwritten".to_owned(),
-        // No key is in an archive: where no key file was put back, nobody expects one.
-        SlotState::Missing(_) if shared.is_restored() => return Ok(ContentState::NotKept),
+        SlotState::Missing(_) if shared.is_restored() => return Ok(ContentState::NotRestored),
         SlotState::Missing(why) => why.clone(),
     };
     // A content that was on its way while its exchange was erased stands behind the erasure, under the erased key.

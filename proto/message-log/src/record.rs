@@ -32,10 +32,14 @@ pub(crate) enum Kind {
     Pseudonym = 7,
     /// Leaves whose records have expired: their hashes, and nothing else of them.
     Expired = 8,
+    /// What the leaves that name it have in common.
+    Form = 9,
+    /// A leaf without what its form says, and what stands beside it.
+    PackedLeaf = 10,
 }
 
 impl Kind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::Leaf,
         Self::Artefact,
         Self::Content,
@@ -44,6 +48,8 @@ impl Kind {
         Self::Marker,
         Self::Pseudonym,
         Self::Expired,
+        Self::Form,
+        Self::PackedLeaf,
     ];
 }
 
@@ -102,6 +108,12 @@ pub(crate) fn write(out: &mut Vec<u8>, kind: Kind, parts: &[&[u8]]) -> [u8; HEAD
         out.extend_from_slice(part);
     }
     header
+}
+
+/// The length of a leaf as it stands before it.
+pub(crate) fn len_of(leaf: &[u8]) -> [u8; 4] {
+    // What is too long for a record was refused before.
+    u32::try_from(leaf.len()).unwrap_or(u32::MAX).to_le_bytes()
 }
 
 /// Splits the payload of a leaf record into the encoded leaf and the encoded attachment.

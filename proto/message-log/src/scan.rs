@@ -13,6 +13,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::error::LogError;
 use crate::index::MemoryIndex;
 use crate::keys::KeyFiles;
+use crate::packing::Forms;
 use crate::record::{self, HEADER, Header, Kind, MARKER_LEN, MARKER_MAGIC, Marker};
 use crate::segment::{DATA, Item, SegmentHeader, item};
 
@@ -46,6 +47,7 @@ pub(crate) struct Scanner<'a> {
     window: Vec<u8>,
     window_at: u64,
     extent: Extent,
+    forms: Forms,
     keep_payloads: bool,
     payloads: Vec<(Kind, Vec<u8>)>,
 }
@@ -81,12 +83,13 @@ impl<'a> Scanner<'a> {
             window: Vec::new(),
             window_at: 0,
             extent,
+            forms: Forms::default(),
             keep_payloads: false,
             payloads: Vec::new(),
         })
     }
 
-    /// The items of the next whole group, each with the kind and payload of its record; none at the end of what is whole.
+    /// The items of the next whole group, each with the kind and payload of its record as if nothing were packed; none at the end of what is whole.
     pub(crate) fn next_records(&mut self) -> Result<Option<Vec<Read>>, LogError> {
         self.keep_payloads = true;
         let Some(items) = self.next_group()? else { return Ok(None) };
@@ -106,7 +109,7 @@ impl<'a> Scanner<'a> {
         self.next_group_with(&mut |_, _, _| Ok(()))
     }
 
-    /// The same, showing each record as it is read, its marker included: what is shown counts only if the group is whole.
+    /// The same, showing each record as it stands, its marker included: what is shown counts only if the group is whole.
     pub(crate) fn next_group_with(&mut self, show: Show<'_>) -> Result<Option<Vec<Item>>, LogError> {
         let (start, mut at) = (self.extent.end, self.extent.end);
         let (mut items, mut headers, mut next) = (Vec::new(), Vec::new(), self.extent.next);
@@ -130,7 +133,9 @@ impl<'a> Scanner<'a> {
                 self.extent = Extent { last_group: start, end: after, chain, next, groups, torn: None };
                 return Ok(Some(items));
             }
-            let Some(item) = item(kind, &payload, at) else {
+            let whole = self.forms.whole(kind, payload, at);
+            let read = whole.and_then(|(kind, payload)| Some((item(kind, &payload, at)?, kind, payload)));
+            let Some((item, kind, payload)) = read else {
                 return self.torn("a record that cannot be read");
             };
             next += item.leaves();
@@ -196,6 +201,17 @@ impl<'a> Scanner<'a> {
         Ok(self.window.get(from..from + len))
     }
 
+    /// That nothing but zeros follows the groups that were read.
+    pub(crate) fn ends_whole(&mut self) -> Result<(), LogError> {
+        match (self.extent.torn.clone(), self.inspect_tail()?) {
+            (None, Tail::Zeros) => Ok(()),
+            (why, _) => {
+                let why = why.unwrap_or_else(|| "bytes after the last group".to_owned());
+                Err(LogError::damaged(&self.path, self.extent.end, why))
+            }
+        }
+    }
+
     /// Looks at everything after the last whole group. Bytes there may be the rest of a write that the power cut off;
     /// but if the end of a *later* group stands there, what lies between was once whole and acknowledged.
     pub(crate) fn inspect_tail(&mut self) -> Result<Tail, LogError> {
@@ -244,14 +260,9 @@ pub(crate) fn read_whole(
         items.iter().for_each(|item| index.add(item));
     }
     index.next_slot = index.next_slot.max(header.next_slot());
+    scanner.ends_whole()?;
     let extent = Extent { chain: header.chain_after(scanner.extent().chain), ..scanner.extent().clone() };
-    match (&extent.torn, scanner.inspect_tail()?) {
-        (None, Tail::Zeros) => Ok((index, extent)),
-        (why, _) => {
-            let why = why.clone().unwrap_or_else(|| "bytes after the last group".to_owned());
-            Err(LogError::damaged(path, extent.end, why))
-        }
-    }
+    Ok((index, extent))
 }
 
 /// The items, extent and tail of the segment that was last written to.

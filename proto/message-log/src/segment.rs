@@ -20,8 +20,10 @@ use crate::record::{self, Kind};
 
 /// Where the first group begins.
 pub(crate) const DATA: u64 = 512;
-const MAGIC: &[u8; 16] = b"trave segment 1\n";
-const COMPACT_MAGIC: &[u8; 16] = b"trave compact 1\n";
+const MAGIC: &[u8; 16] = b"trave segment 2\n";
+const COMPACT_MAGIC: &[u8; 16] = b"trave compact 2\n";
+/// How they began before leaves were packed; else they are the same.
+const MAGICS_1: [&[u8; 16]; 2] = [b"trave segment 1\n", b"trave compact 1\n"];
 const HEAD_LEN: usize = 16 + 32 + 16 + 8 + 32;
 const COMPACT_LEN: usize = HEAD_LEN + 32 + 8 + 8;
 
@@ -147,14 +149,15 @@ impl SegmentHeader {
     }
 
     fn parse(bytes: &[u8; COMPACT_LEN + 4]) -> Option<Self> {
-        let compact = bytes.starts_with(COMPACT_MAGIC);
+        let [plain_1, compact_1] = MAGICS_1;
+        let compact = bytes.starts_with(COMPACT_MAGIC) || bytes.starts_with(compact_1);
         let (body, crc) = bytes.split_at(if compact { COMPACT_LEN } else { HEAD_LEN });
         let (origin, rest) = body.get(MAGIC.len()..)?.split_at(32);
         let (id, rest) = rest.split_first_chunk()?;
         let (first, rest) = rest.split_first_chunk()?;
         let (chain, rest) = rest.split_first_chunk::<32>()?;
         let whole = crc.starts_with(&crc32fast::hash(body).to_le_bytes());
-        let known = compact || bytes.starts_with(MAGIC);
+        let known = compact || bytes.starts_with(MAGIC) || bytes.starts_with(plain_1);
         let compact = if compact { Some(Compact::parse(rest)?) } else { None };
         (whole && known).then_some(Self {
             origin: Digest::from_slice(origin)?,
@@ -211,6 +214,8 @@ pub(crate) enum Item {
     Checkpoint(Vec<u8>, u64),
     /// A timestamp token: the size of the checkpoint, and where its record stands.
     Timestamp(u64, u64),
+    /// What leaves have in common, and where its record stands.
+    Form(Vec<u8>, u64),
     /// The pseudonym of a person, which stands before its leaf, and where its record stands; none if it was overwritten.
     Pseudonym(Option<Pseudonym>, u64),
 }
@@ -291,7 +296,7 @@ pub(crate) fn describe(leaf: &Leaf) -> (u8, [u8; 16]) {
     }
 }
 
-/// Reads what the index keeps of a record; none if it cannot be read.
+/// Reads what the index keeps of a record, which is not packed; none if it cannot be read.
 pub(crate) fn item(kind: Kind, payload: &[u8], offset: u64) -> Option<Item> {
     Some(match kind {
         Kind::Leaf => {
@@ -310,7 +315,8 @@ pub(crate) fn item(kind: Kind, payload: &[u8], offset: u64) -> Option<Item> {
         Kind::Pseudonym if record::is_overwritten(kind, payload) => Item::Pseudonym(None, offset),
         Kind::Pseudonym => Item::Pseudonym(Some(Pseudonym::of_payload(payload)?), offset),
         Kind::Expired => expired(payload, offset)?,
-        Kind::Marker => return None,
+        Kind::Form => Item::Form(payload.to_vec(), offset),
+        Kind::PackedLeaf | Kind::Marker => return None,
     })
 }
 
@@ -356,6 +362,13 @@ mod tests {
             let mut changed = bytes;
             changed[60] ^= 1;
             assert_eq!(SegmentHeader::parse(&changed), None);
+            // As they began before leaves were packed.
+            let len = if header.compact.is_some() { COMPACT_LEN } else { HEAD_LEN };
+            let mut earlier = bytes;
+            earlier[14] = b'1';
+            let crc = crc32fast::hash(&earlier[..len]).to_le_bytes();
+            earlier[len..len + 4].copy_from_slice(&crc);
+            assert_eq!(SegmentHeader::parse(&earlier), Some(header));
         }
     }
 }

@@ -166,21 +166,24 @@ fn loot(dir: &Path) -> Looted {
     // Keys of months: behind 20 bytes of magic and 4 of the period.
     let periods: Vec<_> =
         named("persons-").map(|(_, bytes)| hmac::Key::new(hmac::HMAC_SHA256, &bytes[24..56])).collect();
-    // Records of segments: content (3) before its leaf (1); pseudonym (7).
+    // Records of segments: content (3) before its leaf, which is packed (10) and names its form (9); pseudonym (7).
     let mut pseudonyms: HashSet<[u8; 16]> = HashSet::new();
     let mut heads: Vec<([u8; 12], Vec<u8>)> = Vec::new();
     for (_, bytes) in ending(".log") {
         let (mut at, mut content) = (512, None);
         while let Some(head) = bytes.get(at..at + 12).filter(|head| head[4] != 0) {
-            let payload = &bytes[at + 12..at + 12 + number(&head[..4]) as usize];
+            let payload = payload_at(bytes, at);
             match head[4] {
                 3 => content = Some(payload),
                 7 => {
                     pseudonyms.insert(payload[21..].try_into().unwrap());
                     heads.push((head.try_into().unwrap(), payload.to_vec()));
                 }
-                1 => {
-                    if let Some(plain) = content.take().and_then(|content| decrypt(content, payload, &slots))
+                10 => {
+                    let form = payload_at(bytes, number(&payload[..8]) as usize);
+                    let manifest = manifest(form, leaf_of(&payload[8..]));
+                    if let Some(plain) =
+                        content.take().and_then(|content| decrypt(content, &manifest, &slots))
                     {
                         looted.contents += 1;
                         looted.in_contents += usize::from(holds(&plain, wanted.as_bytes()));
@@ -227,12 +230,29 @@ fn pseudonym(key: &hmac::Key, candidate: u64) -> [u8; 16] {
     hmac::sign(key, &text).as_ref()[..16].try_into().unwrap()
 }
 
-fn decrypt(content: &[u8], leaf: &[u8], slots: &HashMap<u64, &[u8]>) -> Option<Vec<u8>> {
-    let leaf = Leaf::decode(&leaf[4..4 + number(&leaf[..4]) as usize]).unwrap();
-    let Some(leaf::Entry::Message(message)) = leaf.entry else { return None };
+/// The payload of the record at this place of a segment.
+fn payload_at(segment: &[u8], at: usize) -> &[u8] {
+    &segment[at + 12..at + 12 + number(&segment[at..at + 4]) as usize]
+}
+
+/// What stands behind its length.
+fn leaf_of(bytes: &[u8]) -> &[u8] {
+    &bytes[4..4 + number(&bytes[..4]) as usize]
+}
+
+/// The manifest of a message whose leaf is in two parts.
+fn manifest(form: &[u8], rest: &[u8]) -> Vec<u8> {
+    let mut whole = Manifest::default();
+    for part in [form, rest] {
+        let Some(leaf::Entry::Message(message)) = Leaf::decode(part).unwrap().entry else { unreachable!() };
+        whole.merge(message.manifest).unwrap();
+    }
+    whole.encode_to_vec()
+}
+
+fn decrypt(content: &[u8], manifest: &[u8], slots: &HashMap<u64, &[u8]>) -> Option<Vec<u8>> {
     let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, slots.get(&number(&content[..8]))?).unwrap());
-    let bound =
-        [&b"trave stored content v1\n"[..], &content[8..24], Digest::of(&message.manifest).as_ref()].concat();
+    let bound = [&b"trave stored content v1\n"[..], &content[8..24], Digest::of(manifest).as_ref()].concat();
     let nonce = Nonce::try_assume_unique_for_key(&content[24..36]).unwrap();
     let mut sealed = content[36..].to_vec();
     key.open_in_place(nonce, Aad::from(bound), &mut sealed).ok().map(|plain| plain.to_vec())

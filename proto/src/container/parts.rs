@@ -23,7 +23,7 @@ pub enum PartState {
     ExportersWord,
     /// It was erased, and the erasure is recorded.
     Erased,
-    /// The service's policy did not keep it.
+    /// The exporter does not have it: its policy did not keep it, or not any longer, or its log was restored without keys.
     NotKept,
     /// It is not here: there was none, or it is kept and was left out.
     Absent,

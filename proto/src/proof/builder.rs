@@ -73,7 +73,7 @@ pub struct ExportedMessage {
 pub enum ExportedContent {
     /// It is given, with its salt.
     Included(Content, Salt),
-    /// The service's policy did not keep it.
+    /// The exporter does not have it: its policy did not keep it, or not any longer, or its log was restored without keys.
     NotKept,
     /// It was erased; the record of the erasure is exported too.
     Erased,

@@ -146,7 +146,7 @@ pub struct MessageStory {
 pub enum ContentStory {
     /// It is in the file: the body.
     Included(Bytes),
-    /// The service's policy did not keep it.
+    /// The exporter does not have it: its policy did not keep it, or not any longer, or its log was restored without keys.
     NotKept,
     /// It was erased, and the erasure was recorded.
     Erased,

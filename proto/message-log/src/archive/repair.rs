@@ -31,7 +31,7 @@ use crate::error::LogError;
 use crate::gathering;
 use crate::index::file::{self, IndexFile};
 use crate::keys::KeyFiles;
-use crate::reading::read_record;
+use crate::reading::{read_leaf, read_record};
 use crate::record::{self, HEADER, Header, Kind};
 use crate::recovery::{self, Named};
 use crate::remnant::{self, Remnant};
@@ -429,7 +429,7 @@ fn missing(state: &ArchiveState, from: u64, to: u64) -> Vec<Wrong> {
 
 /// What a kept or stored leaf at this place says.
 fn act(file: &dyn DiskFile, path: &Path, offset: u64) -> Option<Leaf> {
-    let payload = read_record(file, path, offset, Kind::Leaf).ok()?;
+    let payload = read_leaf(file, path, offset).ok()?;
     Leaf::decode(record::split_leaf(&payload)?.0).ok()
 }
 

@@ -25,8 +25,8 @@ use crate::error::LogError;
 use crate::expiry::Covered;
 use crate::index::MemoryIndex;
 use crate::keys::KeyFiles;
-use crate::reading::read_record;
-use crate::record::{self, Kind};
+use crate::reading::read_leaf;
+use crate::record;
 use crate::scan;
 use crate::segment::{self, EXPIRED, LeafEntry, SegmentHeader};
 use crate::tree::Edge;
@@ -351,7 +351,7 @@ impl<'a> Walk<'a> {
     /// says the same.
     fn read_state(&mut self, file: &dyn DiskFile, path: &Path, index: &MemoryIndex) {
         for entry in index.leaves.iter().filter(|it| matches!(it.kind, kind::ARCHIVE | kind::EXPIRY)) {
-            let leaf = read_record(file, path, entry.offset, Kind::Leaf)
+            let leaf = read_leaf(file, path, entry.offset)
                 .ok()
                 .and_then(|payload| Leaf::decode(record::split_leaf(&payload)?.0).ok());
             if let Some(Leaf { entry: Some(leaf::Entry::Expiry(act)), .. }) = &leaf {

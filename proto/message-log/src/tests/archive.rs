@@ -271,7 +271,7 @@ fn a_lost_log_is_made_again_and_what_is_missing_is_told() {
     let log = Log::open_restored_on(shared_disk.clone(), Path::new("/new"), &key, clock.clone()).unwrap();
     let record = &log.exchange(exchange(2)).unwrap()[0];
     assert_eq!((&record.leaf_bytes, record.index), (&original[0].leaf_bytes, original[0].index));
-    assert_eq!(record.content, ContentState::NotKept, "no key is in an archive");
+    assert_eq!(record.content, ContentState::NotRestored, "no key is in an archive");
     assert!(log.inclusion(record.index, archived_to).is_ok() && log.size() == archived_to);
     assert!(matches!(block_on(log.checkpoint()), Err(LogError::Closed)));
     drop(log);

@@ -121,7 +121,8 @@ fn a_spare_segment_is_not_made_of_the_reserve() {
         let names = disk.list(Path::new("/log/segments")).unwrap();
         names.into_iter().filter(|name| name.starts_with("spare-")).collect::<Vec<_>>()
     };
-    for (free, expected) in [(0, 0), ((1 << 20) + (16 << 10) - 1, 0), ((1 << 20) + (16 << 10), 1)] {
+    let enough = (1 << 20) + options(Path::new("/log")).segment_size;
+    for (free, expected) in [(0, 0), (enough - 1, 0), (enough, 1)] {
         let disk = SimulatedDisk::new();
         disk.set_free(free);
         let options = Options { reserve: 1 << 20, ..options(Path::new("/log")) };

@@ -169,8 +169,11 @@ fn a_segment_that_somebody_removed_is_not_taken_for_pruned() {
     let disk = prepared();
     let log = open(&disk).unwrap();
     prune(&log, &disk).unwrap().unwrap();
+    append_each(&log, 60..90);
+    quiet(&disk);
     drop(log);
     let disk = disk.restart();
+    assert!(segments(&disk).len() > 1);
     // Another one goes, with what was kept of a pruned one in its place.
     let gone = PathBuf::from("/log/segments").join(&segments(&disk)[0]);
     disk.remove(&gone).unwrap();

@@ -1,7 +1,7 @@
 //! What goes in comes out, in order, also after closing and opening again.
 
 use super::support::*;
-use crate::{ContentState, Log, kind};
+use crate::{ContentState, Log, LogError, kind};
 use trave_proto::checkpoint::Checkpoint;
 use trave_proto::clock::Time;
 use trave_proto::digest::Digest;
@@ -120,4 +120,31 @@ fn a_record_larger_than_a_segment_gets_one_of_its_own() {
     let mut too_large = message(9);
     too_large.content.as_mut().unwrap().body = vec![0; 33 << 20].into();
     assert!(matches!(log.append(too_large, ()), Err(crate::LogError::TooLarge { .. })));
+}
+
+/// What messages have in common is written again at times: damage to it costs few of them.
+#[test]
+fn a_form_is_written_once_in_a_while_and_not_with_every_leaf() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open(crate::Options { segment_size: 8 << 20, ..options(dir.path()) }).unwrap();
+    append_each(&log, 0..2_500);
+    let path = dir.path().join("segments").join(crate::segment::file_name(0));
+    let mut bytes = std::fs::read(&path).unwrap();
+    let (mut at, mut packed, mut forms) = (512, 0, Vec::new());
+    while bytes[at + 4] != 0 {
+        match bytes[at + 4] {
+            9 => forms.push(at),
+            10 => packed += 1,
+            _ => {}
+        }
+        at += 12 + u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+    }
+    assert_eq!(packed, 2_500);
+    assert!(at > 1 << 20 && forms.len() == at / (1 << 20) + 1, "{at} {forms:?}");
+    bytes[forms[0] + 20] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    assert!(matches!(log.record(1), Err(LogError::Damaged { .. })));
+    let last = log.record(2_500).unwrap();
+    assert_eq!(last.leaf, message(2_499).leaf);
+    assert!(log.check().problems.iter().any(|problem| problem.contains("checksum is wrong")));
 }

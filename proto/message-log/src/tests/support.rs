@@ -38,7 +38,7 @@ pub(super) fn signer(origin: &str) -> NoteSigner {
 
 /// Options with segments so small that a test crosses many.
 pub(super) fn options(dir: &Path) -> Options {
-    Options { segment_size: 16 << 10, reserve: 0, ..Options::new(dir, signer(ORIGIN), Arc::new(Still)) }
+    Options { segment_size: 12 << 10, reserve: 0, ..Options::new(dir, signer(ORIGIN), Arc::new(Still)) }
 }
 
 pub(super) fn block_on<F: Future>(future: F) -> F::Output {
