@@ -196,7 +196,7 @@ async fn start(
         format!("both security servers serve {} ms after their start", took.as_millis()),
     );
     let memory = [&luebeck, &gewerberegister].map(|server| server.resident_kib().unwrap_or(0) / 1024);
-    scene.saw(format!("resident memory: {} MiB and {} MiB", memory[0], memory[1]));
+    scene.saw(format!("resident memory just after: {} MiB and {} MiB", memory[0], memory[1]));
     let dir = dir.to_owned();
     Ok(Instance {
         dir,
