@@ -5,8 +5,11 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use prost::Message as _;
+use trave_proto::message::Manifest;
 use trave_proto::scan::ScanError;
 use trave_proto::schema::audit::{DamagedLeaf, Filter, ScanHead, scanned_leaf::Shown};
+use trave_proto::schema::log::{Leaf, leaf::Entry};
 use trave_proto::tree::leaf_hash;
 use trave_tests::network::Instance;
 use trave_tests::program::program;
@@ -145,13 +148,16 @@ async fn a_search_that_leaves_something_out_is_found_out() {
     instance.stop().await;
 }
 
-/// Changes one byte of a leaf in the segment that is written to, while the server runs.
+/// Changes one byte of a message's leaf in the segment that is written to, while the server runs: of the commitment, which
+/// stands there in one piece and nowhere else.
 fn damage(instance: &Instance, leaf: &[u8]) {
+    let Some(Entry::Message(message)) = Leaf::decode(leaf).unwrap().entry else { panic!("a message") };
+    let own = Manifest::parse(message.manifest).unwrap().content_commitment;
     let segments = instance.sh.layout().log().join("segments");
     let names = std::fs::read_dir(segments).unwrap().map(|entry| entry.unwrap().path());
     let segment = names.filter(|path| path.extension().is_some_and(|it| it == "log")).max().unwrap();
     let bytes = std::fs::read(&segment).unwrap();
-    let at = bytes.windows(leaf.len()).position(|window| window == leaf).unwrap() + leaf.len() / 2;
+    let at = bytes.windows(32).position(|window| window == own.as_ref()).unwrap();
     let file = std::fs::OpenOptions::new().write(true).open(segment).unwrap();
     file.write_all_at(&[bytes[at] ^ 1], at as u64).unwrap();
 }
