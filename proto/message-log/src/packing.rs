@@ -4,7 +4,8 @@
 //! Both are leaves in the same encoding, in which the fields of the other part are absent. Joined they are the leaf again, byte
 //! for byte: the tree and every proof are over the whole leaf, and nothing but the segment knows of the parts.
 //!
-//! A form stands in the segment before the first leaf of that form, and again every [`REACH`] bytes. It holds nothing of a single exchange.
+//! A form stands in the segment before the first leaf of that form, and again every [`REACH`] bytes. It holds
+//! nothing of a single exchange.
 
 use std::collections::HashMap;
 

@@ -194,7 +194,12 @@ fn a_pruned_range_without_a_statement_is_told() {
     let state = log.archive_state().unwrap();
     let segments: Vec<_> = crate::pruning::prunable(log.shared(), &state, i64::MAX).unwrap();
     crate::pruning::prepare(log.shared(), &archive(&disk), &state, &segments[..1]).unwrap();
-    crate::pruning::remove(log.shared(), &segments[..1]).unwrap();
+    removed_without_a_statement(&log, &segments[0]);
+}
+
+/// Removes a segment though nothing says that it was pruned: that is told.
+pub(super) fn removed_without_a_statement(log: &Log, segment: &Arc<crate::shared::Closed>) {
+    crate::pruning::remove(log.shared(), std::slice::from_ref(segment)).unwrap();
     let problems = log.check().problems;
     assert!(
         problems.len() == 1 && problems[0].contains("no statement says that they were pruned"),
