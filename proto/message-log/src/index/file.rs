@@ -2,11 +2,11 @@
 //! reads a few pages and a damaged page is noticed.
 //!
 //! Page 0 is the head. Then follow, each from a page of its own: leaves by index, exchanges by id, artefacts by digest,
-//! notes in order. A page is 4,092 bytes and the CRC-32 of its number and these bytes.
+//! notes in order.
 
 pub(crate) mod persons;
+mod table;
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,15 +16,20 @@ use crate::disk::{Disk, DiskFile, replace};
 use crate::error::LogError;
 use crate::index::{Index, MemoryIndex, NoteEntry};
 use crate::segment::LeafEntry;
+use table::{BODY, PAGE, Pages, Rows, Table, number, read_page};
 
-const PAGE: usize = 4_096;
-const BODY: usize = PAGE - 4;
 const MAGIC: &[u8; 16] = b"trave index v1\n\n";
 
 const LEAF: usize = 8 + 8 + 1 + 16 + 32;
 const EXCHANGE: usize = 16 + 8;
 const ARTEFACT: usize = 32 + 8;
 const NOTE: usize = 1 + 8 + 8;
+
+/// The tables, in order.
+const LEAVES: usize = 0;
+const EXCHANGES: usize = 1;
+const ARTEFACTS: usize = 2;
+const NOTES: usize = 3;
 
 /// The index file that belongs to a segment file.
 pub(crate) fn path_of(segment: &Path) -> PathBuf {
@@ -106,39 +111,6 @@ fn write_as(
     replace(disk, dir, &name.to_string_lossy(), &pages.0).map_err(LogError::disk("write", path))
 }
 
-#[derive(Default)]
-struct Pages(Vec<u8>);
-
-impl Pages {
-    /// Rows of one width; no row lies across two pages.
-    fn table(&mut self, rows: impl Iterator<Item = Vec<u8>>) {
-        let mut page = Vec::with_capacity(PAGE);
-        for row in rows {
-            if page.len() + row.len() > BODY {
-                self.seal(&mut page);
-            }
-            page.extend_from_slice(&row);
-        }
-        if !page.is_empty() {
-            self.seal(&mut page);
-        }
-    }
-
-    fn seal(&mut self, page: &mut Vec<u8>) {
-        page.resize(BODY, 0);
-        let crc = page_crc((self.0.len() / PAGE) as u64, page);
-        self.0.append(page);
-        self.0.extend_from_slice(&crc.to_be_bytes());
-    }
-}
-
-fn page_crc(number: u64, body: &[u8]) -> u32 {
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(&number.to_be_bytes());
-    crc.update(body);
-    crc.finalize()
-}
-
 fn leaf_row(leaf: &LeafEntry) -> Vec<u8> {
     let (offset, time) = (leaf.offset.to_be_bytes(), leaf.time.to_be_bytes());
     [&offset[..], &time, &[leaf.kind], &leaf.exchange, leaf.hash.as_ref()].concat()
@@ -193,14 +165,6 @@ pub(crate) struct IndexFile {
     head: IndexHead,
 }
 
-/// A table in the file: its first page, its rows and their width.
-#[derive(Clone, Copy)]
-struct Table {
-    page: u64,
-    rows: u64,
-    width: usize,
-}
-
 impl IndexFile {
     /// Opens an index file and reads its head.
     pub(crate) fn open(disk: &Arc<dyn Disk>, path: &Path) -> Result<Self, LogError> {
@@ -208,9 +172,8 @@ impl IndexFile {
         let body = read_page(&*file, path, 0)?;
         let head = IndexHead::parse(&body).ok_or_else(|| LogError::damaged(path, 0, "no index file"))?;
         let index = Self { disk: disk.clone(), path: path.to_owned(), head };
-        let pages = index.tables()[3].page + pages(index.head.rows[2], NOTE);
         let len = file.len().map_err(LogError::disk("read", path))?;
-        if len != pages * PAGE as u64 {
+        if len != index.pages() * PAGE as u64 {
             return Err(LogError::damaged(path, 0, "the index file has not the length that it says"));
         }
         Ok(index)
@@ -223,9 +186,8 @@ impl IndexFile {
 
     /// Reads all of it: whether every page is what was written.
     pub(crate) fn check(&self) -> Result<(), LogError> {
-        let end = self.tables()[3].page + pages(self.head.rows[2], NOTE);
         let file = self.file()?;
-        (0..end).try_for_each(|page| read_page(&*file, &self.path, page).map(drop))
+        (0..self.pages()).try_for_each(|page| read_page(&*file, &self.path, page).map(drop))
     }
 
     fn tables(&self) -> [Table; 4] {
@@ -233,65 +195,30 @@ impl IndexFile {
         let mut page = 1;
         [(count, LEAF), (exchanges, EXCHANGE), (artefacts, ARTEFACT), (notes, NOTE)].map(|(rows, width)| {
             let table = Table { page, rows, width };
-            page += pages(rows, width);
+            page += table.pages();
             table
         })
+    }
+
+    fn pages(&self) -> u64 {
+        let last = self.tables()[NOTES];
+        last.page + last.pages()
     }
 
     fn file(&self) -> Result<Arc<dyn DiskFile>, LogError> {
         self.disk.open(&self.path).map_err(LogError::disk("open", &self.path))
     }
 
-    fn row(&self, file: &dyn DiskFile, table: Table, row: u64) -> Result<Vec<u8>, LogError> {
-        let per_page = (BODY / table.width) as u64;
-        let body = read_page(file, &self.path, table.page + row / per_page)?;
-        let from = usize::try_from(row % per_page).unwrap_or(0) * table.width;
-        Ok(body[from..from + table.width].to_vec())
-    }
-
-    /// The first row that does not stand before `key`.
-    fn lower_bound(&self, file: &dyn DiskFile, table: Table, key: &[u8]) -> Result<u64, LogError> {
-        let (mut from, mut to) = (0, table.rows);
-        while from < to {
-            let middle = from.midpoint(to);
-            if self.row(file, table, middle)?[..key.len()] < *key { from = middle + 1 } else { to = middle }
-        }
-        Ok(from)
+    fn rows<'a>(&'a self, file: &'a dyn DiskFile, table: usize) -> Rows<'a> {
+        Rows::new(file, &self.path, self.tables()[table])
     }
 
     /// What stands behind `key` in the rows that begin with it.
-    fn find(&self, table: Table, key: &[u8]) -> Result<Vec<u64>, LogError> {
+    fn find(&self, table: usize, key: &[u8], spread: (u64, u64)) -> Result<Vec<u64>, LogError> {
         let file = self.file()?;
-        let mut found = Vec::new();
-        for row in self.lower_bound(&*file, table, key)?..table.rows {
-            let row = self.row(&*file, table, row)?;
-            let Some(value) = row.strip_prefix(key) else { break };
-            found.push(number(value));
-        }
-        Ok(found)
+        let rows = self.rows(&*file, table).starting_with(key, spread)?;
+        Ok(rows.iter().map(|row| number(&row[key.len()..])).collect())
     }
-}
-
-fn pages(rows: u64, width: usize) -> u64 {
-    rows.div_ceil((BODY / width) as u64)
-}
-
-fn number(bytes: &[u8]) -> u64 {
-    bytes.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
-}
-
-fn read_page(file: &dyn DiskFile, path: &Path, number: u64) -> Result<Vec<u8>, LogError> {
-    let mut page = vec![0; PAGE];
-    let offset = number * PAGE as u64;
-    file.read_exact_at(&mut page, offset).map_err(|error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => LogError::damaged(path, offset, "the index file is too short"),
-        _ => LogError::disk("read", path)(error),
-    })?;
-    let crc = page.split_off(BODY);
-    if crc != page_crc(number, &page).to_be_bytes() {
-        return Err(LogError::damaged(path, offset, "a page's checksum is wrong"));
-    }
-    Ok(page)
 }
 
 impl Index for IndexFile {
@@ -299,34 +226,38 @@ impl Index for IndexFile {
         let Some(row) = index.checked_sub(self.head.first).filter(|row| *row < self.head.count) else {
             return Ok(None);
         };
-        Ok(read_leaf(&self.row(&*self.file()?, self.tables()[0], row)?))
+        Ok(read_leaf(self.rows(&*self.file()?, LEAVES).row(row)?))
     }
 
     fn leaves_near(&self, index: u64) -> Result<(u64, Vec<LeafEntry>), LogError> {
         let per_page = (BODY / LEAF) as u64;
         let page = index.saturating_sub(self.head.first) / per_page;
         let from = page * per_page;
-        let body = read_page(&*self.file()?, &self.path, self.tables()[0].page + page)?;
+        let body = read_page(&*self.file()?, &self.path, self.tables()[LEAVES].page + page)?;
         let rows = usize::try_from(self.head.count.saturating_sub(from).min(per_page)).unwrap_or(0);
         let near = body.chunks_exact(LEAF).take(rows).filter_map(read_leaf).collect();
         Ok((self.head.first + from, near))
     }
 
     fn of_exchange(&self, exchange: &[u8; 16]) -> Result<Vec<u64>, LogError> {
-        self.find(self.tables()[1], exchange)
+        // An id begins with its time in milliseconds, in 48 bits.
+        let (earliest, latest) = self.head.times.unwrap_or_default();
+        let spread = [earliest, latest].map(|time| time.max(0).cast_unsigned() << 16);
+        self.find(EXCHANGES, exchange, spread.into())
     }
 
     fn artefact(&self, digest: &Digest) -> Result<Option<u64>, LogError> {
-        Ok(self.find(self.tables()[2], digest.as_ref())?.first().copied())
+        Ok(self.find(ARTEFACTS, digest.as_ref(), (0, u64::MAX))?.first().copied())
     }
 
     fn notes(&self) -> Result<Vec<NoteEntry>, LogError> {
-        let (file, table) = (self.file()?, self.tables()[3]);
-        let note = |row: Vec<u8>| NoteEntry {
+        let file = self.file()?;
+        let mut rows = self.rows(&*file, NOTES);
+        let note = |row: &[u8]| NoteEntry {
             checkpoint: row[0] == 1,
             size: number(&row[1..]),
             offset: number(&row[9..]),
         };
-        (0..table.rows).map(|row| self.row(&*file, table, row).map(note)).collect()
+        (0..self.head.rows[2]).map(|row| rows.row(row).map(note)).collect()
     }
 }

@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{BODY, PAGE, Pages, number, read_page};
+use super::table::{self, BODY, PAGE, Pages, Rows, number, read_page};
 use crate::disk::{Disk, DiskFile, fill_zeros, replace};
 use crate::error::LogError;
 use crate::index::PersonRow;
@@ -70,14 +70,9 @@ impl PersonsFile {
     /// The rows of a pseudonym.
     pub(crate) fn find(&self, hash: &[u8; HASH]) -> Result<Vec<PersonRow>, LogError> {
         let file = self.file()?;
-        let (mut from, mut to) = (0, self.rows);
-        while from < to {
-            let middle = from.midpoint(to);
-            if self.row(&*file, middle)?.hash < *hash { from = middle + 1 } else { to = middle }
-        }
-        let rows = (from..self.rows).map(|row| self.row(&*file, row));
-        let here = |row: &Result<PersonRow, LogError>| row.as_ref().map_or(true, |row| row.hash == *hash);
-        rows.take_while(here).collect()
+        let table = table::Table { page: 1, rows: self.rows, width: ROW };
+        let rows = Rows::new(&*file, &self.path, table).starting_with(hash, (0, u64::MAX))?;
+        Ok(rows.iter().map(|row| read_row(row)).collect())
     }
 
     /// All rows, in order.
@@ -90,12 +85,6 @@ impl PersonsFile {
             rows.extend(body.chunks_exact(ROW).take(here).map(read_row));
         }
         Ok(rows)
-    }
-
-    fn row(&self, file: &dyn DiskFile, row: u64) -> Result<PersonRow, LogError> {
-        let body = read_page(file, &self.path, 1 + row / PER_PAGE)?;
-        let from = usize::try_from(row % PER_PAGE).unwrap_or(0) * ROW;
-        Ok(read_row(&body[from..from + ROW]))
     }
 
     fn file(&self) -> Result<Arc<dyn DiskFile>, LogError> {
