@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use prost::Message as _;
 use ring::signature::Ed25519KeyPair;
-use trave_message_log::{Entry, Log, LogError, Options, Reference, Search, Searcher};
+use trave_message_log::{Entry, Log, LogError, Options, Person, Reference, Search, Searcher};
 use trave_proto::checkpoint::NoteSigner;
 use trave_proto::clock::{Clock, Sleep, Time};
 use trave_proto::identifier::ExchangeId;
@@ -72,6 +72,8 @@ async fn main() -> Result<(), Failure> {
     for (name, search) in searches(records / 2) {
         measure(&dir, &searcher, name, &search, rounds)?;
     }
+    measure_person(&dir, &log, "person, some exchanges", "4711", rounds)?;
+    measure_person(&dir, &log, "person, unknown", "x", rounds)?;
     measure_exchange(&dir, &log, &searcher, records / 2, rounds)?;
     let begun = Instant::now();
     let all = Search { all: vec![vec![Term::row(Row::Begun)]], ..Search::default() };
@@ -142,14 +144,24 @@ fn message(number: u64, direction: Direction) -> Entry {
         ..MessageEntry::default()
     };
     let leaf = Leaf::of(time(number).as_millis(), leaf::Entry::Message(entry));
-    let references = if direction == Direction::Request { references(number) } else { Vec::new() };
-    Entry { references, ..Entry::new(leaf) }
+    if direction == Direction::Response {
+        return Entry::new(leaf);
+    }
+    let persons = person(&format!("{}", number % PERSONS)).into_iter().collect();
+    Entry { references: references(number), persons, ..Entry::new(leaf) }
 }
 
 /// A message id of its own, and one of so many cases; one case is met in every second exchange.
 fn references(number: u64) -> Vec<Reference> {
     let case = if number.is_multiple_of(2) { "häufig".to_owned() } else { format!("GA-{}", number % CASES) };
     [Reference::message_id(&format!("m-{number}")), Reference::case(&case)].into_iter().flatten().collect()
+}
+
+/// Persons that the exchanges concern, each about ten in ten million records.
+const PERSONS: u64 = 500_009;
+
+fn person(value: &str) -> Option<Person> {
+    Person::new("example", value).ok()
 }
 
 /// Cases beside the frequent one: about 20 exchanges for each in ten million records.
@@ -316,6 +328,22 @@ fn measure(dir: &Path, searcher: &Searcher, name: &str, search: &Search, rounds:
     Ok(())
 }
 
+fn measure_person(dir: &Path, log: &Log, name: &str, value: &str, rounds: u64) -> Result<(), Failure> {
+    let person = person(value).ok_or("no person")?;
+    drop_cached(dir)?;
+    let begun = Instant::now();
+    let found = log.of_person(&person, 0, 50)?;
+    let cold = begun.elapsed();
+    let mut warm = Vec::new();
+    for _ in 0..rounds {
+        let begun = Instant::now();
+        assert_eq!(log.of_person(&person, 0, 50)?.len(), found.len());
+        warm.push(begun.elapsed());
+    }
+    told(name, cold, &mut warm, &found.len().to_string());
+    Ok(())
+}
+
 fn measure_exchange(
     dir: &Path,
     log: &Log,
@@ -328,6 +356,10 @@ fn measure_exchange(
     let begun = Instant::now();
     let mut all = log.places(some(1))?.len();
     let cold = begun.elapsed();
+    drop_cached(dir)?;
+    let begun = Instant::now();
+    searcher.course(some(1))?;
+    let cold_course = begun.elapsed();
     let (mut warm, mut warm_course) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         let begun = Instant::now();
@@ -338,6 +370,6 @@ fn measure_exchange(
         warm_course.push(begun.elapsed());
     }
     told("exchange id, all segments", cold, &mut warm, &all.to_string());
-    told("exchange id, its messages and end", Duration::ZERO, &mut warm_course, "");
+    told("exchange id, its messages and end", cold_course, &mut warm_course, "");
     Ok(())
 }

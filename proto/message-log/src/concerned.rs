@@ -17,6 +17,9 @@ use crate::scan;
 use crate::segment::SegmentHeader;
 use crate::shared::{Closed, Shared};
 
+/// Segments that are looked into at once.
+pub(crate) const AT_ONCE: usize = 8;
+
 /// The first leaves from `from` on that concern a person, ascending; at least `enough` of them, if there are so many, and
 /// all of the segment in which the last of them stands.
 pub(crate) fn of_person(
@@ -54,17 +57,31 @@ fn of_pseudonyms(
         (catalogue.closed[first..].to_vec(), rows.copied().collect::<Vec<_>>())
     };
     let mut found = Vec::new();
-    for segment in &closed {
-        let mut rows = find(shared, segment, &within(segment.times))?;
-        rows.retain(|row| row.leaf >= from);
-        rows.sort_unstable_by_key(|row| (row.leaf, row.offset));
-        found.append(&mut rows);
-        if found.len() >= enough {
-            return Ok(found);
+    for segments in closed.chunks(AT_ONCE) {
+        for rows in at_once(segments, |segment| find(shared, segment, &within(segment.times))) {
+            let mut rows = rows?;
+            rows.retain(|row| row.leaf >= from);
+            rows.sort_unstable_by_key(|row| (row.leaf, row.offset));
+            found.append(&mut rows);
+            if found.len() >= enough {
+                return Ok(found);
+            }
         }
     }
     found.extend(open);
     Ok(found)
+}
+
+/// Looks into all of these segments at once: a look-up waits for the disk, and need not wait for the others.
+pub(crate) fn at_once<T: Send>(segments: &[Arc<Closed>], look: impl Fn(&Closed) -> T + Sync) -> Vec<T> {
+    if let [segment] = segments {
+        return vec![look(segment)];
+    }
+    std::thread::scope(|scope| {
+        let looks: Vec<_> = segments.iter().map(|segment| scope.spawn(|| look(segment))).collect();
+        let looked = looks.into_iter().map(std::thread::ScopedJoinHandle::join);
+        looked.map(|looked| looked.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
 }
 
 /// The pseudonyms of the periods in which these times lie.

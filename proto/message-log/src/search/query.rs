@@ -1,6 +1,6 @@
 //! Answering a search from the segments' search indexes, the segments one after the other, until a page is full.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
@@ -21,12 +21,13 @@ use crate::shared::{Closed, Shared};
 /// A page of what is searched for.
 pub(super) fn find(shared: &Arc<Shared>, search: &Search) -> Result<Found, LogError> {
     let limit = search.limit.clamp(1, MAX_PAGE);
-    let mut places = Vec::new();
-    each_segment(shared, search.newest_first, |first, segment, times| {
-        if times.is_some_and(|times| !overlaps(search, times)) || passed(search, first, segment.count()) {
+    let (mut places, mut named) = (Vec::new(), Named::new(shared, search));
+    each_segment(shared, search.newest_first, |first, segment, closed| {
+        if is_beside(search, closed) || passed(search, first, segment.count()) {
             return Ok(true);
         }
-        let Some(leaves) = matching(shared, search, (first, segment))? else { return Ok(true) };
+        let named = || named.of(first, closed);
+        let Some(leaves) = matching(search, segment, named)? else { return Ok(true) };
         let mut within = Within::new(shared, search, (first, segment))?;
         let mut step = |leaf: u32| {
             let place = first + u64::from(leaf);
@@ -73,12 +74,13 @@ fn each(
 
 /// How often each value of `by` occurs among what is searched for.
 pub(super) fn count(shared: &Arc<Shared>, search: &Search, by: Key) -> Result<Count, LogError> {
-    let mut counts = BTreeMap::new();
-    each_segment(shared, false, |first, segment, times| {
-        if times.is_some_and(|times| !overlaps(search, times)) {
+    let (mut counts, mut named) = (BTreeMap::new(), Named::new(shared, search));
+    each_segment(shared, false, |first, segment, closed| {
+        if is_beside(search, closed) {
             return Ok(true);
         }
-        let Some(mut leaves) = matching(shared, search, (first, segment))? else { return Ok(true) };
+        let named = || named.of(first, closed);
+        let Some(mut leaves) = matching(search, segment, named)? else { return Ok(true) };
         let mut within = Within::new(shared, search, (first, segment))?;
         if !within.all {
             let mut kept = RoaringBitmap::new();
@@ -121,11 +123,12 @@ pub(super) fn course(shared: &Arc<Shared>, exchange: ExchangeId) -> Result<Vec<u
 
 /// Calls `look` with the segments in the order asked for, until it says that it is enough. Nothing is left out: what is
 /// durable and not yet indexed is indexed first, where an index is missing the answer is an error, and one that is found
-/// damaged is made again. Of a segment, `look` takes nothing down before it has read all that it needs.
+/// damaged is made again. Of a segment, `look` takes nothing down before it has read all that it needs. With a closed segment
+/// it is given that one and those that come after it.
 fn each_segment(
     shared: &Arc<Shared>,
     newest_first: bool,
-    mut look: impl FnMut(u64, &dyn SearchIndex, Option<(i64, i64)>) -> Result<bool, LogError>,
+    mut look: impl FnMut(u64, &dyn SearchIndex, &[Arc<Closed>]) -> Result<bool, LogError>,
 ) -> Result<(), LogError> {
     // Held to the end, so that what is closed meanwhile is neither missed nor met twice.
     let open = indexing::catch_up(shared)?;
@@ -133,20 +136,20 @@ fn each_segment(
     let mut closed = shared.catalogue().closed.clone();
     closed.retain(|segment| segment.first < open.first);
     if newest_first {
-        if !look(open.first, open, None)? {
+        if !look(open.first, open, &[])? {
             return Ok(());
         }
         closed.reverse();
     }
-    for segment in closed {
-        let kept = kept(shared, &segment)?;
-        let enough = match look(segment.first, &*kept.index, segment.times) {
+    for (at, segment) in closed.iter().enumerate() {
+        let kept = kept(shared, segment)?;
+        let enough = match look(segment.first, &*kept.index, &closed[at..]) {
             Err(LogError::Damaged { path, what, .. }) if path == path_of(&segment.path) => {
                 tracing::warn!(path = %path.display(), what, "a search index is damaged and is made again");
                 indexing::remake(shared, segment.first)?;
-                let kept = indexing::make(shared, &segment)?;
+                let kept = indexing::make(shared, segment)?;
                 shared.search.closed_mut().insert(segment.first, kept.clone());
-                !look(segment.first, &*kept.index, segment.times)?
+                !look(segment.first, &*kept.index, &closed[at..])?
             }
             looked => !looked?,
         };
@@ -155,7 +158,7 @@ fn each_segment(
         }
     }
     if !newest_first {
-        look(open.first, open, None)?;
+        look(open.first, open, &[])?;
     }
     Ok(())
 }
@@ -170,11 +173,11 @@ fn kept(shared: &Shared, segment: &Closed) -> Result<Kept, LogError> {
     Ok(kept)
 }
 
-/// The leaves of a segment that meet all conditions; none if there are none.
+/// The leaves of a segment that meet all conditions, and are `named` as asked for; none if there are none.
 fn matching(
-    shared: &Shared,
     search: &Search,
-    (first, segment): (u64, &dyn SearchIndex),
+    segment: &dyn SearchIndex,
+    named: impl FnOnce() -> Result<RoaringBitmap, LogError>,
 ) -> Result<Option<RoaringBitmap>, LogError> {
     // A value that is rare does not occur in most segments: then none of its sets is read.
     let occurs = |condition: &Vec<Term>| condition.iter().any(|term| segment.holds(term));
@@ -182,19 +185,9 @@ fn matching(
         return Ok(None);
     }
     // What a caller calls an exchange by is rarest of all.
-    let mut all: Option<RoaringBitmap> = None;
-    for reference in &search.references {
-        let places = concerned::of_reference(shared, reference, first)?;
-        let leaves = places.into_iter().filter_map(|place| u32::try_from(place.checked_sub(first)?).ok());
-        let named: RoaringBitmap = leaves.collect();
-        let both = match all {
-            None => named,
-            Some(all) => all & named,
-        };
-        if both.is_empty() {
-            return Ok(None);
-        }
-        all = Some(both);
+    let mut all = if search.references.is_empty() { None } else { Some(named()?) };
+    if all.as_ref().is_some_and(RoaringBitmap::is_empty) {
+        return Ok(None);
     }
     for condition in &search.all {
         let mut any = RoaringBitmap::new();
@@ -213,6 +206,51 @@ fn matching(
         all = Some(both);
     }
     Ok(all)
+}
+
+/// What callers call so, by segment: looked for in the next segments at once, and in ever more of them while nothing is found.
+struct Named<'a> {
+    shared: &'a Shared,
+    search: &'a Search,
+    found: HashMap<u64, Result<RoaringBitmap, LogError>>,
+    ahead: usize,
+}
+
+impl<'a> Named<'a> {
+    fn new(shared: &'a Shared, search: &'a Search) -> Self {
+        Self { shared, search, found: HashMap::new(), ahead: 1 }
+    }
+
+    /// The leaves of the segment that begins with leaf `first`; `closed` are it and those that come next.
+    fn of(&mut self, first: u64, closed: &[Arc<Closed>]) -> Result<RoaringBitmap, LogError> {
+        if !self.found.contains_key(&first) {
+            let next = closed.iter().filter(|segment| !is_beside(self.search, std::slice::from_ref(segment)));
+            let next: Vec<_> = next.take(self.ahead).cloned().collect();
+            let looked = concerned::at_once(&next, |segment| self.look(segment.first));
+            self.found.extend(next.iter().map(|segment| segment.first).zip(looked));
+            self.ahead = (2 * self.ahead).min(concerned::AT_ONCE);
+        }
+        self.found.remove(&first).unwrap_or_else(|| self.look(first))
+    }
+
+    fn look(&self, first: u64) -> Result<RoaringBitmap, LogError> {
+        let mut all: Option<RoaringBitmap> = None;
+        for reference in &self.search.references {
+            let places = concerned::of_reference(self.shared, reference, first)?;
+            let leaves = places.into_iter().filter_map(|place| u32::try_from(place.checked_sub(first)?).ok());
+            let named: RoaringBitmap = leaves.collect();
+            all = Some(match all {
+                None => named,
+                Some(all) => all & named,
+            });
+        }
+        Ok(all.unwrap_or_default())
+    }
+}
+
+/// Whether nothing in the first of these segments lies in the time asked for.
+fn is_beside(search: &Search, closed: &[Arc<Closed>]) -> bool {
+    closed.first().and_then(|segment| segment.times).is_some_and(|times| !overlaps(search, times))
 }
 
 fn overlaps(search: &Search, (earliest, latest): (i64, i64)) -> bool {
