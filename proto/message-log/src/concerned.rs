@@ -17,8 +17,10 @@ use crate::scan;
 use crate::segment::SegmentHeader;
 use crate::shared::{Closed, Shared};
 
-/// Segments that are looked into at once.
-pub(crate) const AT_ONCE: usize = 8;
+/// Most segments that are looked into at once.
+pub(crate) const AT_ONCE: usize = 32;
+/// Threads that look into them.
+const LOOKING: usize = 8;
 
 /// The first leaves from `from` on that concern a person, ascending; at least `enough` of them, if there are so many, and
 /// all of the segment in which the last of them stands.
@@ -72,15 +74,17 @@ fn of_pseudonyms(
     Ok(found)
 }
 
-/// Looks into all of these segments at once: a look-up waits for the disk, and need not wait for the others.
+/// Looks into several segments at once: a look-up waits for the disk, and need not wait for the others.
 pub(crate) fn at_once<T: Send>(segments: &[Arc<Closed>], look: impl Fn(&Closed) -> T + Sync) -> Vec<T> {
-    if let [segment] = segments {
-        return vec![look(segment)];
+    let look = |some: &[Arc<Closed>]| some.iter().map(|segment| look(segment)).collect::<Vec<T>>();
+    if segments.len() <= 1 {
+        return look(segments);
     }
     std::thread::scope(|scope| {
-        let looks: Vec<_> = segments.iter().map(|segment| scope.spawn(|| look(segment))).collect();
+        let shares = segments.chunks(segments.len().div_ceil(LOOKING));
+        let looks: Vec<_> = shares.map(|some| scope.spawn(|| look(some))).collect();
         let looked = looks.into_iter().map(std::thread::ScopedJoinHandle::join);
-        looked.map(|looked| looked.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        looked.flat_map(|looked| looked.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
     })
 }
 
