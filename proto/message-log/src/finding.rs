@@ -265,34 +265,36 @@ pub(crate) fn segment_of(shared: &Shared, index: u64) -> u64 {
     after.checked_sub(1).map_or(0, |at| catalogue.closed[at].first)
 }
 
-/// The places of all records of one kind. Reads all indexes.
-pub(crate) fn of_kind(shared: &Shared, kind: u8) -> Result<Vec<u64>, LogError> {
-    let closed = shared.catalogue().closed.clone();
-    let mut found = Vec::new();
-    let mut add = |first: u64, leaves: &[LeafEntry]| {
-        let of_kind = (first..).zip(leaves).filter(|(_, leaf)| leaf.kind == kind);
-        found.extend(of_kind.map(|(index, _)| index));
+/// The places of the records of one kind from leaf `from` on, ascending. Reads of each segment's index what is about the kind,
+/// or all of it where that stands nowhere by itself.
+pub(crate) fn of_kind(shared: &Shared, kind: u8, from: u64) -> Result<Vec<u64>, LogError> {
+    let (closed, open) = {
+        let catalogue = shared.catalogue();
+        let first = catalogue.closed.partition_point(|segment| segment.first + segment.count <= from);
+        (catalogue.closed[first..].to_vec(), catalogue.open.of_kind(kind)?.unwrap_or_default())
     };
-    for segment in &closed {
-        let (index, mut at) = (segment.index(), segment.first);
-        while at < segment.first + segment.count {
-            let (first, near) = index.leaves_near(at)?;
-            if near.is_empty() {
-                return Err(LogError::damaged(&segment.path, 0, "its index is incomplete"));
-            }
-            add(first, &near);
-            at = first + near.len() as u64;
+    let mut found = Vec::new();
+    for segment in closed {
+        match segment.index().of_kind(kind)? {
+            Some(places) => found.extend(places),
+            None => found.extend(among_all(&segment, kind)?),
         }
     }
-    // What was in the open segment a moment ago may have been closed since: it is in neither twice.
-    let next = closed.last().map_or(0, |last| last.first + last.count);
-    let open = {
-        let catalogue = shared.catalogue();
-        (catalogue.open.first == next).then(|| catalogue.open.leaves.clone())
-    };
-    match open {
-        Some(leaves) => add(next, &leaves),
-        None => return of_kind(shared, kind),
+    found.extend(open);
+    found.retain(|index| *index >= from);
+    Ok(found)
+}
+
+fn among_all(segment: &Closed, kind: u8) -> Result<Vec<u64>, LogError> {
+    let (index, mut at, mut found) = (segment.index(), segment.first, Vec::new());
+    while at < segment.first + segment.count {
+        let (first, near) = index.leaves_near(at)?;
+        if near.is_empty() {
+            return Err(LogError::damaged(&segment.path, 0, "its index is incomplete"));
+        }
+        let of_kind = (first..).zip(&near).filter(|(_, leaf)| leaf.kind == kind);
+        found.extend(of_kind.map(|(index, _)| index));
+        at = first + near.len() as u64;
     }
     Ok(found)
 }

@@ -130,6 +130,8 @@ pub(crate) trait Index: std::fmt::Debug + Send + Sync {
     fn of_exchange(&self, exchange: &[u8; 16]) -> Result<Vec<u64>, LogError>;
     /// Where an artefact's record stands.
     fn artefact(&self, digest: &Digest) -> Result<Option<u64>, LogError>;
+    /// Leaves of one kind, in order; none if only a look at all leaves could say which.
+    fn of_kind(&self, kind: u8) -> Result<Option<Vec<u64>>, LogError>;
     /// Checkpoints and timestamp tokens, in order.
     fn notes(&self) -> Result<Vec<NoteEntry>, LogError>;
 }
@@ -153,6 +155,11 @@ impl Index for MemoryIndex {
 
     fn artefact(&self, digest: &Digest) -> Result<Option<u64>, LogError> {
         Ok(self.artefacts.get(digest).copied())
+    }
+
+    fn of_kind(&self, kind: u8) -> Result<Option<Vec<u64>>, LogError> {
+        let of_kind = (self.first..).zip(&self.leaves).filter(|(_, leaf)| leaf.kind == kind);
+        Ok(Some(of_kind.map(|(index, _)| index).collect()))
     }
 
     fn notes(&self) -> Result<Vec<NoteEntry>, LogError> {

@@ -313,7 +313,7 @@ pub(crate) fn covered(shared: &Shared, index: u64) -> Result<Arc<Covered>, LogEr
 /// Looks through the indexes for all acts of schedules, and reads these: by the segment that they are about.
 fn acts(shared: &Shared) -> Result<HashMap<u64, Vec<u64>>, LogError> {
     let mut acts: HashMap<u64, Vec<u64>> = HashMap::new();
-    for index in shared.steady(|| finding::of_kind(shared, kind::EXPIRY))? {
+    for index in shared.steady(|| finding::of_kind(shared, kind::EXPIRY, 0))? {
         let raw = shared.steady(|| locate(shared, index)?.read())?;
         if let Some(leaf::Entry::Expiry(act)) = raw.leaf.entry {
             acts.entry(act.segment).or_default().push(index);

@@ -7,6 +7,7 @@ mod references;
 mod power;
 mod faults;
 mod keys;
+mod kinds;
 mod damage;
 mod erasure;
 mod search;

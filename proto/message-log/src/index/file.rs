@@ -2,7 +2,7 @@
 //! reads a few pages and a damaged page is noticed.
 //!
 //! Page 0 is the head. Then follow, each from a page of its own: leaves by index, exchanges by id, artefacts by digest,
-//! notes in order.
+//! notes in order, and the leaves that are no messages by kind.
 
 pub(crate) mod persons;
 mod table;
@@ -13,9 +13,10 @@ use std::sync::Arc;
 use trave_proto::digest::Digest;
 
 use crate::disk::{Disk, DiskFile, replace};
+use crate::entry::kind;
 use crate::error::LogError;
 use crate::index::{Index, MemoryIndex, NoteEntry};
-use crate::segment::LeafEntry;
+use crate::segment::{EXPIRED, LeafEntry};
 use table::{BODY, PAGE, Pages, Rows, Table, number, read_page};
 
 const MAGIC: &[u8; 16] = b"trave index v1\n\n";
@@ -24,12 +25,14 @@ const LEAF: usize = 8 + 8 + 1 + 16 + 32;
 const EXCHANGE: usize = 16 + 8;
 const ARTEFACT: usize = 32 + 8;
 const NOTE: usize = 1 + 8 + 8;
+const KIND: usize = 1 + 8;
 
 /// The tables, in order.
 const LEAVES: usize = 0;
 const EXCHANGES: usize = 1;
 const ARTEFACTS: usize = 2;
 const NOTES: usize = 3;
+const KINDS: usize = 4;
 
 /// The index file that belongs to a segment file.
 pub(crate) fn path_of(segment: &Path) -> PathBuf {
@@ -52,6 +55,8 @@ pub(crate) struct IndexHead {
     rows: [u64; 3],
     /// Pseudonyms of persons that the segment had when it was closed; none if the file is of a release that knew of none.
     pub(crate) persons: Option<u64>,
+    /// Leaves that have a row by kind; none if the file is of a release that knew of none.
+    by_kind: Option<u64>,
 }
 
 /// Writes the index file of a closed segment.
@@ -87,6 +92,10 @@ fn write_as(
     exchanges.sort_unstable();
     let mut artefacts: Vec<_> = index.artefacts.iter().collect();
     artefacts.sort_unstable();
+    let leaves = (index.first..).zip(&index.leaves);
+    let by_kind = leaves.filter(|(_, leaf)| !is_in_no_table(leaf.kind)).map(|(at, leaf)| (leaf.kind, at));
+    let mut by_kind: Vec<_> = by_kind.collect();
+    by_kind.sort_unstable();
     let rows = [exchanges.len() as u64, artefacts.len() as u64, index.notes.len() as u64];
     let head = IndexHead {
         first: index.first,
@@ -96,6 +105,7 @@ fn write_as(
         chain,
         rows,
         persons: Some(persons),
+        by_kind: Some(by_kind.len() as u64),
     };
     let mut pages = Pages::default();
     pages.table(std::iter::once(head.to_bytes()));
@@ -105,10 +115,16 @@ fn write_as(
     pages.table(index.notes.iter().map(|note| {
         [&[u8::from(note.checkpoint)][..], &note.size.to_be_bytes(), &note.offset.to_be_bytes()].concat()
     }));
+    pages.table(by_kind.iter().map(|(kind, leaf)| [&[*kind][..], &leaf.to_be_bytes()].concat()));
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(LogError::Refused("an index file needs a name"));
     };
     replace(disk, dir, &name.to_string_lossy(), &pages.0).map_err(LogError::disk("write", path))
+}
+
+/// Messages are most of a segment, and nobody asks for all of them, or for what has expired.
+const fn is_in_no_table(kind: u8) -> bool {
+    matches!(kind, kind::MESSAGE | EXPIRED)
 }
 
 fn leaf_row(leaf: &LeafEntry) -> Vec<u8> {
@@ -127,6 +143,19 @@ fn read_leaf(row: &[u8]) -> Option<LeafEntry> {
 }
 
 impl IndexHead {
+    fn tables(&self) -> [Table; 5] {
+        let IndexHead { count, rows: [exchanges, artefacts, notes], by_kind, .. } = *self;
+        let by_kind = by_kind.unwrap_or(0);
+        let mut page = 1;
+        [(count, LEAF), (exchanges, EXCHANGE), (artefacts, ARTEFACT), (notes, NOTE), (by_kind, KIND)].map(
+            |(rows, width)| {
+                let table = Table { page, rows, width };
+                page += table.pages();
+                table
+            },
+        )
+    }
+
     fn to_bytes(&self) -> Vec<u8> {
         let (min, max) = self.times.unwrap_or((i64::MAX, i64::MIN));
         let numbers = [self.first, self.count, self.next_slot, self.rows[0], self.rows[1], self.rows[2]];
@@ -135,7 +164,9 @@ impl IndexHead {
         bytes.extend([min, max].iter().flat_map(|time| time.to_be_bytes()));
         bytes.extend_from_slice(self.chain.as_ref());
         // One more than there are: zeros stood here before.
-        bytes.extend_from_slice(&self.persons.map_or(0, |persons| persons + 1).to_be_bytes());
+        for rows in [self.persons, self.by_kind] {
+            bytes.extend_from_slice(&rows.map_or(0, |rows| rows + 1).to_be_bytes());
+        }
         bytes
     }
 
@@ -152,8 +183,9 @@ impl IndexHead {
         let (chain, rest) = rest.split_at_checked(Digest::LEN)?;
         let chain = Digest::from_slice(chain)?;
         let persons = u64::from_be_bytes(*rest.first_chunk()?).checked_sub(1);
+        let by_kind = u64::from_be_bytes(*rest.get(8..)?.first_chunk()?).checked_sub(1);
         let times = (min <= max).then_some((min, max));
-        Some(Self { first, count, times, next_slot, chain, rows, persons })
+        Some(Self { first, count, times, next_slot, chain, rows, persons, by_kind })
     }
 }
 
@@ -190,18 +222,8 @@ impl IndexFile {
         (0..self.pages()).try_for_each(|page| read_page(&*file, &self.path, page).map(drop))
     }
 
-    fn tables(&self) -> [Table; 4] {
-        let IndexHead { count, rows: [exchanges, artefacts, notes], .. } = self.head;
-        let mut page = 1;
-        [(count, LEAF), (exchanges, EXCHANGE), (artefacts, ARTEFACT), (notes, NOTE)].map(|(rows, width)| {
-            let table = Table { page, rows, width };
-            page += table.pages();
-            table
-        })
-    }
-
     fn pages(&self) -> u64 {
-        let last = self.tables()[NOTES];
+        let last = self.head.tables()[KINDS];
         last.page + last.pages()
     }
 
@@ -210,7 +232,7 @@ impl IndexFile {
     }
 
     fn rows<'a>(&'a self, file: &'a dyn DiskFile, table: usize) -> Rows<'a> {
-        Rows::new(file, &self.path, self.tables()[table])
+        Rows::new(file, &self.path, self.head.tables()[table])
     }
 
     /// What stands behind `key` in the rows that begin with it.
@@ -233,7 +255,7 @@ impl Index for IndexFile {
         let per_page = (BODY / LEAF) as u64;
         let page = index.saturating_sub(self.head.first) / per_page;
         let from = page * per_page;
-        let body = read_page(&*self.file()?, &self.path, self.tables()[LEAVES].page + page)?;
+        let body = read_page(&*self.file()?, &self.path, self.head.tables()[LEAVES].page + page)?;
         let rows = usize::try_from(self.head.count.saturating_sub(from).min(per_page)).unwrap_or(0);
         let near = body.chunks_exact(LEAF).take(rows).filter_map(read_leaf).collect();
         Ok((self.head.first + from, near))
@@ -250,6 +272,13 @@ impl Index for IndexFile {
         Ok(self.find(ARTEFACTS, digest.as_ref(), (0, u64::MAX))?.first().copied())
     }
 
+    fn of_kind(&self, kind: u8) -> Result<Option<Vec<u64>>, LogError> {
+        if self.head.by_kind.is_none() || is_in_no_table(kind) {
+            return Ok(None);
+        }
+        self.find(KINDS, &[kind], (0, u64::MAX)).map(Some)
+    }
+
     fn notes(&self) -> Result<Vec<NoteEntry>, LogError> {
         let file = self.file()?;
         let mut rows = self.rows(&*file, NOTES);
@@ -260,4 +289,15 @@ impl Index for IndexFile {
         };
         (0..self.head.rows[2]).map(|row| rows.row(row).map(note)).collect()
     }
+}
+
+/// The same file as a release wrote it that knew of no kinds.
+#[cfg(test)]
+pub(crate) fn without_kinds(file: &[u8]) -> Vec<u8> {
+    let mut head = IndexHead::parse(&file[..BODY]).unwrap();
+    head.by_kind = None;
+    let end = usize::try_from(head.tables()[KINDS].page).unwrap() * PAGE;
+    let mut pages = Pages::default();
+    pages.table(std::iter::once(head.to_bytes()));
+    [&pages.0, &file[PAGE..end]].concat()
 }

@@ -86,22 +86,21 @@ impl Log {
         records.filter(|record| !matches!(record, Err(LogError::Expired { .. })))
     }
 
-    /// The records of one [`kind`] from `from` on. Only these are read: the others cost a look into the index. Those that were
-    /// pruned, and on which no state rests, are left out.
+    /// The records of one [`kind`] from `from` on. Only these are read. Those that were pruned, and on which no state rests, are
+    /// left out.
     pub fn scan_kind(
         &self,
         kind: u8,
         from: u64,
     ) -> impl Iterator<Item = Result<StoredRecord, LogError>> + use<> {
         let shared = self.0.shared.clone();
-        let entries = finding::Entries::new(shared.clone(), from..self.size());
-        entries
-            .filter(move |entry| !matches!(entry, Ok((_, entry)) if entry.kind != kind))
-            .map(move |entry| {
-                let (index, _) = entry?;
-                reading::record(&shared, index)
-            })
-            .filter(|record| !matches!(record, Err(LogError::Pruned { .. } | LogError::Expired { .. })))
+        let (places, failed) = match shared.steady(|| finding::of_kind(&shared, kind, from)) {
+            Ok(places) => (places, None),
+            Err(error) => (Vec::new(), Some(Err(error))),
+        };
+        let records = places.into_iter().map(move |index| reading::record(&shared, index));
+        let left_out = |error: &LogError| matches!(error, LogError::Pruned { .. } | LogError::Expired { .. });
+        failed.into_iter().chain(records.filter(move |record| !record.as_ref().is_err_and(left_out)))
     }
 
     /// The exchanges with a record since `since`, each once: what must not be accepted again. Reads the indexes alone.

@@ -70,9 +70,12 @@ fn read_pages(file: &dyn DiskFile, path: &Path, first: u64, count: u64) -> Resul
     Ok(bodies)
 }
 
-/// The number in the first eight bytes.
+/// The number in the first eight bytes; where there are fewer, zeros follow.
 pub(super) fn number(bytes: &[u8]) -> u64 {
-    bytes.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+    let mut number = [0; 8];
+    let len = bytes.len().min(8);
+    number[..len].copy_from_slice(&bytes[..len]);
+    u64::from_be_bytes(number)
 }
 
 /// A table in the file: its first page, its rows and their width.
