@@ -57,6 +57,10 @@ async fn main() -> Result<(), Failure> {
     if log.size() / 2 > from {
         println!("appended up to {} records in {:?}", log.size(), begun.elapsed());
     }
+    log.checkpoint().await?;
+    let begun = Instant::now();
+    let rare = log.scan_kind(trave_message_log::kind::GRANT, 0).count();
+    println!("{rare} records of a kind that is seldom found in {:?}", begun.elapsed());
     let begun = Instant::now();
     let searcher = log.searcher()?;
     while searcher.left() > 0 {

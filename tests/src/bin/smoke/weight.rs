@@ -8,7 +8,7 @@ use trave_host::clock::SystemClock;
 use trave_message_log::Entry;
 use trave_proto::clock::Time;
 use trave_proto::schema::log::{Leaf, LogRead, leaf};
-use trave_tests::network::{Instance, Plan, Server, export};
+use trave_tests::network::{Instance, Plan, Process, Server, export};
 
 use crate::{MESSAGE, drive, start};
 
@@ -34,10 +34,19 @@ pub(crate) async fn weigh(exchanges: u64) {
     println!("resident             SH {:.1} MiB, MV {:.1} MiB", sh.resident(), mv.resident());
     sh.terminate().await;
     mv.terminate().await;
+    start_again(&instance.mv, "after a clean stop").await.kill();
+    start_again(&instance.mv, "after kill -9").await.terminate().await;
     answered += some.len() as u64;
     for (server, empty) in [&instance.sh, &instance.mv].into_iter().zip(empty) {
         tell(server, &empty, answered, instance.clock.now()).await;
     }
+}
+
+/// How long it takes until a server serves that has all this in its log.
+async fn start_again(server: &Server, stopped: &str) -> Process {
+    let mut process = start(server);
+    println!("serving again        in {:.2?} {stopped}", process.serving().await);
+    process
 }
 
 /// How long a proof takes of an exchange that stands in a checkpoint already.
