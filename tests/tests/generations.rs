@@ -11,24 +11,22 @@ use bytes::Bytes;
 use trave_gateway::config::Config;
 use trave_gateway::generation::{self, Ask, Begun, GenerationError};
 use trave_gateway::security_server::StartError;
-use trave_host::client::{Channel, Fetch};
+use trave_host::client::Fetch;
 use trave_host::config::Secret;
 use trave_host::keys::NoteKey;
-use trave_host::stubs::citizen::citizen_service_client::CitizenServiceClient;
 use trave_message_log::{ArchiveIdentity, DirectoryStore, LogError, Source};
 use trave_proto::checkpoint::{Checkpoint, Note};
 use trave_proto::digest::Digest;
 use trave_proto::identifier::ExchangeId;
 use trave_proto::proof::{Conclusion, ContentStory, NotProved};
-use trave_proto::schema::citizen::WhoAskedRequest;
 use trave_proto::schema::configuration::LogKey;
 use trave_proto::schema::log::{EarlierAct, GrantChange, earlier_act::Act, leaf::Entry};
 use trave_proto::schema::operator::{
     ErasePersonRequest, EraseRequest, GrantRequest, LiftHoldRequest, ListLogRequest, SetHoldRequest,
 };
 use trave_tests::network::{
-    Identities, Instance, PASSPHRASE, Plan, Question, Server, Witness, copy, export, grant, judge, operator,
-    picture, soon, status, story, try_export, witnessed,
+    Identities, Instance, PASSPHRASE, Plan, Question, Server, Witness, asked_about, copy, export, grant,
+    judge, operator, picture, soon, status, story, try_export, witnessed,
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -190,19 +188,6 @@ fn found(folder: &Path, needle: &[u8]) -> bool {
     })
 }
 
-/// How many exchanges about the person a server tells.
-async fn asked_about(server: &Server) -> usize {
-    let socket = Config::read(&server.configuration_file()).unwrap().operator_socket();
-    let request = WhoAskedRequest { person: PERSON.into(), reason: "Antrag 7".into(), after: None };
-    let mut client = CitizenServiceClient::new(Channel::unix(&socket).await.unwrap());
-    let mut entries = client.who_asked(request).await.unwrap().into_inner();
-    let mut count = 0;
-    while entries.message().await.unwrap().is_some() {
-        count += 1;
-    }
-    count
-}
-
 /// The exchanges that the log tells of, and how they ended.
 async fn told(server: &Server, limit: u32) -> Vec<(Bytes, String)> {
     let request = ListLogRequest { reason: "Prüfung".into(), limit, ..ListLogRequest::default() };
@@ -266,7 +251,7 @@ async fn an_earlier_generation_is_searched_proved_held_erased_and_expires() {
         [about, held, plain, newer].iter().map(|id| (bytes_of(*id), "answered".to_owned())).collect();
     assert_eq!(all, order);
     assert_eq!(told(&instance.mv, 2).await, order[2..]);
-    assert_eq!(asked_about(&instance.mv).await, 1);
+    assert_eq!(asked_about(&instance.mv, PERSON).await, 1);
     let request =
         EraseRequest { exchange_id: bytes_of(held), operator: "M".into(), reason: "Art. 17".into() };
     let refused = operator(&instance.mv).await.erase(request).await.unwrap_err();
@@ -282,7 +267,7 @@ async fn an_earlier_generation_is_searched_proved_held_erased_and_expires() {
         let story = contents(&instance, about).await;
         assert!(story.iter().all(|one| *one == ContentStory::NotKept), "{story:?}");
         assert!(are_kept(&contents(&instance, held).await) && are_kept(&contents(&instance, plain).await));
-        assert_eq!(asked_about(&instance.mv).await, 0);
+        assert_eq!(asked_about(&instance.mv, PERSON).await, 0);
         assert!(!status(&instance.mv).await.warnings.iter().any(|it| it.contains("generation")));
         acts = instance
             .mv
@@ -390,13 +375,13 @@ async fn the_month_keys_of_a_closed_generation_go_when_their_time_is_over() {
         instance.mv.start().await.unwrap();
         let key = closed.join("keys/persons-2026-11.bin");
         assert!(key.exists());
-        assert_eq!(asked_about(&instance.mv).await, usize::from(readable));
+        assert_eq!(asked_about(&instance.mv, PERSON).await, usize::from(readable));
         instance.advance(30 * DAY);
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert!(key.exists(), "the month before is kept");
         instance.advance(32 * DAY);
         soon("the key of the month is gone", async || !key.exists()).await;
-        assert_eq!(asked_about(&instance.mv).await, 0);
+        assert_eq!(asked_about(&instance.mv, PERSON).await, 0);
         // It was said before it was done, once, of which log.
         let origin = Identities::get().of(instance.mv.id).log.verifier().name().to_owned();
         let acts = instance.mv.records(0).into_iter().filter_map(|record| match record.leaf.entry {

@@ -6,13 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use trave_gateway::config::Config;
-use trave_host::client::Channel;
-use trave_host::stubs::citizen::citizen_service_client::CitizenServiceClient;
 use trave_message_log::{ArchiveIdentity, DirectoryStore, Source};
 use trave_proto::identifier::ExchangeId;
 use trave_proto::proof::{Conclusion, ContentStory};
-use trave_proto::schema::citizen::WhoAskedRequest;
 use trave_proto::schema::log::leaf::Entry;
 use trave_proto::schema::operator::{
     CheckLogRequest, CheckLogResponse, DiskReportRequest, ErasePersonRequest, EraseRequest, LiftHoldRequest,
@@ -20,7 +16,8 @@ use trave_proto::schema::operator::{
     StatusRequest,
 };
 use trave_tests::network::{
-    CLIENT, Identities, Instance, Plan, Question, Server, export, judge, operator, soon, story, try_export,
+    CLIENT, Identities, Instance, Plan, Question, Server, asked_about, export, judge, operator, soon, story,
+    try_export,
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -83,19 +80,6 @@ async fn answered(instance: &Instance, message: &[u8]) -> ExchangeId {
     })
     .await;
     exchange.unwrap()
-}
-
-/// How many exchanges about this person a server tells.
-async fn asked_about(server: &Server, person: &str) -> usize {
-    let socket = Config::read(&server.configuration_file()).unwrap().operator_socket();
-    let request = WhoAskedRequest { person: person.into(), reason: "Antrag 7".into(), after: None };
-    let mut client = CitizenServiceClient::new(Channel::unix(&socket).await.unwrap());
-    let mut entries = client.who_asked(request).await.unwrap().into_inner();
-    let mut count = 0;
-    while entries.message().await.unwrap().is_some() {
-        count += 1;
-    }
-    count
 }
 
 /// The exchanges that the log tells of.

@@ -35,7 +35,7 @@ pub use http_register::{HttpBody, HttpRegister, Seen};
 pub use instance::{Instance, Plan};
 pub use keys::{Identities, Keys, PASSPHRASE};
 pub use process::{Process, serve_if_told};
-pub use proving::{export, export_as, judge, operator, status, story, try_export};
+pub use proving::{asked_about, export, export_as, judge, operator, status, story, try_export};
 pub use register::{Ended, Register, RegisterCall, Script};
 pub use saboteur::{Harm, Saboteur, Way};
 pub use server::{Record, Server, reserve};

@@ -4,10 +4,12 @@ use bytes::Bytes;
 use tonic::Status;
 use trave_gateway::config::Config;
 use trave_host::client::Channel;
+use trave_host::stubs::citizen::citizen_service_client::CitizenServiceClient;
 use trave_host::stubs::operator::operator_service_client::OperatorServiceClient;
 use trave_proto::clock::Time;
 use trave_proto::identifier::ExchangeId;
 use trave_proto::proof::{Conclusion, Proof, Report, Story, verify};
+use trave_proto::schema::citizen::WhoAskedRequest;
 use trave_proto::schema::operator::{ProofFormat, ProveRequest, StatusRequest, StatusResponse};
 
 use super::START;
@@ -21,6 +23,19 @@ const LATER: Time = Time::from_millis(START.as_millis() + 5 * 365 * 86_400_000);
 pub async fn operator(server: &Server) -> OperatorServiceClient<Channel> {
     let socket = Config::read(&server.configuration_file()).unwrap().operator_socket();
     OperatorServiceClient::new(Channel::unix(&socket).await.unwrap())
+}
+
+/// How many exchanges about a person a server tells the person's representative.
+pub async fn asked_about(server: &Server, person: &str) -> usize {
+    let socket = Config::read(&server.configuration_file()).unwrap().operator_socket();
+    let request = WhoAskedRequest { person: person.into(), reason: "Antrag 7".into(), after: None };
+    let mut client = CitizenServiceClient::new(Channel::unix(&socket).await.unwrap());
+    let mut entries = client.who_asked(request).await.unwrap().into_inner();
+    let mut count = 0;
+    while entries.message().await.unwrap().is_some() {
+        count += 1;
+    }
+    count
 }
 
 /// The status as the operator reads it.
