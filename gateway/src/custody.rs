@@ -125,6 +125,11 @@ impl Layout {
         self.0.join("generation.pending")
     }
 
+    /// Small things that no exchange waits for, and that may be lost.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.0.join("state")
+    }
+
     /// The message log.
     pub fn log(&self) -> PathBuf {
         self.0.join("log")

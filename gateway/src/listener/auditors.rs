@@ -21,6 +21,7 @@ use trave_host::listen::{Connection, Counts, Limits, ListenError, Listener, Towe
 use trave_host::stubs::audit::audit_service_server::{AuditService, AuditServiceServer};
 use trave_host::tls::{self, Clients, Http, Identity, PeerPolicy, TlsError};
 use trave_message_log::LogError;
+use trave_message_log::store::StoreError;
 use trave_proto::clock::Clock;
 use trave_proto::digest::Digest;
 use trave_proto::identifier::ExchangeId;
@@ -37,6 +38,7 @@ use super::agency::{AgencyDoorError, pin};
 use crate::audit::{Hit, Question, Records, Scope, counted_by};
 use crate::auditors::{Auditor, Auditors, Narrowed};
 use crate::config::{self, Config};
+use crate::custody::Layout;
 use crate::exchange::Exchanges;
 use crate::trust::Trust;
 use crate::upkeep::Upkeep;
@@ -63,7 +65,7 @@ struct SignedIn(Digest);
 pub(crate) struct AuditorsDoor {
     listener: Listener,
     known: Arc<Auditors>,
-    references_per_hour: u32,
+    guesses: guesses::Guesses,
 }
 
 /// Why the door for auditors cannot be opened.
@@ -75,6 +77,9 @@ pub enum AuditorsDoorError {
     /// TLS cannot be set up.
     #[error("TLS cannot be set up")]
     Tls(#[source] TlsError),
+    /// The database of small things cannot be had.
+    #[error("how often auditors asked cannot be read")]
+    State(#[source] StoreError),
     /// An auditor's certificate is not usable.
     #[error("the certificate of the auditor {name:?} is not usable")]
     Certificate {
@@ -108,7 +113,10 @@ impl AuditorsDoor {
         let listener = Listener::tls(auditors.listen, server.map_err(AuditorsDoorError::Tls)?).await;
         let limits = config.limits.at_door(Limits { connections: CONNECTIONS, ..Limits::default() });
         let listener = listener.map_err(AuditorsDoorError::Listen)?.with_limits(limits);
-        Ok(Self { listener, known, references_per_hour: auditors.references_per_hour })
+        let (most, state) = (auditors.references_per_hour, Layout::new(config.data()).state());
+        let guesses = tokio::task::spawn_blocking(move || guesses::Guesses::open(most, &state)).await;
+        let guesses = guesses.unwrap_or(Err(StoreError::Damaged)).map_err(AuditorsDoorError::State)?;
+        Ok(Self { listener, known, guesses })
     }
 
     /// Where it listens.
@@ -128,8 +136,8 @@ impl AuditorsDoor {
         (exchanges, upkeep): (Arc<Exchanges>, Arc<Upkeep>),
         drain: Drain,
     ) {
-        let Self { listener, known, references_per_hour } = self;
-        let guesses = Arc::new(guesses::Guesses::new(references_per_hour));
+        let Self { listener, known, guesses } = self;
+        let guesses = Arc::new(guesses);
         let (questions, exports) = (Arc::new(Semaphore::new(QUESTIONS)), Arc::default());
         let persons = Arc::default();
         let desk = Desk { exchanges, upkeep, records, known, questions, exports, persons, guesses };

@@ -7,7 +7,8 @@
 //! On the disk: `segments/` holds the truth and, beside each closed segment, its index and its search index (and of a pruned one these, and what is kept of it), `tree/` the hashes of the Merkle
 //! tree, `keys/` the keys of the contents (leave it out of archives and ordinary backups: whoever has it and the segments
 //! reads everything, and whoever keeps it un-erases), `checkpoint` what was last given away, `erasures` which erasures could
-//! not be finished so far, `restored` that it came out of an archive, `state/` small things that can be made again. Modules stand from the door to the cellar.
+//! not be finished so far, `restored` that it came out of an archive. Modules stand from the door to the
+//! cellar. [`store`] is a small database for what may be lost, in a directory of its own.
 
 mod log;
 mod pending;

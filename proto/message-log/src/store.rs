@@ -1,4 +1,5 @@
-//! A small database beside the log, for what can be made again: configurations in use, OCSP answers, grants as they stand.
+//! A small database beside the log, for what may be lost or can be made again: a security server keeps in it how often
+//! auditors asked.
 //!
 //! It is sled 0.34, kept on a short lead because of what was measured: its `flush` is no fsync (so [`Store::persist`] adds
 //! one), `flush_async` deadlocks (nobody calls it), large values are lost (so values are at most [`MAX_VALUE`] bytes),

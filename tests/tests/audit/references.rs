@@ -248,6 +248,11 @@ async fn an_auditor_tries_cases_so_often_and_is_told_when_to_come_back() {
     // Whatever is not by reference, and whoever else asks, is answered.
     assert_eq!(search(&mut sh, all()).await.unwrap().0.len(), 1);
     assert_eq!(search(&mut mv, by_case(CASE)).await.unwrap().0.len(), 1);
+    // Nor does a restart help.
+    instance.sh.stop().await;
+    instance.sh.start().await.unwrap();
+    let mut sh = sign_in(&instance.sh, "rechnungshof-sh").await;
+    assert_eq!(search(&mut sh, by_case(CASE)).await.unwrap_err().code(), Code::ResourceExhausted);
     instance.advance(Duration::from_secs(3_599));
     assert_eq!(search(&mut sh, by_case(CASE)).await.unwrap_err().code(), Code::ResourceExhausted);
     instance.advance(Duration::from_secs(1));

@@ -2,22 +2,31 @@
 //! Whoever may ask without end finds out, one case number after the other, which there are.
 
 use std::collections::{HashMap, VecDeque};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tonic::Status;
+use trave_message_log::store::{MAX_VALUE, Namespace, Store, StoreError};
 use trave_proto::clock::Time;
+use trave_proto::digest::Digest;
 
 use super::{Asked, Desk};
+use trave_host::config::with_causes;
 
 /// The time over which is counted.
 const WINDOW: Duration = Duration::from_secs(60 * 60);
 
-/// What each auditor asked for in the last hour, by name. In memory alone: a restart, which no auditor can bring about, begins anew.
+/// Most times of one auditor that outlast a restart.
+const KEPT: usize = MAX_VALUE / size_of::<i64>();
+
+/// What each auditor asked for in the last hour, by the digest of its name. A restart goes on from there; a power cut may lose the
+/// last second.
 #[derive(Debug)]
 pub(super) struct Guesses {
     most: usize,
-    asked: Mutex<HashMap<String, Lately>>,
+    asked: Mutex<HashMap<Digest, Lately>>,
+    kept: Namespace,
 }
 
 /// When one auditor asked, the earliest first.
@@ -38,9 +47,19 @@ struct TooOften {
 }
 
 impl Guesses {
-    /// At most so many in an hour.
-    pub(super) fn new(most: u32) -> Self {
-        Self { most: most as usize, asked: Mutex::default() }
+    /// At most so many in an hour. What was asked before stands in the database in the directory `state`. Blocks.
+    pub(super) fn open(most: u32, state: &Path) -> Result<Self, StoreError> {
+        // One that is damaged is set aside, and said to be: then all begin anew.
+        let (store, _) = Store::open(state)?;
+        let kept = store.namespace("guesses")?;
+        let mut asked = HashMap::new();
+        for entry in kept.entries() {
+            let (auditor, times) = entry?;
+            if let Some(auditor) = Digest::from_slice(&auditor) {
+                asked.insert(auditor, Lately::read(&times));
+            }
+        }
+        Ok(Self { most: most as usize, asked: Mutex::new(asked), kept })
     }
 
     fn count(&self, auditor: &str, now: Time) -> Result<(), TooOften> {
@@ -49,8 +68,11 @@ impl Guesses {
             lately.pass(now);
         }
         // As many as ask within an hour: those of the global configuration.
-        all.retain(|_, lately| !lately.times.is_empty());
-        let lately = all.entry(auditor.to_owned()).or_default();
+        for (gone, _) in all.extract_if(|_, lately| lately.times.is_empty()) {
+            outlast(self.kept.remove(gone.as_ref()));
+        }
+        let auditor = Digest::of(auditor.as_bytes());
+        let lately = all.entry(auditor).or_default();
         match lately.times.front() {
             Some(first) if lately.times.len() >= self.most => {
                 let first_time = !std::mem::replace(&mut lately.told, true);
@@ -59,13 +81,32 @@ impl Guesses {
             _ => {
                 lately.times.push_back(now);
                 lately.told = false;
+                outlast(self.kept.put(auditor.as_ref(), &lately.to_bytes()));
                 Ok(())
             }
         }
     }
 }
 
+/// What cannot be kept is counted in memory.
+fn outlast(kept: Result<(), StoreError>) {
+    if let Err(error) = kept {
+        tracing::warn!(error = with_causes(&error), "how often auditors asked does not outlast a restart");
+    }
+}
+
 impl Lately {
+    fn read(bytes: &[u8]) -> Self {
+        let times = bytes.as_chunks().0.iter().map(|time| Time::from_millis(i64::from_be_bytes(*time)));
+        Self { times: times.collect(), told: false }
+    }
+
+    /// The latest times.
+    fn to_bytes(&self) -> Vec<u8> {
+        let latest = self.times.iter().skip(self.times.len().saturating_sub(KEPT));
+        latest.flat_map(|time| time.as_millis().to_be_bytes()).collect()
+    }
+
     fn pass(&mut self, now: Time) {
         // A clock that was set back frees nobody, and binds nobody for longer than an hour.
         self.times.iter_mut().for_each(|time| *time = (*time).min(now));
@@ -108,7 +149,8 @@ mod tests {
 
     #[test]
     fn each_auditor_asks_so_often_in_an_hour_and_is_told_from_when_on_again() {
-        let guesses = Guesses::new(3);
+        let state = tempfile::tempdir().unwrap();
+        let guesses = Guesses::open(3, state.path()).unwrap();
         for second in [0, 10, 20] {
             assert_eq!(guesses.count("sh", at(second)), Ok(()));
         }
@@ -123,9 +165,33 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_set_back_frees_nobody_and_binds_nobody_for_longer() {
-        let guesses = Guesses::new(1);
+        let state = tempfile::tempdir().unwrap();
+        let guesses = Guesses::open(1, state.path()).unwrap();
         assert_eq!(guesses.count("sh", at(100_000)), Ok(()));
         assert_eq!(guesses.count("sh", at(0)), Err(TooOften { until: at(3_600), first: true }));
         assert_eq!(guesses.count("sh", at(3_600)), Ok(()));
+    }
+
+    #[test]
+    fn a_restart_begins_nothing_anew() {
+        let state = tempfile::tempdir().unwrap();
+        let open = |most| Guesses::open(most, state.path()).unwrap();
+        let guesses = open(600);
+        for number in 0..600 {
+            assert_eq!(guesses.count("sh", at(number)), Ok(()));
+        }
+        assert_eq!(guesses.count("mv", at(600)), Ok(()));
+        drop(guesses);
+        // The latest 512 are what it goes on from.
+        let guesses = open(513);
+        assert_eq!(guesses.count("sh", at(600)), Ok(()));
+        assert_eq!(guesses.count("sh", at(600)), Err(TooOften { until: at(3_600 + 88), first: true }));
+        assert_eq!(guesses.count("mv", at(600)), Ok(()));
+        drop(guesses);
+        // What is over is forgotten there, too.
+        let guesses = open(1);
+        assert_eq!(guesses.count("mv", at(9_000)), Ok(()));
+        drop(guesses);
+        assert_eq!(open(1).asked.lock().unwrap().len(), 1);
     }
 }
