@@ -21,6 +21,10 @@ pub fn program(name: &str) -> PathBuf {
             "trave-verify",
             "--bin",
             "trave-audit",
+            // With a test among what is built, the libraries are those of the tests: without, cargo builds them anew with the
+            // features that no test needs.
+            "--test",
+            "layering",
         ]);
         build.arg("--workspace");
         if !cfg!(debug_assertions) {

@@ -14,6 +14,7 @@ use trave_tests::network::{
     CLIENT, Instance, LEGAL_BASIS, METHOD, PURPOSE, Plan, Question, SERVICE, Script, export, judge, operator,
     story,
 };
+use trave_tests::program::program;
 
 fn contents(story: &Story) -> Vec<&ContentStory> {
     story.requests.iter().chain(&story.responses).map(|message| &message.content).collect()
@@ -167,12 +168,9 @@ async fn the_program_and_openssl_agree() {
     std::fs::write(path("anchor"), instance.keys.anchor().bytes()).unwrap();
     std::fs::write(path("proof"), export(&instance.mv, exchange, false).await).unwrap();
     instance.stop().await;
-    let built = ["build", "--quiet", "--offline", "-p", "trave-proto", "--bin", "trave-verify"];
-    assert!(Command::new(env!("CARGO")).args(built).status().unwrap().success());
-    let program = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("trave-verify");
     let (proof, anchor, out) = (path("proof"), path("anchor"), path("out"));
     let arguments = [&proof, Path::new("--anchor"), &anchor, Path::new("--extract"), &out];
-    let told = Command::new(program).args(arguments).output().unwrap();
+    let told = Command::new(program("trave-verify")).args(arguments).output().unwrap();
     assert_eq!(told.status.code(), Some(0), "{told:?}");
     assert!(String::from_utf8_lossy(&told.stdout).starts_with("THE PROOF HOLDS\n"));
     let checked = Command::new("sh").arg(out.join("check.sh")).output().unwrap();

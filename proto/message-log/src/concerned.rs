@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::Builder;
 
 use trave_proto::clock::Time;
 
@@ -59,7 +60,11 @@ fn of_pseudonyms(
         (catalogue.closed[first..].to_vec(), rows.copied().collect::<Vec<_>>())
     };
     let mut found = Vec::new();
-    for segments in closed.chunks(AT_ONCE) {
+    // Ever more of them while little is found: what occurs often is found in the first.
+    let (mut rest, mut ahead) = (&closed[..], 1);
+    while !rest.is_empty() {
+        let (segments, after) = rest.split_at(ahead.min(rest.len()));
+        (rest, ahead) = (after, (2 * ahead).min(AT_ONCE));
         for rows in at_once(segments, |segment| find(shared, segment, &within(segment.times))) {
             let mut rows = rows?;
             rows.retain(|row| row.leaf >= from);
@@ -80,11 +85,19 @@ pub(crate) fn at_once<T: Send>(segments: &[Arc<Closed>], look: impl Fn(&Closed) 
     if segments.len() <= 1 {
         return look(segments);
     }
+    let look = &look;
     std::thread::scope(|scope| {
         let shares = segments.chunks(segments.len().div_ceil(LOOKING));
-        let looks: Vec<_> = shares.map(|some| scope.spawn(|| look(some))).collect();
-        let looked = looks.into_iter().map(std::thread::ScopedJoinHandle::join);
-        looked.flat_map(|looked| looked.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        let begun = shares.map(|some| {
+            let begun = Builder::new().name("log-look".into()).spawn_scoped(scope, move || look(some));
+            // Where the system gives no thread, they wait for each other.
+            begun.map_err(|_| some)
+        });
+        let looked = begun.collect::<Vec<_>>().into_iter().map(|begun| match begun {
+            Ok(looking) => looking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(some) => look(some),
+        });
+        looked.flatten().collect()
     })
 }
 

@@ -7,8 +7,9 @@
 //! waits for it. The segments' catalogue is not in here: the head of each index file says it already, and a second copy
 //! could only disagree.
 
-use std::fs::{File, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -76,6 +77,9 @@ impl Store {
     /// Opens the database in the directory `dir`, or begins it. If it cannot be opened, it is renamed (`-damaged-1`, …) and a
     /// new one begun; the second value says where the old one went. One that is in use is left alone. Blocks.
     pub fn open(dir: &Path) -> Result<(Self, Option<PathBuf>), StoreError> {
+        // The files in it are as open as the system makes them: nobody else passes through the directory.
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        made.map_err(|source| StoreError::Disk { what: "make", path: dir.to_owned(), source })?;
         wait_until_free(dir, PATIENCE)?;
         let first = match Self::try_open(dir) {
             Ok(store) => return Ok((store, None)),
@@ -204,6 +208,8 @@ mod tests {
         let path = dir.path().join("state");
         let (store, aside) = Store::open(&path).unwrap();
         assert_eq!(aside, None);
+        let mode = std::os::unix::fs::MetadataExt::mode(&path.metadata().unwrap());
+        assert_eq!(mode & 0o777, 0o700, "the owner's alone");
         let space = store.namespace("ocsp").unwrap();
         space.put(b"b", &[2; MAX_VALUE]).unwrap();
         space.put(b"a", b"1").unwrap();

@@ -1,8 +1,10 @@
 //! `trave-verify --extract`, and what OpenSSL says of the files.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
+
+use trave_tests::program::program;
 
 use crate::cases::Case;
 
@@ -14,7 +16,7 @@ pub(crate) fn check(case: &Case) {
         (directory.path().join("proof"), directory.path().join("anchor"), directory.path().join("out"));
     fs::write(&proof, &case.file).unwrap();
     fs::write(&anchor, &case.anchor).unwrap();
-    let output = Command::new(program())
+    let output = Command::new(program("trave-verify"))
         .args([&proof, Path::new("--anchor"), &anchor, Path::new("--extract"), &out])
         .output()
         .unwrap();
@@ -54,19 +56,4 @@ fn notices(out: &Path, file: &str) {
 
 fn run(out: &Path) -> Output {
     Command::new("sh").arg(out.join("check.sh")).output().unwrap()
-}
-
-/// The program, built if it is not there.
-fn program() -> PathBuf {
-    static BUILT: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
-    let build = || {
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--offline", "-p", "trave-proto", "--bin", "trave-verify"])
-            .status()
-            .unwrap();
-        assert!(built.success());
-        let test = std::env::current_exe().unwrap();
-        test.ancestors().nth(2).unwrap().join("trave-verify")
-    };
-    BUILT.get_or_init(build).clone()
 }

@@ -7,6 +7,7 @@ use std::process::Command;
 use trave_proto::identifier::ExchangeId;
 use trave_proto::proof::Story;
 use trave_tests::network::hostile::{Between, Tampering, Target};
+use trave_tests::program::program;
 
 const MESSAGES: usize = 1_000;
 const INDEX: u64 = 500;
@@ -113,11 +114,12 @@ async fn the_auditors_program_names_the_index() {
         let path = |name: &str| directory.path().join(name);
         std::fs::write(path("anchor"), instance.keys.anchor().bytes()).unwrap();
         std::fs::write(path("proof"), file).unwrap();
-        let built = ["build", "--quiet", "--offline", "-p", "trave-proto", "--bin", "trave-verify"];
-        assert!(Command::new(env!("CARGO")).args(built).status().unwrap().success());
-        let program = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("trave-verify");
-        let told =
-            Command::new(program).arg(path("proof")).arg("--anchor").arg(path("anchor")).output().unwrap();
+        let told = Command::new(program("trave-verify"))
+            .arg(path("proof"))
+            .arg("--anchor")
+            .arg(path("anchor"))
+            .output()
+            .unwrap();
         assert_eq!(told.status.code(), Some(0), "{told:?}");
         String::from_utf8(told.stdout).unwrap()
     };

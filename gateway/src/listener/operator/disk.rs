@@ -36,7 +36,6 @@ const KINDS: &[(&str, &str, &str, &str)] = &[
     ),
     ("log/keys", "", "keys of contents", "in the clear: leave them out of archives and ordinary backups"),
     ("log/tree", "", "hashes of the records", "nothing but hashes"),
-    ("log/state", "", "what can be made again", "no record of an exchange"),
     ("log", "", "last checkpoint, lists of what is under way", "no record of an exchange"),
     (
         "generations",
@@ -47,6 +46,7 @@ const KINDS: &[(&str, &str, &str, &str)] = &[
     ("keys", "", "private keys", "encrypted under the passphrase"),
     ("certificates", "", "certificates and their status", "public"),
     ("configurations", "", "global configurations", "public within the instance"),
+    ("state", "", "how often auditors asked", "digests of their names, and times"),
     ("witnessed", "", "cosignatures of witnesses", "public within the instance"),
     ("", "", "other files of this server", "see the mode"),
 ];
@@ -59,6 +59,8 @@ struct Sum {
     files: u64,
     bytes: u64,
     mode: u32,
+    /// Who else than the owner reads one of them: bits of a mode.
+    others: u32,
     owners: Vec<u32>,
 }
 
@@ -69,7 +71,7 @@ impl Desk {
         let policy = self.upkeep.retaining.policy().clone();
         let looked = tokio::task::spawn_blocking(move || {
             let mut sums = BTreeMap::new();
-            add(&data, Path::new(""), &mut sums, &mut 0)?;
+            add(&data, (Path::new(""), 0o044), &mut sums, &mut 0)?;
             Ok::<_, io::Error>((data, sums, log.segments()))
         });
         let looked = looked.await.map_err(|_| Status::internal("looking at the disk failed"))?;
@@ -80,7 +82,15 @@ impl Desk {
     }
 }
 
-fn add(data: &Path, below: &Path, sums: &mut BTreeMap<usize, Sum>, seen: &mut usize) -> io::Result<()> {
+/// Looks below a folder into which these others than its owner come.
+fn add(
+    data: &Path,
+    (below, others): (&Path, u32),
+    sums: &mut BTreeMap<usize, Sum>,
+    seen: &mut usize,
+) -> io::Result<()> {
+    // Whoever may not pass through a folder reads nothing in it.
+    let others = others & (fs::metadata(data.join(below))?.mode() << 2);
     for entry in fs::read_dir(data.join(below))? {
         let entry = entry?;
         let (path, metadata) = (below.join(entry.file_name()), fs::symlink_metadata(entry.path()));
@@ -91,7 +101,7 @@ fn add(data: &Path, below: &Path, sums: &mut BTreeMap<usize, Sum>, seen: &mut us
             return Err(io::Error::other("there are more than 1,000,000 files in it"));
         }
         if metadata.is_dir() {
-            add(data, &path, sums, seen)?;
+            add(data, (&path, others), sums, seen)?;
             continue;
         }
         if !metadata.is_file() {
@@ -106,6 +116,7 @@ fn add(data: &Path, below: &Path, sums: &mut BTreeMap<usize, Sum>, seen: &mut us
         // What it takes of the disk: a segment is made of zeros before anything is in it.
         sum.bytes += metadata.blocks() * 512;
         sum.mode |= metadata.mode() & 0o777;
+        sum.others |= metadata.mode() & others;
         if !sum.owners.contains(&metadata.uid()) {
             sum.owners.push(metadata.uid());
         }
@@ -120,7 +131,7 @@ fn entry(
     (policy, segments): (&Retention, &[SegmentSpan]),
 ) -> DiskEntry {
     let owners = sum.owners.iter().map(|owner| format!("user {owner}")).collect::<Vec<_>>().join(", ");
-    let others = match (sum.mode & 0o040, sum.mode & 0o004) {
+    let others = match (sum.others & 0o040, sum.others & 0o004) {
         (0, 0) => "",
         (_, 0) => ", its group",
         _ => ", everybody on this machine",
@@ -155,7 +166,38 @@ fn until(what: &str, end: &str, policy: &Retention, segments: &[SegmentSpan]) ->
         "keys of contents" => "as long as the contents".into(),
         "earlier generations of the log" => "as long as what is in them, as in the log".into(),
         "hashes of the records" => "as long as the log: they name nobody".into(),
+        "how often auditors asked" => "an hour, and until an auditor asks again".into(),
         "keys of pseudonyms" => "as long as persons can ask about their month".into(),
         _ => "as long as this server needs them".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+
+    use super::*;
+
+    #[test]
+    fn others_read_only_what_they_come_to() {
+        let data = tempfile::tempdir().unwrap();
+        fs::set_permissions(data.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        for (folder, mode) in [("state", 0o700), ("witnessed", 0o755), ("certificates", 0o750)] {
+            fs::DirBuilder::new().mode(mode).create(data.path().join(folder)).unwrap();
+            let file = data.path().join(folder).join("file");
+            fs::write(&file, "x").unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        let looked = || {
+            let mut sums = BTreeMap::new();
+            add(data.path(), (Path::new(""), 0o044), &mut sums, &mut 0).unwrap();
+            sums.into_iter().map(|(at, sum)| (KINDS[at].0, sum.mode, sum.others)).collect::<Vec<_>>()
+        };
+        let closed = [("certificates", 0o644, 0o040), ("state", 0o644, 0), ("witnessed", 0o644, 0o044)];
+        let mut found = looked();
+        found.sort_unstable();
+        assert_eq!(found, closed);
+        fs::set_permissions(data.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        assert!(looked().iter().all(|(_, _, others)| *others == 0));
     }
 }
