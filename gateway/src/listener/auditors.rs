@@ -21,7 +21,6 @@ use trave_host::listen::{Connection, Counts, Limits, ListenError, Listener, Towe
 use trave_host::stubs::audit::audit_service_server::{AuditService, AuditServiceServer};
 use trave_host::tls::{self, Clients, Http, Identity, PeerPolicy, TlsError};
 use trave_message_log::LogError;
-use trave_message_log::store::StoreError;
 use trave_proto::clock::Clock;
 use trave_proto::digest::Digest;
 use trave_proto::identifier::ExchangeId;
@@ -77,9 +76,6 @@ pub enum AuditorsDoorError {
     /// TLS cannot be set up.
     #[error("TLS cannot be set up")]
     Tls(#[source] TlsError),
-    /// The database of small things cannot be had.
-    #[error("how often auditors asked cannot be read")]
-    State(#[source] StoreError),
     /// An auditor's certificate is not usable.
     #[error("the certificate of the auditor {name:?} is not usable")]
     Certificate {
@@ -115,7 +111,7 @@ impl AuditorsDoor {
         let listener = listener.map_err(AuditorsDoorError::Listen)?.with_limits(limits);
         let (most, state) = (auditors.references_per_hour, Layout::new(config.data()).state());
         let guesses = tokio::task::spawn_blocking(move || guesses::Guesses::open(most, &state)).await;
-        let guesses = guesses.unwrap_or(Err(StoreError::Damaged)).map_err(AuditorsDoorError::State)?;
+        let guesses = guesses.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
         Ok(Self { listener, known, guesses })
     }
 

@@ -77,9 +77,6 @@ impl Store {
     /// Opens the database in the directory `dir`, or begins it. If it cannot be opened, it is renamed (`-damaged-1`, …) and a
     /// new one begun; the second value says where the old one went. One that is in use is left alone. Blocks.
     pub fn open(dir: &Path) -> Result<(Self, Option<PathBuf>), StoreError> {
-        // The files in it are as open as the system makes them: nobody else passes through the directory.
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-        made.map_err(|source| StoreError::Disk { what: "make", path: dir.to_owned(), source })?;
         wait_until_free(dir, PATIENCE)?;
         let first = match Self::try_open(dir) {
             Ok(store) => return Ok((store, None)),
@@ -91,6 +88,9 @@ impl Store {
     }
 
     fn try_open(dir: &Path) -> Result<Self, StoreError> {
+        // The files in it are as open as the system makes them: nobody else passes through the directory.
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        made.map_err(|source| StoreError::Disk { what: "make", path: dir.to_owned(), source })?;
         let config = sled::Config::new().path(dir).cache_capacity(CACHE).mode(sled::Mode::HighThroughput);
         let db = guarded(|| config.open())?;
         // A database that opens may still be damaged inside: everything is looked at once.
@@ -202,14 +202,17 @@ fn set_aside(dir: &Path) -> Result<PathBuf, StoreError> {
 mod tests {
     use super::*;
 
+    fn is_the_owners_alone(dir: &Path) -> bool {
+        std::os::unix::fs::MetadataExt::mode(&dir.metadata().unwrap()) & 0o077 == 0
+    }
+
     #[test]
     fn values_are_kept_and_bounded() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state");
         let (store, aside) = Store::open(&path).unwrap();
         assert_eq!(aside, None);
-        let mode = std::os::unix::fs::MetadataExt::mode(&path.metadata().unwrap());
-        assert_eq!(mode & 0o777, 0o700, "the owner's alone");
+        assert!(is_the_owners_alone(&path));
         let space = store.namespace("ocsp").unwrap();
         space.put(b"b", &[2; MAX_VALUE]).unwrap();
         space.put(b"a", b"1").unwrap();
@@ -272,6 +275,7 @@ mod tests {
         std::fs::write(path.join("conf"), b"segment_size: 3\nnonsense").unwrap();
         let (store, aside) = Store::open(&path).unwrap();
         assert!(aside.is_some_and(|aside| aside.join("conf").exists()));
+        assert!(is_the_owners_alone(&path), "the new one, too");
         let space = store.namespace("ocsp").unwrap();
         assert_eq!(space.entries().count(), 0);
         space.put(b"a", b"1").unwrap();

@@ -1,4 +1,4 @@
-//! A proof, as the operator exports it and as a stranger judges it years later.
+//! What a server tells at its operator's door: a proof, which a stranger judges years later, its status, and who asked about a person.
 
 use bytes::Bytes;
 use tonic::Status;

@@ -7,12 +7,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tonic::Status;
+use trave_host::config::with_causes;
 use trave_message_log::store::{MAX_VALUE, Namespace, Store, StoreError};
 use trave_proto::clock::Time;
 use trave_proto::digest::Digest;
 
 use super::{Asked, Desk};
-use trave_host::config::with_causes;
 
 /// The time over which is counted.
 const WINDOW: Duration = Duration::from_secs(60 * 60);
@@ -26,7 +26,8 @@ const KEPT: usize = MAX_VALUE / size_of::<i64>();
 pub(super) struct Guesses {
     most: usize,
     asked: Mutex<HashMap<Digest, Lately>>,
-    kept: Namespace,
+    /// None where the database cannot be had: then the counts are in memory alone.
+    kept: Option<Namespace>,
 }
 
 /// When one auditor asked, the earliest first.
@@ -47,8 +48,20 @@ struct TooOften {
 }
 
 impl Guesses {
-    /// At most so many in an hour. What was asked before stands in the database in the directory `state`. Blocks.
-    pub(super) fn open(most: u32, state: &Path) -> Result<Self, StoreError> {
+    /// At most so many in an hour. What was asked before stands in the database in the directory `state`; no auditor is kept
+    /// out because it cannot be had. Blocks.
+    pub(super) fn open(most: u32, state: &Path) -> Self {
+        let (asked, kept) = match Self::recall(state) {
+            Ok((asked, kept)) => (asked, Some(kept)),
+            Err(error) => {
+                tracing::warn!(error = with_causes(&error), "how often auditors asked before is not known");
+                (HashMap::new(), None)
+            }
+        };
+        Self { most: most as usize, asked: Mutex::new(asked), kept }
+    }
+
+    fn recall(state: &Path) -> Result<(HashMap<Digest, Lately>, Namespace), StoreError> {
         // One that is damaged is set aside, and said to be: then all begin anew.
         let (store, _) = Store::open(state)?;
         let kept = store.namespace("guesses")?;
@@ -59,7 +72,17 @@ impl Guesses {
                 asked.insert(auditor, Lately::read(&times));
             }
         }
-        Ok(Self { most: most as usize, asked: Mutex::new(asked), kept })
+        Ok((asked, kept))
+    }
+
+    /// What cannot be kept is counted in memory.
+    fn outlast(&self, keep: impl FnOnce(&Namespace) -> Result<(), StoreError>) {
+        if let Some(Err(error)) = self.kept.as_ref().map(keep) {
+            tracing::warn!(
+                error = with_causes(&error),
+                "how often auditors asked does not outlast a restart"
+            );
+        }
     }
 
     fn count(&self, auditor: &str, now: Time) -> Result<(), TooOften> {
@@ -69,7 +92,7 @@ impl Guesses {
         }
         // As many as ask within an hour: those of the global configuration.
         for (gone, _) in all.extract_if(|_, lately| lately.times.is_empty()) {
-            outlast(self.kept.remove(gone.as_ref()));
+            self.outlast(|kept| kept.remove(gone.as_ref()));
         }
         let auditor = Digest::of(auditor.as_bytes());
         let lately = all.entry(auditor).or_default();
@@ -81,17 +104,10 @@ impl Guesses {
             _ => {
                 lately.times.push_back(now);
                 lately.told = false;
-                outlast(self.kept.put(auditor.as_ref(), &lately.to_bytes()));
+                self.outlast(|kept| kept.put(auditor.as_ref(), &lately.to_bytes()));
                 Ok(())
             }
         }
-    }
-}
-
-/// What cannot be kept is counted in memory.
-fn outlast(kept: Result<(), StoreError>) {
-    if let Err(error) = kept {
-        tracing::warn!(error = with_causes(&error), "how often auditors asked does not outlast a restart");
     }
 }
 
@@ -150,7 +166,7 @@ mod tests {
     #[test]
     fn each_auditor_asks_so_often_in_an_hour_and_is_told_from_when_on_again() {
         let state = tempfile::tempdir().unwrap();
-        let guesses = Guesses::open(3, state.path()).unwrap();
+        let guesses = Guesses::open(3, state.path());
         for second in [0, 10, 20] {
             assert_eq!(guesses.count("sh", at(second)), Ok(()));
         }
@@ -166,7 +182,7 @@ mod tests {
     #[test]
     fn a_clock_that_was_set_back_frees_nobody_and_binds_nobody_for_longer() {
         let state = tempfile::tempdir().unwrap();
-        let guesses = Guesses::open(1, state.path()).unwrap();
+        let guesses = Guesses::open(1, state.path());
         assert_eq!(guesses.count("sh", at(100_000)), Ok(()));
         assert_eq!(guesses.count("sh", at(0)), Err(TooOften { until: at(3_600), first: true }));
         assert_eq!(guesses.count("sh", at(3_600)), Ok(()));
@@ -175,7 +191,7 @@ mod tests {
     #[test]
     fn a_restart_begins_nothing_anew() {
         let state = tempfile::tempdir().unwrap();
-        let open = |most| Guesses::open(most, state.path()).unwrap();
+        let open = |most| Guesses::open(most, state.path());
         let guesses = open(600);
         for number in 0..600 {
             assert_eq!(guesses.count("sh", at(number)), Ok(()));
@@ -193,5 +209,13 @@ mod tests {
         assert_eq!(guesses.count("mv", at(9_000)), Ok(()));
         drop(guesses);
         assert_eq!(open(1).asked.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn where_nothing_can_be_kept_it_is_counted_all_the_same() {
+        let place = tempfile::NamedTempFile::new().unwrap();
+        let guesses = Guesses::open(1, &place.path().join("below a file"));
+        assert_eq!(guesses.count("sh", at(0)), Ok(()));
+        assert_eq!(guesses.count("sh", at(1)), Err(TooOften { until: at(3_600), first: true }));
     }
 }

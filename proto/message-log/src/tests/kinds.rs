@@ -14,6 +14,16 @@ fn open(disk: &SimulatedDisk) -> Log {
     Log::open_on(Arc::new(disk.clone()), options(Path::new("/log"))).unwrap().0
 }
 
+/// Messages, and a refusal at every seventh place.
+fn filled(disk: &SimulatedDisk) -> Log {
+    let log = open(disk);
+    for number in 0..200 {
+        let entry = if number % 7 == 3 { refusal(number) } else { message(number) };
+        block_on(log.append(entry, ()).unwrap()).unwrap();
+    }
+    log
+}
+
 /// What a look at every leaf finds is what the indexes name, from any place on.
 fn agree(log: &Log) {
     let entry = |index| finding::entry(log.shared(), index).unwrap().0;
@@ -31,11 +41,7 @@ fn agree(log: &Log) {
 #[test]
 fn the_indexes_name_the_records_of_a_kind() {
     let disk = SimulatedDisk::new();
-    let log = open(&disk);
-    for number in 0..200 {
-        let entry = if number % 7 == 3 { refusal(number) } else { message(number) };
-        block_on(log.append(entry, ()).unwrap()).unwrap();
-    }
+    let log = filled(&disk);
     agree(&log);
     drop(log);
     let log = open(&disk.restart());
@@ -50,12 +56,7 @@ fn the_indexes_name_the_records_of_a_kind() {
 #[test]
 fn an_index_of_an_earlier_release_is_read_whole() {
     let disk = SimulatedDisk::new();
-    let log = open(&disk);
-    for number in 0..200 {
-        let entry = if number % 7 == 3 { refusal(number) } else { message(number) };
-        block_on(log.append(entry, ()).unwrap()).unwrap();
-    }
-    drop(log);
+    drop(filled(&disk));
     let disk = disk.restart();
     drop(open(&disk));
     let dir = Path::new("/log/segments");
